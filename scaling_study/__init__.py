@@ -1,0 +1,35 @@
+"""Does the input range affect a neural network feature's importance? Measured.
+
+    >>> import scaling_study
+    >>> results = scaling_study.run("smoke", output_dir="results/smoke")  # doctest: +SKIP
+    >>> results.runs.groupby("scaler", observed=True)["weight_error"].median()  # doctest: +SKIP
+
+Importing this package starts no accelerator and does not import JAX.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scaling_study.errors import StudyError
+    from scaling_study.experiment.study import Study
+    from scaling_study.runner import run
+    from scaling_study.store import Results, load
+
+__version__ = version("scaling-study")
+__all__ = ["Results", "Study", "StudyError", "load", "run"]
+
+_HOMES = {
+    "Results": "store",
+    "Study": "experiment.study",
+    "StudyError": "errors",
+    "load": "store",
+    "run": "runner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,1 @@
+"""What the runs mean: pandas and SciPy, never JAX, so that a report rebuilds from files."""

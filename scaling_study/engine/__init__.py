@@ -1,0 +1,1 @@
+"""How one chunk is computed: JAX, pure functions, no files."""

@@ -1,0 +1,304 @@
+"""One chunk of a study, from its identity to its bytes.
+
+    run_chunk(study_text, chunk) -> bytes
+
+is a pure function: a device, a process or another machine that is given the same study text
+and chunk returns the same rows.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tomllib
+
+from scaling_study.engine import models, objective, optimizers, train
+from scaling_study.engine.record import to_parquet
+from scaling_study.engine.train import Data, Loop, Training
+from scaling_study.experiment import draws
+from scaling_study.experiment.conditions import (
+    Chunk,
+    Group,
+    Static,
+    batches_per_epoch,
+    expand,
+    group,
+    shape_of,
+)
+from scaling_study.experiment.study import parse
+
+TRACE_SLOTS = 200
+PREPARED_NUMBERS = 2**22  # numbers of prepared batches that are held at once
+
+
+class Program(NamedTuple):
+    """A group's compiled functions on one device, and what compiling them took.
+
+    Attributes
+    ----------
+    first : callable
+        ``(seeds, data, rows, count) -> Training``: begin, and train the first epochs.
+    more : callable
+        ``(training, data, rows, count) -> Training``: train further epochs.
+    compile_seconds : float
+    """
+
+    first: Callable[..., Training]
+    more: Callable[..., Training]
+    compile_seconds: float
+
+
+@lru_cache(maxsize=8)
+def groups_of(study_text: str, chunk_runs: int | None = None) -> tuple[list[Group], str]:
+    """Return the groups of a study's text, and what it records."""
+    study = parse(tomllib.loads(study_text))
+    return group(expand(study), chunk_runs), study.record
+
+
+def run_chunk(study_text: str, chunk: Chunk, chunk_runs: int | None = None) -> bytes:
+    """Train every run of a chunk and return its rows as a Parquet file.
+
+    Parameters
+    ----------
+    study_text : str
+        The resolved study, `Study.to_toml`.
+    chunk : Chunk
+        Which conditions and seeds.
+    chunk_runs : int, optional
+        The chunk size that was asked for, if any.
+    """
+    groups, record = groups_of(study_text, chunk_runs)
+    own = groups[chunk.group]
+    training, encoding = train_chunk(own, chunk, record)
+    return to_parquet(own, chunk, training, encoding, loop_of(own.static, record))
+
+
+def train_chunk(own: Group, chunk: Chunk, record: str) -> tuple[Training, draws.Encoding]:
+    """Train every run of a chunk on the default device.
+
+    Returns
+    -------
+    training : Training
+        NumPy arrays ending in (C, S), the chunk's conditions (padded) and seeds.
+    encoding : Encoding
+        What the runs were trained on.
+    """
+    static, seeds = own.static, own.seeds(chunk)
+    members = own.members(chunk)
+    padded = [*members, *[members[-1]] * (own.shape.conditions - len(members))]
+    with jax.enable_x64(static.dtype == "float64"):
+        encoding = draws.encode(static, draws.draw(static, seeds), padded)
+        data = _tiles(_data(static, encoding, padded), own.shape.tile)
+        program = compiled(own, record)
+        training = None
+        for rows, count in _segments(own, seeds):
+            count = jnp.int32(count)
+            if training is None:
+                training = program.first(_init_seeds(static, seeds), data, rows, count)
+            else:
+                training = program.more(training, data, rows, count)
+        return jax.tree.map(_untile, jax.device_get(training)), encoding
+
+
+def compiled(own: Group, record: str) -> Program:
+    """Return the group's program on the default device, compiled the first time it is asked."""
+    device = jax.config.jax_default_device or jax.devices()[0]
+    key = (own.static, own.shape, record, device)
+    with _lock_of(key):
+        if key not in _programs:
+            _programs[key] = _compile(own, record)
+        return _programs[key]
+
+
+_programs: dict[Any, Program] = {}
+_locks: dict[Any, threading.Lock] = {}
+_locks_lock = threading.Lock()
+
+
+def _lock_of(key: Any) -> threading.Lock:
+    with _locks_lock:
+        return _locks.setdefault(key, threading.Lock())
+
+
+def loop_of(static: Static, record: str) -> Loop:
+    """Return the shape of a group's budget."""
+    samples, features = shape_of(static.problem)
+    batches = batches_per_epoch(static)
+    epochs = static.updates // batches
+    curves = record == "curves"
+    batch_size = samples if static.sampling == "full" else static.batch_size
+    return Loop(
+        epochs=epochs,
+        batches=batches,
+        batch_size=batch_size,
+        rows=batches * batch_size if static.sampling == "replacement" else samples,
+        samples=samples,
+        features=features,
+        slots=epochs if curves else min(epochs, TRACE_SLOTS),
+        curves=curves,
+    )
+
+
+def objective_of(static: Static, model: Any) -> objective.Objective:
+    """Return the objective that a group's conditions are trained on."""
+    if static.objective == "moments":
+        return objective.moments(shape_of(static.problem)[1])
+    return objective.samples(model, transformed=static.transformed)
+
+
+def _compile(own: Group, record: str) -> Program:
+    first, more = functions(own, record)
+    static, seeds = own.static, range(own.shape.seeds)
+    members = [own.conditions[0]] * own.shape.conditions
+    data = _tiles(
+        _data(static, draws.encode(static, draws.draw(static, seeds), members), members),
+        own.shape.tile,
+    )
+    rows, count = next(_segments(own, seeds))
+    count = jnp.int32(count)
+    start = time.perf_counter()
+    arguments = (_init_seeds(static, seeds), data, rows, count)
+    program = jax.jit(first).lower(*arguments).compile()
+    training = jax.eval_shape(first, *arguments)
+    if static.sampling != "full" and _segment_epochs(own) < static.updates // batches_per_epoch(
+        static
+    ):
+        again = jax.jit(more, donate_argnums=0).lower(training, data, rows, count).compile()
+    else:
+        again = more
+    return Program(program, again, time.perf_counter() - start)
+
+
+def functions(own: Group, record: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the pure functions ``first`` and ``more`` of a `Program`, not yet compiled."""
+    static, loop = own.static, loop_of(own.static, record)
+    model = models.build(static.model)
+    factory = optimizers.build(static.optimizer, static.dialect)
+    loss = objective_of(static, model)
+    begin, advance = train.make_train(model, loss, factory, loop)
+    exploded = static.objective == "moments" and optimizers.is_elementwise(factory)
+
+    def prepared(data: Data, rows: Any) -> Any:
+        if rows is None:
+            return None
+        rows, weights = loop.cut(rows)
+        return loss.prepare(
+            data.u, data.residual, rows, jnp.asarray(weights, data.residual.dtype)
+        )
+
+    def by_tile(function: Callable[..., Training], data: Data, rows: Any, *more: Any) -> Training:
+        if static.transformed:  # each tile has data of its own
+            return jax.lax.map(lambda x: function(x[0], prepared(x[0], rows), *x[1:]),
+                               (data, *more))
+        batches = prepared(data, rows)
+        tiles = data._replace(u=None, residual=None)
+        return jax.lax.map(
+            lambda x: function(
+                x[0]._replace(u=data.u, residual=data.residual), batches, *x[1:]
+            ),
+            (tiles, *more),
+        )
+
+    def first(seeds: Any, data: Data, rows: Any, count: Any) -> Training:
+        drawn = models_initial(model, seeds, loop, static)
+
+        def tile(data: Data, batches: Any) -> Training:
+            runs = data.numbers.intercept.shape
+            parameters = jax.tree.map(
+                lambda x: jnp.broadcast_to(x[..., None, :], (*x.shape[:-1], *runs)), drawn
+            )
+            parameters = objective.explode(parameters) if exploded else parameters
+            return advance(begin(parameters, data), data, batches, count)
+
+        return by_tile(tile, data, rows)
+
+    def more(training: Training, data: Data, rows: Any, count: Any) -> Training:
+        def tile(data: Data, batches: Any, training: Training) -> Training:
+            return advance(training, data, batches, count)
+
+        return by_tile(tile, data, rows, training)
+
+    return first, more
+
+
+def models_initial(model: Any, seeds: Any, loop: Loop, static: Static) -> Any:
+    """Return each seed's initial parameters in the group's dtype."""
+    return train.initial_parameters(model, seeds, loop.features, static.dtype)
+
+
+def _data(static: Static, encoding: draws.Encoding, members: list[Any]) -> Data:
+    """Return what is trained on in the group's dtype, on the default device."""
+
+    def cast(array: Any) -> Any:
+        return jnp.asarray(np.asarray(array, dtype=static.dtype))
+
+    targets = np.array([np.nan if c.target_loss == "none" else c.target_loss for c in members])
+    return Data(
+        u=cast(encoding.u),
+        residual=cast(encoding.residual),
+        numbers=objective.Numbers(
+            *(cast(getattr(encoding, name)) for name in objective.Numbers._fields)
+        ),
+        learning_rate=cast([[c.learning_rate] for c in members]),
+        tolerance=cast([[c.tolerance] for c in members]),
+        target_excess=cast(targets[:, None] - encoding.loss_ols),
+    )
+
+
+def _tiles(data: Data, width: int) -> Data:
+    """Cut the axis of conditions into tiles, the first axis of each array of runs."""
+
+    def cut(array: Any) -> Any:
+        *lead, conditions, last = array.shape
+        tiles = array.reshape(*lead, conditions // width, width, last)
+        return jnp.moveaxis(tiles, -3, 0)
+
+    rest = data._replace(u=None, residual=None)
+    data_u, residual = data.u, data.residual
+    if data_u.ndim == 4:
+        data_u = data_u.reshape(-1, width, *data_u.shape[1:])
+        residual = residual.reshape(-1, width, *residual.shape[1:])
+    return jax.tree.map(cut, rest)._replace(u=data_u, residual=residual)
+
+
+def _untile(array: np.ndarray) -> np.ndarray:
+    """Undo the tiling of an array that ends in (..., C, S); others lose their tile axis."""
+    if array.ndim < 3:
+        return array[0]
+    moved = np.moveaxis(array, 0, -3)
+    return moved.reshape(*moved.shape[:-3], -1, moved.shape[-1])
+
+
+def _init_seeds(static: Static, seeds: range) -> Any:
+    held = static.init_seed
+    return jnp.asarray([seed if held == "vary" else int(held) for seed in seeds], jnp.uint32)
+
+
+def _segment_epochs(own: Group) -> int:
+    """Return how many epochs' batches are prepared at once: a bound that the budget ignores."""
+    static = own.static
+    samples, features = shape_of(static.problem)
+    batches = batches_per_epoch(static)
+    per_seed = {
+        "moments": batches * (features + 2) * (features + 3) // 2,
+        "samples": batches * static.batch_size * (features + 1),
+    }[static.objective]
+    return max(1, PREPARED_NUMBERS // (per_seed * own.shape.seeds))
+
+
+def _segments(own: Group, seeds: range) -> Any:
+    """Yield the batch orders of the budget's segments, all of one shape, and their epochs."""
+    static = own.static
+    epochs = static.updates // batches_per_epoch(static)
+    if static.sampling == "full":
+        yield None, epochs
+        return
+    length = min(epochs, _segment_epochs(own))
+    for rows in draws.orders(static, seeds, length):
+        missing = length - rows.shape[1]
+        yield jnp.asarray(np.pad(rows, ((0, 0), (0, missing), (0, 0)))), rows.shape[1]

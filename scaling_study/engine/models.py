@@ -1,0 +1,121 @@
+"""The networks: Flax Linen modules, and where a feature enters one."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+from flax.typing import Array
+
+from scaling_study.errors import StudyError, unknown
+from scaling_study.experiment.component import Component
+
+Parameters = Any  # a pytree of arrays, as Flax makes it
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": nn.relu,
+    "tanh": nn.tanh,
+    "sigmoid": nn.sigmoid,
+    "gelu": nn.gelu,
+    "identity": lambda x: x,
+}
+INITIALIZERS: dict[str, Callable[[], Any]] = {
+    "glorot_uniform": nn.initializers.glorot_uniform,
+    "glorot_normal": nn.initializers.glorot_normal,
+    "lecun_normal": nn.initializers.lecun_normal,
+    "he_normal": nn.initializers.he_normal,
+    "zeros": lambda: nn.initializers.zeros,
+}
+
+
+class MLP(nn.Module):
+    """A multilayer perceptron with one output; without hidden layers, a linear model.
+
+    Parameters
+    ----------
+    hidden : sequence of int
+        Width of each hidden layer.
+    activation : str
+        A key of `ACTIVATIONS`, applied after each hidden layer.
+    kernel_init : str
+        A key of `INITIALIZERS`; biases start from zero.
+    """
+
+    hidden: Sequence[int] = ()
+    activation: str = "relu"
+    kernel_init: str = "glorot_uniform"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Map (..., n_features) to (...)."""
+        initializer = INITIALIZERS[self.kernel_init]()
+        for width in self.hidden:
+            x = ACTIVATIONS[self.activation](nn.Dense(width, kernel_init=initializer)(x))
+        return nn.Dense(1, kernel_init=initializer)(x)[..., 0]
+
+
+def linear(*, kernel_init: str = "glorot_uniform") -> nn.Module:
+    """Return one Dense unit, Keras' default initialisation unless told otherwise."""
+    return MLP(kernel_init=_known("kernel_init", kernel_init, INITIALIZERS))
+
+
+def mlp(
+    *,
+    hidden: int | Sequence[int] = 16,
+    activation: str = "relu",
+    kernel_init: str = "glorot_uniform",
+) -> nn.Module:
+    """Return a perceptron with hidden layers of the given widths."""
+    widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
+    if not widths or any(not isinstance(w, int) or isinstance(w, bool) or w < 1 for w in widths):
+        raise StudyError(f"model 'mlp': hidden must hold whole numbers above 0, not {hidden!r}")
+    return MLP(
+        hidden=widths,
+        activation=_known("activation", activation, ACTIVATIONS),
+        kernel_init=_known("kernel_init", kernel_init, INITIALIZERS),
+    )
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {"linear": linear, "mlp": mlp}
+
+
+def build(component: Component) -> nn.Module:
+    """Return the module that a component names.
+
+    Raises
+    ------
+    StudyError
+        If there is none, or it is not a Flax Linen module.
+    """
+    model = component.build("model", MODELS)
+    if not isinstance(model, nn.Module):
+        raise StudyError(f"model {component.name!r} makes no flax.linen.Module")
+    return model
+
+
+def is_linear(model: nn.Module) -> bool:
+    """Say whether the model is a single affine map, with a weight for each feature."""
+    return isinstance(model, MLP) and not model.hidden
+
+
+def first_kernel(parameters: Parameters, features: int) -> Any:
+    """Return the kernel that the features enter: the first whose rows are the features.
+
+    Parameters
+    ----------
+    parameters : pytree
+        Flax parameters, or their gradients.
+    features : int
+        Number of features.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(parameters, is_leaf=lambda x: isinstance(x, list))
+    for path, leaf in leaves:
+        if getattr(path[-1], "key", None) == "kernel" and len(leaf) == features:
+            return leaf
+    raise StudyError(f"the model has no kernel with {features} rows, one for each feature")
+
+
+def _known(kind: str, name: str, registry: dict[str, Any]) -> str:
+    if name not in registry:
+        raise unknown(kind, name, registry)
+    return name

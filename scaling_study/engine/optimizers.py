@@ -1,0 +1,101 @@
+"""The optimizers: Optax factories, and each framework's defaults for them."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from scaling_study.errors import StudyError
+from scaling_study.experiment.component import Component, check_arguments
+
+Factory = Callable[..., optax.GradientTransformation]
+
+
+class Optimizer(NamedTuple):
+    """An Optax factory, and what Keras and PyTorch set where Optax sets something else."""
+
+    factory: Factory
+    keras: dict[str, Any] = {}
+    torch: dict[str, Any] = {}
+    optax: dict[str, Any] = {}
+
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "adam": Optimizer(optax.adam, keras={"eps": 1e-7}, torch={"eps": 1e-8}),
+    "adamw": Optimizer(
+        optax.adamw,
+        keras={"eps": 1e-7, "weight_decay": 4e-3},
+        torch={"eps": 1e-8, "weight_decay": 1e-2},
+    ),
+    "sgd": Optimizer(optax.sgd),
+    "momentum": Optimizer(partial(optax.sgd, momentum=0.9)),
+    "rmsprop": Optimizer(
+        optax.rmsprop,
+        keras={"decay": 0.9, "eps": 1e-7, "eps_in_sqrt": True},
+        torch={"decay": 0.99, "eps": 1e-8, "eps_in_sqrt": False},
+    ),
+    "adagrad": Optimizer(
+        optax.adagrad,
+        keras={"initial_accumulator_value": 0.1, "eps": 1e-7},
+        torch={"initial_accumulator_value": 0.0, "eps": 1e-10},
+    ),
+    "lion": Optimizer(optax.lion, keras={"b2": 0.99, "weight_decay": 0.0}),
+    "lamb": Optimizer(optax.lamb),
+}
+
+
+def build(component: Component, dialect: str) -> Factory:
+    """Return ``factory(learning_rate)`` with every other hyperparameter bound.
+
+    Parameters
+    ----------
+    component : Component
+        The optimizer's name, or ``module:factory``, and its hyperparameters in Optax's terms.
+    dialect : {"keras", "torch", "optax"}
+        Whose defaults hold for the hyperparameters that are not given.
+
+    Raises
+    ------
+    StudyError
+        If the optimizer is unknown or does not take a hyperparameter.
+    """
+    factories = {name: entry.factory for name, entry in OPTIMIZERS.items()}
+    factory = component.resolve("optimizer", factories)
+    defaults = getattr(OPTIMIZERS[component.name], dialect) if component.name in OPTIMIZERS else {}
+    arguments = {**defaults, **dict(component.parameters)}
+    if "learning_rate" in arguments:
+        raise StudyError(f"optimizer {component.name!r}: learning_rate is an axis of its own")
+    check_arguments(f"optimizer {component.name!r}", factory, arguments)
+    return partial(factory, **arguments)
+
+
+def is_elementwise(factory: Factory) -> bool:
+    """Say whether an optimizer treats every number of a parameter alike and apart.
+
+    Then many runs' parameters can lie side by side in one array and be updated in one go;
+    otherwise (a norm over a layer, a matrix product) each run is updated by itself. Decided
+    by tracing an update: no operation may change a shape or look along an axis.
+    """
+    example = {"kernel": jnp.zeros((3, 5)), "bias": jnp.zeros(7)}
+    optimizer = factory(jnp.zeros(()))
+    state = optimizer.init(example)
+    jaxpr = jax.make_jaxpr(optimizer.update)(example, state, example).jaxpr
+    return all(_is_elementwise_equation(equation) for equation in jaxpr.eqns)
+
+
+_ALONG_AN_AXIS = {"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "sort", "rev"}
+_CALLS = {"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call"}
+
+
+def _is_elementwise_equation(equation: Any) -> bool:
+    name = equation.primitive.name
+    if name in _CALLS:
+        inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
+        return all(_is_elementwise_equation(e) for e in inner.jaxpr.eqns)
+    shapes = {v.aval.shape for v in equation.invars if v.aval.shape}
+    return name not in _ALONG_AN_AXIS and (
+        shapes <= {v.aval.shape for v in equation.outvars} or not shapes
+    )

@@ -1,0 +1,26 @@
+"""The one error a user can cause, and the words it is told in."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class StudyError(ValueError):
+    """Bad input: one line that says what was wrong, where, and what would be right."""
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> StudyError:
+    """Return the error for a name that is not in a registry.
+
+    Parameters
+    ----------
+    kind : str
+        What the name should have named, as the user calls it: ``"scaler"``.
+    name : object
+        The name given.
+    known : iterable of str
+        The names that would have been right.
+    """
+    known = sorted(known)
+    close = get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    return StudyError(f"unknown {kind} {name!r}; {hint}")

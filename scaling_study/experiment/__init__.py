@@ -1,0 +1,1 @@
+"""What is asked, and what data it means: NumPy only, in float64."""

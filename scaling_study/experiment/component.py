@@ -1,0 +1,108 @@
+"""A component of a condition: the name of a registry's entry and its parameters."""
+
+import importlib
+import inspect
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from scaling_study.errors import StudyError, unknown
+
+
+@dataclass(frozen=True, order=True)
+class Component:
+    """A named entry of a registry with parameters, such as ``adam(eps=1e-07)``.
+
+    Parameters
+    ----------
+    name : str
+        A key of the registry, or ``"package.module:attribute"`` for a user's own.
+    parameters : tuple of (str, value)
+        What is passed to the registry's factory, sorted by name.
+    """
+
+    name: str
+    parameters: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        if not self.parameters:
+            return self.name
+        return f"{self.name}({', '.join(f'{key}={value}' for key, value in self.parameters)})"
+
+    @classmethod
+    def expand(cls, value: object) -> list["Component"]:
+        """Read ``"name"`` or ``{name = "...", parameter = ...}``, one component per grid cell.
+
+        A parameter that is a list is a grid axis; one whose value is itself a list is
+        written as a list of lists: ``{name = "mlp", hidden = [[16, 16]]}``.
+        """
+        if isinstance(value, str) and value:
+            return [cls(value)]
+        if not (isinstance(value, Mapping) and isinstance(value.get("name"), str)):
+            raise StudyError(f'{value!r} is neither a name nor a table {{name = "...", ...}}')
+        keys = sorted(key for key in value if key != "name")
+        axes = [value[key] if isinstance(value[key], list) else [value[key]] for key in keys]
+        return [
+            cls(value["name"], tuple((k, _freeze(v)) for k, v in zip(keys, cell, strict=True)))
+            for cell in itertools.product(*axes)
+        ]
+
+    def plain(self) -> str | dict[str, Any]:
+        """Return what `expand` reads back: the name alone where there are no parameters."""
+        if not self.parameters:
+            return self.name
+        return {"name": self.name, **{key: _thaw(value) for key, value in self.parameters}}
+
+    def build(self, kind: str, registry: Mapping[str, Callable[..., Any]], **more: Any) -> Any:
+        """Call the factory that the component names.
+
+        Parameters
+        ----------
+        kind : str
+            What the registry holds, for the error message.
+        registry : mapping of str to callable
+            The factories.
+        **more
+            Passed to the factory beside the component's own parameters, which win.
+
+        Raises
+        ------
+        StudyError
+            If the name is unknown, or the factory does not take a parameter.
+        """
+        factory = self.resolve(kind, registry)
+        arguments = {**more, **dict(self.parameters)}
+        check_arguments(f"{kind} {self.name!r}", factory, arguments)
+        return factory(**arguments)
+
+    def resolve(self, kind: str, registry: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+        """Return the factory, from the registry or from ``package.module:attribute``."""
+        if self.name in registry:
+            return registry[self.name]
+        module, colon, attribute = self.name.partition(":")
+        if not colon:
+            raise unknown(kind, self.name, registry)
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise StudyError(f"{kind} {self.name!r} cannot be imported: {error}") from error
+
+
+def check_arguments(where: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Raise a `StudyError` that names the first argument the factory does not take."""
+    parameters = inspect.signature(factory).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for key in arguments:
+        if key not in parameters:
+            error = unknown("parameter", key, parameters)
+            raise StudyError(f"{where}: {error}")
+
+
+def _thaw(value: Any) -> Any:
+    return [list(value)] if isinstance(value, tuple) else value
+
+
+def _freeze(value: Any) -> Any:
+    return tuple(_freeze(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,290 @@
+"""The conditions of a study, the groups that share a program, and the chunks of work.
+
+    study ─► conditions ─► groups ─► chunks
+
+Everything here is a pure function of the study, so that any process, given the study's text
+and a chunk's identity, knows what to compute.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from scaling_study.errors import StudyError
+from scaling_study.experiment import scalers
+from scaling_study.experiment.component import Component
+from scaling_study.experiment.problems import PROBLEMS, Problem
+from scaling_study.experiment.study import Study
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One cell of a study's grid; the axes are those of `scaling_study.experiment.study.AXES`.
+
+    The budget is in updates, whether the study gave epochs or updates.
+    """
+
+    block: str
+    problem: Component
+    design: str
+    scale_factor: float
+    offset: float
+    scaler: Component
+    target_scaler: Component
+    model: Component
+    dialect: str
+    optimizer: Component
+    learning_rate: float
+    batch_size: int
+    sampling: str
+    updates: int
+    dtype: str
+    objective: str
+    data_seed: int | str
+    init_seed: int | str
+    order_seed: int | str
+    tolerance: float
+    target_loss: float | str
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits that name the condition by what it is."""
+        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def row(self) -> dict[str, Any]:
+        """Return every axis as one flat row, hyperparameters under ``optimizer.eps``."""
+        row: dict[str, Any] = {"condition": self.id}
+        for axis in fields(self):
+            value = getattr(self, axis.name)
+            if isinstance(value, Component):
+                row[axis.name] = str(value)
+                row |= {f"{axis.name}.{key}": item for key, item in value.parameters}
+            else:
+                row[axis.name] = value
+        return row
+
+
+class Static(NamedTuple):
+    """What conditions must share to be trained by one compiled program."""
+
+    problem: Component
+    model: Component
+    dialect: str
+    optimizer: Component
+    batch_size: int
+    sampling: str
+    updates: int
+    dtype: str
+    objective: str
+    transformed: bool
+    data_seed: int | str
+    init_seed: int | str
+    order_seed: int | str
+
+
+class ChunkShape(NamedTuple):
+    """How many conditions and seeds a chunk holds, and how many conditions train at once."""
+
+    conditions: int
+    seeds: int
+    tile: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """The conditions that share one compiled program.
+
+    Parameters
+    ----------
+    index : int
+        Its place among the study's groups.
+    static : Static
+        What they share.
+    conditions : tuple of Condition
+        In the order of the study.
+    shape : ChunkShape
+        The shape of each of its chunks, a function of the group alone.
+    """
+
+    index: int
+    static: Static
+    conditions: tuple[Condition, ...]
+    shape: ChunkShape
+
+    def chunks(self, seeds: tuple[int, int]) -> Iterator["Chunk"]:
+        """Yield the chunks that hold the group's conditions for seeds in [first, last)."""
+        width = self.shape.seeds
+        for seed_block in range(seeds[0] // width, -(-seeds[1] // width)):
+            for block in range(-(-len(self.conditions) // self.shape.conditions)):
+                yield Chunk(self.index, block, seed_block)
+
+    def members(self, chunk: "Chunk") -> tuple[Condition, ...]:
+        """Return the chunk's conditions, without the padding."""
+        first = chunk.condition_block * self.shape.conditions
+        return self.conditions[first : first + self.shape.conditions]
+
+    def seeds(self, chunk: "Chunk") -> range:
+        """Return the absolute seeds of a chunk."""
+        first = chunk.seed_block * self.shape.seeds
+        return range(first, first + self.shape.seeds)
+
+
+class Chunk(NamedTuple):
+    """The identity of a unit of work: a block of a group's conditions and of the seeds."""
+
+    group: int
+    condition_block: int
+    seed_block: int
+
+    def __str__(self) -> str:
+        return f"{self.group:03d}-{self.condition_block:04d}-{self.seed_block:06d}"
+
+
+def expand(study: Study) -> list[Condition]:
+    """Return the conditions of a study, block by block, the last axis varying fastest.
+
+    Raises
+    ------
+    StudyError
+        If a condition makes no sense, or stands in its block twice.
+    """
+    conditions = [
+        _condition(block, dict(zip(grid, cell, strict=True)))
+        for block, grid in study.blocks.items()
+        for cell in itertools.product(*grid.values())
+    ]
+    seen: set[Condition] = set()
+    for condition in conditions:
+        if condition in seen:
+            raise StudyError(
+                f"blocks.{condition.block}: epochs and updates give the same budget,"
+                f" {condition.updates} updates, more than once; keep one of the two"
+            )
+        seen.add(condition)
+    return conditions
+
+
+def group(conditions: list[Condition], chunk_runs: int | None = None) -> list[Group]:
+    """Return the conditions by the program they share, in the order of their first member.
+
+    Parameters
+    ----------
+    conditions : list of Condition
+        From `expand`.
+    chunk_runs : int, optional
+        Upper bound on the runs of a chunk; chosen by `chunk_shape` when not given.
+    """
+    members: dict[Static, list[Condition]] = {}
+    for condition in conditions:
+        members.setdefault(split(condition), []).append(condition)
+    return [
+        Group(index, static, tuple(own), chunk_shape(static, len(own), chunk_runs))
+        for index, (static, own) in enumerate(members.items())
+    ]
+
+
+def split(condition: Condition) -> Static:
+    """Return the part of a condition that is compiled in; all else rides along as numbers."""
+    affine = scalers.is_affine(condition.scaler)
+    objective = condition.objective
+    applies = condition.model.name == "linear" and affine
+    if objective == "moments" and not applies:
+        raise StudyError(
+            f"blocks.{condition.block}: objective moments is for a linear model and an affine"
+            f" scaler, not {condition.model} and {condition.scaler}; write objective = 'samples'"
+        )
+    if objective == "auto":
+        objective = "moments" if applies and _moments_pay(condition) else "samples"
+    return Static(
+        **{
+            name: getattr(condition, name)
+            for name in Static._fields
+            if name not in ("objective", "transformed")
+        },
+        objective=objective,
+        transformed=not affine,
+    )
+
+
+def _moments_pay(condition: Condition) -> bool:
+    samples, features = shape_of(condition.problem)
+    rows = samples if condition.sampling == "full" else min(condition.batch_size, samples)
+    return features + 1 < rows
+
+
+def chunk_shape(static: Static, conditions: int, chunk_runs: int | None = None) -> ChunkShape:
+    """Return the shape of a group's chunks, from what the group is and nothing else.
+
+    In moment form a run is some twenty numbers; per sample it is a batch of activations. The
+    tile is what trains at once and should stay in a core's cache; a chunk is some tiles, so
+    that what a seed's conditions share is computed once.
+    """
+    if static.objective == "moments":
+        seeds = 64 if conditions >= 32 else 256
+        tile, most = 64, 512
+    else:
+        seeds, tile, most = 16, 8, 64
+    if chunk_runs is not None:
+        most = max(1, chunk_runs // seeds)
+    tile = min(tile, conditions, most)
+    tiles = -(-min(conditions, most) // tile)
+    return ChunkShape(conditions=tile * tiles, seeds=seeds, tile=tile)
+
+
+@lru_cache(maxsize=64)
+def problem_of(component: Component) -> Problem:
+    """Return the problem that a component names."""
+    problem = component.build("problem", PROBLEMS)
+    if not isinstance(problem, Problem):
+        raise StudyError(f"problem {component.name!r} makes no scaling_study Problem")
+    return problem
+
+
+@lru_cache(maxsize=64)
+def shape_of(component: Component) -> tuple[int, int]:
+    """Return the number of samples and of features of a problem."""
+    samples, features = problem_of(component).draw(0)[0].shape
+    return samples, features
+
+
+def batches_per_epoch(static: Static | Condition) -> int:
+    """Return how many updates an epoch takes."""
+    if static.sampling == "full":
+        return 1
+    return -(-shape_of(static.problem)[0] // static.batch_size)
+
+
+def _condition(block: str, cell: dict[str, Any]) -> Condition:
+    epochs, updates = cell.pop("epochs"), cell.pop("updates")
+    condition = Condition(block=block, updates=1, **cell)
+    where = f"blocks.{block}"
+    try:
+        problem = problem_of(condition.problem)
+        scalers.check(condition.scaler)
+        if not scalers.is_affine(condition.target_scaler):
+            raise StudyError(f"target_scaler {condition.target_scaler.name!r} is not affine")
+        scalers.check(condition.target_scaler)
+        if condition.design == "F" and problem.signal is not None:
+            raise StudyError(
+                f"problem {condition.problem.name!r} has no coefficients to fix; use design U"
+            )
+    except StudyError as error:
+        raise StudyError(f"{where}: {error}") from None
+    except Exception as error:
+        raise StudyError(f"{where}: problem {condition.problem}: {error}") from error
+    per_epoch = batches_per_epoch(condition)
+    if updates == "none":
+        updates = epochs * per_epoch
+    elif updates % per_epoch:
+        below = updates - updates % per_epoch
+        right = f"{below} or {below + per_epoch}" if below else str(per_epoch)
+        raise StudyError(
+            f"{where}: updates = {updates} is not a whole number of epochs of {per_epoch}"
+            f" updates; write {right}"
+        )
+    return Condition(**{**condition.__dict__, "updates": updates})

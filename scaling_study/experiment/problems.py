@@ -1,0 +1,99 @@
+"""The problems: where canonical features, noise and the target's own law come from."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+class Problem(NamedTuple):
+    """How a data set is drawn, in canonical units.
+
+    The observed feature is ``x_j = s_j u_j + offset_j``. Under design F the target is
+    ``sum_j coefficient_j x_j + noise``: the coefficient is fixed. Under design U it is
+    ``sum_j coefficient_j reference_scale_j u_j + noise``: only x's unit changes with s_j.
+
+    Attributes
+    ----------
+    draw : callable
+        ``draw(seed) -> u, noise`` with shapes (n_samples, n_features) and (n_samples,).
+    coefficients : ndarray of shape (n_features,)
+        The law's coefficient of each observed feature.
+    reference_scale : ndarray of shape (n_features,)
+        The scale of each feature at which designs F and U are the same.
+    scaled_feature : int
+        The feature that the study's ``scale_factor`` and ``offset`` act on; the others keep
+        their reference scale.
+    signal : callable or None
+        ``signal(u) -> y`` for a law that is not linear; only design U has a meaning then.
+    """
+
+    draw: Callable[[int], tuple[Array, Array]]
+    coefficients: Array
+    reference_scale: Array
+    scaled_feature: int
+    signal: Callable[[Array], Array] | None = None
+
+
+def article(*, samples: int = 100, noise: float = 10.0) -> Problem:
+    """Return the article's data: ``y = 2 x_1 + 0.5 x_2 + 10 normal``, x uniform.
+
+    The stream is `numpy.random.RandomState`, drawn in the article's order, so that seed 42
+    gives its data to the bit.
+    """
+
+    def draw(seed: int) -> tuple[Array, Array]:
+        random = np.random.RandomState(seed)  # noqa: NPY002 - the article's own generator
+        u = random.rand(samples, 2)
+        return u, noise * random.randn(samples)
+
+    return Problem(draw, np.array([2.0, 0.5]), np.array([1.0, 1000.0]), scaled_feature=1)
+
+
+def uniform(*, samples: int = 100, features: int = 2, noise: float = 0.1) -> Problem:
+    """Return features of unit range that all matter alike: ``y = sum_j u_j + noise``."""
+
+    def draw(seed: int) -> tuple[Array, Array]:
+        random = np.random.default_rng([0, seed])
+        return random.random((samples, features)), noise * random.standard_normal(samples)
+
+    return Problem(draw, np.ones(features), np.ones(features), scaled_feature=features - 1)
+
+
+def gaussian(
+    *, samples: int = 100, features: int = 2, noise: float = 0.1, correlation: float = 0.0
+) -> Problem:
+    """Return centred features of unit variance, equally correlated, that all matter alike."""
+    covariance = np.full((features, features), correlation) + np.eye(features) * (1 - correlation)
+    mixing = np.linalg.cholesky(covariance)
+
+    def draw(seed: int) -> tuple[Array, Array]:
+        random = np.random.default_rng([1, seed])
+        u = random.standard_normal((samples, features)) @ mixing.T
+        return u, noise * random.standard_normal(samples)
+
+    return Problem(draw, np.ones(features), np.ones(features), scaled_feature=features - 1)
+
+
+def sines(*, samples: int = 100, noise: float = 0.1) -> Problem:
+    """Return ``y = sin 2a + sin 2b + noise`` with standard normal a, b: alike, not linear."""
+
+    def draw(seed: int) -> tuple[Array, Array]:
+        random = np.random.default_rng([2, seed])
+        return random.standard_normal((samples, 2)), noise * random.standard_normal(samples)
+
+    def signal(u: Array) -> Array:
+        return np.sin(2 * u).sum(axis=-1)
+
+    return Problem(draw, np.full(2, np.nan), np.ones(2), scaled_feature=1, signal=signal)
+
+
+PROBLEMS: dict[str, Callable[..., Problem]] = {
+    "article": article,
+    "uniform": uniform,
+    "gaussian": gaussian,
+    "sines": sines,
+}

@@ -1,0 +1,116 @@
+"""The scalers: affine ones as two numbers per feature, any other as transformed arrays.
+
+A scaler maps x to ``(x - shift) / divisor``. The affine ones are fitted here in float64, for
+any number of data sets at once; tests hold them to scikit-learn's own transformers, which
+fit one data set at a time.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scaling_study.errors import StudyError
+from scaling_study.experiment.component import Component
+
+Array = NDArray[np.float64]
+EPS = np.finfo(np.float64).eps
+
+
+def none(x: Array) -> tuple[Array, Array]:
+    """Return shift 0 and divisor 1."""
+    return np.zeros_like(x[..., 0, :]), np.ones_like(x[..., 0, :])
+
+
+def minmax(x: Array) -> tuple[Array, Array]:
+    """Return the minimum and the range, as `sklearn.preprocessing.MinMaxScaler`."""
+    low = x.min(axis=-2)
+    return low, _not_zero(x.max(axis=-2) - low)
+
+
+def standard(x: Array) -> tuple[Array, Array]:
+    """Return mean and standard deviation, as `sklearn.preprocessing.StandardScaler`.
+
+    A column counts as constant if its variance is within the error bound of the two-pass
+    algorithm (Chan, Golub and LeVeque 1983), as in scikit-learn.
+    """
+    n = x.shape[-2]
+    mean = x.mean(axis=-2)
+    centred = x - mean[..., None, :]
+    variance = ((centred**2).sum(axis=-2) - centred.sum(axis=-2) ** 2 / n) / n
+    constant = variance <= n * EPS * variance + (n * mean * EPS) ** 2
+    return mean, np.sqrt(np.where(constant, 1.0, variance))
+
+
+def robust(x: Array) -> tuple[Array, Array]:
+    """Return median and interquartile range, as `sklearn.preprocessing.RobustScaler`."""
+    quarter, median, three_quarters = np.percentile(x, [25, 50, 75], axis=-2)
+    return median, _not_zero(three_quarters - quarter)
+
+
+def maxabs(x: Array) -> tuple[Array, Array]:
+    """Return 0 and the largest magnitude, as `sklearn.preprocessing.MaxAbsScaler`."""
+    return np.zeros_like(x[..., 0, :]), _not_zero(np.abs(x).max(axis=-2))
+
+
+def _not_zero(divisor: Array) -> Array:
+    return np.where(divisor < 10 * EPS, 1.0, divisor)
+
+
+def quantile(**parameters: Any) -> Any:
+    """Return `sklearn.preprocessing.QuantileTransformer`, at most 100 quantiles by default."""
+    from sklearn.preprocessing import QuantileTransformer
+
+    return QuantileTransformer(**{"n_quantiles": 100, **parameters})
+
+
+def power(**parameters: Any) -> Any:
+    """Return `sklearn.preprocessing.PowerTransformer`."""
+    from sklearn.preprocessing import PowerTransformer
+
+    return PowerTransformer(**parameters)
+
+
+def normalizer(**parameters: Any) -> Any:
+    """Return `sklearn.preprocessing.Normalizer`, which scales each row to unit norm."""
+    from sklearn.preprocessing import Normalizer
+
+    return Normalizer(**parameters)
+
+
+AFFINE: dict[str, Callable[[Array], tuple[Array, Array]]] = {
+    "none": none,
+    "minmax": minmax,
+    "standard": standard,
+    "robust": robust,
+    "maxabs": maxabs,
+}
+TRANSFORMERS: dict[str, Callable[..., Any]] = {
+    "quantile": quantile,
+    "power": power,
+    "normalizer": normalizer,
+}
+SCALERS: dict[str, Callable[..., Any]] = {**AFFINE, **TRANSFORMERS}
+
+
+def is_affine(scaler: Component) -> bool:
+    """Say whether a scaler is one shift and one divisor per feature."""
+    return scaler.name in AFFINE
+
+
+def check(scaler: Component) -> None:
+    """Raise a `StudyError` unless the scaler exists and takes its parameters."""
+    if not is_affine(scaler):
+        transformer = scaler.build("scaler", SCALERS)
+        if not hasattr(transformer, "fit_transform"):
+            raise StudyError(f"scaler {scaler.name!r} makes no scikit-learn transformer")
+    elif scaler.parameters:
+        raise StudyError(f"scaler {scaler.name!r} takes no parameters")
+
+
+def transform(scaler: Component, x: Array) -> Array:
+    """Return each data set of a stack (..., n_samples, n_features) transformed by itself."""
+    flat = x.reshape(-1, *x.shape[-2:])
+    fitted = [scaler.build("scaler", SCALERS).fit_transform(data) for data in flat]
+    return np.asarray(fitted, dtype=np.float64).reshape(x.shape)

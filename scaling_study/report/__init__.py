@@ -1,0 +1,1 @@
+"""How a study is shown: tables, figures and a page, from stored results alone."""

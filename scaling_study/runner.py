@@ -1,0 +1,360 @@
+"""Running a study: plan, minus what is done, to devices, to the store. The only writer."""
+
+import os
+import platform
+import queue
+import resource
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from scaling_study import store
+from scaling_study.errors import StudyError
+from scaling_study.experiment.conditions import (
+    Chunk,
+    Condition,
+    Group,
+    batches_per_epoch,
+    expand,
+    group,
+    shape_of,
+)
+from scaling_study.experiment.study import Study, read_study
+
+# Measured on two cores; `plan` says so where it uses them.
+TYPICAL_UPDATES_PER_SECOND = {"moments": 1e8, "samples": 2e6}
+COMPILE_SECONDS = 3.0
+BYTES_PER_RUN = 150
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study comes to, before anything runs.
+
+    Attributes
+    ----------
+    study : Study
+    conditions : list of Condition
+    groups : list of Group
+    chunks : list of Chunk
+    runs, updates : int
+        Trainings asked for, and their updates together.
+    """
+
+    study: Study
+    conditions: list[Condition]
+    groups: list[Group]
+    chunks: list[Chunk]
+    runs: int
+    updates: int
+
+    def summary(self) -> dict[str, Any]:
+        """Return the plan in numbers, estimates of memory, disk and time among them."""
+        seconds = sum(self._seconds(own) for own in self.groups)
+        return {
+            "study": self.study.name,
+            "conditions": len(self.conditions),
+            "groups": len(self.groups),
+            "chunks": len(self.chunks),
+            "runs": self.runs,
+            "updates": self.updates,
+            "memory_bytes": max(self._memory(own) for own in self.groups),
+            "disk_bytes": self._padded_runs() * BYTES_PER_RUN,
+            "seconds": round(COMPILE_SECONDS * len(self.groups) + seconds, 1),
+        }
+
+    def _padded_runs(self) -> int:
+        return sum(
+            len(self.groups[c.group].members(c)) * self.groups[c.group].shape.seeds
+            for c in self.chunks
+        )
+
+    def _seconds(self, own: Group) -> float:
+        chunks = sum(chunk.group == own.index for chunk in self.chunks)
+        updates = chunks * own.shape.conditions * own.shape.seeds * own.static.updates
+        return updates / TYPICAL_UPDATES_PER_SECOND[own.static.objective]
+
+    def _memory(self, own: Group) -> int:
+        """Return the bytes of a chunk: data, orders, state and traces of its runs."""
+        size = 8 if own.static.dtype == "float64" else 4
+        samples, features = shape_of(own.static.problem)
+        runs = own.shape.conditions * own.shape.seeds
+        rows = own.static.batch_size * batches_per_epoch(own.static)
+        epochs = own.static.updates // batches_per_epoch(own.static)
+        hidden = dict(own.static.model.parameters).get("hidden", ())
+        widths = [features, *([hidden] if isinstance(hidden, int) else hidden), 1]
+        parameters = sum(a * b + b for a, b in zip(widths, widths[1:], strict=False))
+        state = runs * (6 * parameters + 20 * features)
+        traces = own.shape.conditions * 8 * min(epochs, 200) * (2 + 2 * features)
+        inputs = own.shape.seeds * (samples * (features + 1) + min(epochs, 200) * rows)
+        return size * (state + traces + inputs)
+
+
+def plan(study: Study, chunk_runs: int | None = None) -> Plan:
+    """Return what a study comes to; nothing runs, and JAX is not imported."""
+    conditions = expand(study)
+    groups = group(conditions, chunk_runs)
+    chunks = [chunk for own in groups for chunk in own.chunks(study.seeds)]
+    seeds = study.seeds[1] - study.seeds[0]
+    updates = seeds * sum(condition.updates for condition in conditions)
+    return Plan(study, conditions, groups, chunks, seeds * len(conditions), updates)
+
+
+@dataclass
+class Progress:
+    """How far a run has come, as told to a progress bar."""
+
+    runs_done: int
+    runs: int
+    seconds: float
+
+
+def run(
+    study: Study | str | Path | dict[str, Any],
+    *,
+    seeds: str | tuple[int, int] | None = None,
+    settings: list[str] | None = None,
+    output_dir: str | Path | None = None,
+    overwrite: bool = False,
+    devices: int | None = None,
+    chunk_size: int | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> store.Results:
+    """Train every run of a study that is not stored yet, and return the stored results.
+
+    Parameters
+    ----------
+    study : Study, str, Path or dict
+        A study, the name of a preset, the path of a TOML file, or a mapping like one.
+    seeds : str or (int, int), optional
+        ``"A:B"``: from A, up to but without B. The study's own by default.
+    settings : list of str, optional
+        ``key=value`` overrides, as ``--set`` on the command line.
+    output_dir : path, optional
+        ``results/<name>`` by default.
+    overwrite : bool
+        Remove what another study left in the folder.
+    devices : int, optional
+        How many local devices to use; all by default, on a CPU as many as there are cores.
+    chunk_size : int, optional
+        Upper bound on the runs of a chunk. Recorded: bits are promised for one chunk size.
+    on_progress : callable
+        Called after each chunk.
+
+    Returns
+    -------
+    Results
+        As from `scaling_study.load`; ``.manifest["summary"]`` has the timings.
+
+    Raises
+    ------
+    StudyError
+        If the study, the seeds or the folder are not right. Nothing has been written then.
+    """
+    start = time.perf_counter()
+    resolved = read_study(study, settings or []).with_seeds(seeds)
+    planned = plan(resolved, chunk_size)
+    _check_engine(planned)
+    pool = _devices(devices)
+    folder = Path(output_dir or Path("results") / resolved.name)
+    identity = store.identity(pool[0].platform, chunk_size, planned.groups)
+    kept = store.Store(folder, resolved, identity, overwrite=overwrite)
+    todo = [chunk for chunk in planned.chunks if not kept.has(chunk)]
+    kept.begin(planned.conditions)
+    compile_seconds, run_seconds = _train(planned, todo, pool, kept, chunk_size, on_progress)
+    manifest = _manifest(planned, pool, compile_seconds, run_seconds)
+    kept.finish(manifest)
+    results = store.load(folder)
+    new = _runs_of(planned, todo)
+    manifest["summary"] = {
+        "study": resolved.name,
+        "output_dir": str(folder),
+        "runs": planned.runs,
+        "runs_trained": new,
+        "groups": len(planned.groups),
+        "chunks": len(planned.chunks),
+        "devices": len(pool),
+        "platform": pool[0].platform,
+        "compile_seconds": round(compile_seconds, 3),
+        "run_seconds": round(run_seconds, 3),
+        "total_seconds": round(time.perf_counter() - start, 3),
+        "runs_per_second": round(new / run_seconds, 1) if todo else None,
+        "updates_per_second": round(_updates_of(planned, todo) / run_seconds, 1) if todo else None,
+        "peak_memory_bytes": peak_memory(),
+        "statuses": {k: int(v) for k, v in results.runs["status"].value_counts().items()},
+    }
+    kept.finish(manifest)
+    return store.load(folder)
+
+
+def peak_memory() -> int:
+    """Return the peak resident memory of this process, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _check_engine(planned: Plan) -> None:
+    """Build every model and optimizer once, so that a wrong one is told before any work."""
+    from scaling_study.engine import models, optimizers
+
+    for own in planned.groups:
+        try:
+            models.build(own.static.model)
+            optimizers.build(own.static.optimizer, own.static.dialect)(1e-3)
+        except StudyError as error:
+            raise StudyError(f"blocks.{own.conditions[0].block}: {error}") from None
+        except Exception as error:
+            line = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise StudyError(
+                f"blocks.{own.conditions[0].block}: {own.static.model} or"
+                f" {own.static.optimizer} cannot be built: {line}"
+            ) from error
+
+
+def _devices(count: int | None) -> list[Any]:
+    """Return the devices to use, making CPU devices first where nobody else decided."""
+    import jax
+
+    asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not asked and jax.config.jax_num_cpu_devices in (None, -1):
+        try:
+            jax.config.update("jax_num_cpu_devices", max(count or 1, os.cpu_count() or 1))
+        except RuntimeError:
+            pass  # the backend has started; what it has is what there is
+    devices = jax.local_devices()
+    if count is None:
+        return devices
+    if not 1 <= count <= len(devices):
+        raise StudyError(f"--devices {count}: between 1 and {len(devices)} are here")
+    return devices[:count]
+
+
+def _train(
+    planned: Plan,
+    todo: list[Chunk],
+    devices: list[Any],
+    kept: store.Store,
+    chunk_size: int | None,
+    on_progress: Callable[[Progress], None],
+) -> tuple[float, float]:
+    """Train chunks on all devices at once; return seconds of compilation, and of the rest."""
+    import jax
+
+    from scaling_study.engine.chunk import compiled, run_chunk
+
+    text = planned.study.to_toml()
+    free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    for device in devices:
+        free.put(device)
+
+    def compile_on(device: Any, own: Group) -> None:
+        with jax.default_device(device), jax.enable_x64(own.static.dtype == "float64"):
+            compiled(own, planned.study.record)
+
+    def train(chunk: Chunk) -> tuple[Chunk, bytes]:
+        device = free.get()
+        try:
+            with jax.default_device(device):
+                return chunk, run_chunk(text, chunk, chunk_size)
+        finally:
+            free.put(device)
+
+    compile_seconds = run_seconds = 0.0
+    done = _runs_of(planned, [c for c in planned.chunks if c not in set(todo)])
+    start = time.perf_counter()
+    with ThreadPoolExecutor(len(devices)) as workers:
+        for own in planned.groups:
+            chunks = [chunk for chunk in todo if chunk.group == own.index]
+            if not chunks:
+                continue
+            begin = time.perf_counter()
+            used = devices[: len(chunks)]
+            list(workers.map(lambda device, own=own: compile_on(device, own), used))
+            compiled_at = time.perf_counter()
+            for chunk, rows in _completed(workers, train, chunks, 2 * len(devices)):
+                kept.put(chunk, rows)
+                done += _runs_of(planned, [chunk])
+                on_progress(Progress(done, planned.runs, time.perf_counter() - start))
+            compile_seconds += compiled_at - begin
+            run_seconds += time.perf_counter() - compiled_at
+    return compile_seconds, run_seconds
+
+
+def _completed(
+    workers: ThreadPoolExecutor, function: Callable[..., Any], items: list[Any], ahead: int
+) -> Iterator[Any]:
+    """Yield results as they complete, with a bounded number of items under way."""
+    waiting, pending = iter(items), set[Future[Any]]()
+    for item in waiting:
+        pending.add(workers.submit(function, item))
+        if len(pending) < ahead:
+            continue
+        finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+        yield from (future.result() for future in finished)
+    while pending:
+        finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+        yield from (future.result() for future in finished)
+
+
+def _runs_of(planned: Plan, chunks: list[Chunk]) -> int:
+    """Return how many of the runs asked for these chunks hold."""
+    first, last = planned.study.seeds
+    total = 0
+    for chunk in chunks:
+        own = planned.groups[chunk.group]
+        seeds = own.seeds(chunk)
+        total += len(own.members(chunk)) * (min(last, seeds.stop) - max(first, seeds.start))
+    return total
+
+
+def _updates_of(planned: Plan, chunks: list[Chunk]) -> int:
+    return sum(
+        _runs_of(planned, [chunk]) * planned.groups[chunk.group].static.updates for chunk in chunks
+    )
+
+
+def _manifest(
+    planned: Plan, devices: list[Any], compile_seconds: float, run_seconds: float
+) -> dict[str, Any]:
+    return {
+        "study": planned.study.name,
+        "seeds": list(planned.study.seeds),
+        "packages": store.versions(),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "devices": [str(device) for device in devices],
+        "device_kind": devices[0].device_kind,
+        "git_commit": _commit(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "compile_seconds": round(compile_seconds, 3),
+        "run_seconds": round(run_seconds, 3),
+        "statuses": dict(Counter()),
+        "groups": [
+            {**{k: str(v) for k, v in own.static._asdict().items()}, "shape": list(own.shape),
+             "conditions": len(own.conditions)}
+            for own in planned.groups
+        ],
+    }
+
+
+def _commit() -> str | None:
+    """Return the commit of the source that ran, None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "HEAD"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+__all__ = ["Plan", "Progress", "asdict", "plan", "run"]
