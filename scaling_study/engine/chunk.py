@@ -8,7 +8,7 @@ and chunk returns the same rows.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from scaling_study.engine.train import Data, Loop, Training
 from scaling_study.experiment import draws
 from scaling_study.experiment.conditions import (
     Chunk,
+    Condition,
     Group,
     Static,
     batches_per_epoch,
@@ -93,7 +94,7 @@ def train_chunk(own: Group, chunk: Chunk, record: str) -> tuple[Training, draws.
     padded = [*members, *[members[-1]] * (own.shape.conditions - len(members))]
     with jax.enable_x64(static.dtype == "float64"):
         encoding = draws.encode(static, draws.draw(static, seeds), padded)
-        data = _tiles(_data(static, encoding, padded), own.shape.tile)
+        data = _tiles(data_of(static.dtype, encoding, padded), own.shape.tile)
         program = compiled(own, record)
         training = None
         for rows, count in _segments(own, seeds):
@@ -128,20 +129,19 @@ def _lock_of(key: Any) -> threading.Lock:
 def loop_of(static: Static, record: str) -> Loop:
     """Return the shape of a group's budget."""
     samples, features = shape_of(static.problem)
-    batches = batches_per_epoch(static)
-    epochs = static.updates // batches
+    epochs = static.updates // batches_per_epoch(static)
     curves = record == "curves"
-    batch_size = samples if static.sampling == "full" else static.batch_size
-    return Loop(
-        epochs=epochs,
-        batches=batches,
-        batch_size=batch_size,
-        rows=batches * batch_size if static.sampling == "replacement" else samples,
-        samples=samples,
+    loop = Loop.of(
+        samples,
+        samples if static.sampling == "full" else static.batch_size,
+        epochs,
         features=features,
         slots=epochs if curves else min(epochs, TRACE_SLOTS),
         curves=curves,
     )
+    if static.sampling == "replacement":
+        return loop._replace(rows=loop.batches * loop.batch_size)
+    return loop
 
 
 def objective_of(static: Static, model: Any) -> objective.Objective:
@@ -156,7 +156,7 @@ def _compile(own: Group, record: str) -> Program:
     static, seeds = own.static, range(own.shape.seeds)
     members = [own.conditions[0]] * own.shape.conditions
     data = _tiles(
-        _data(static, draws.encode(static, draws.draw(static, seeds), members), members),
+        data_of(static.dtype, draws.encode(static, draws.draw(static, seeds), members), members),
         own.shape.tile,
     )
     rows, count = next(_segments(own, seeds))
@@ -231,11 +231,11 @@ def models_initial(model: Any, seeds: Any, loop: Loop, static: Static) -> Any:
     return train.initial_parameters(model, seeds, loop.features, static.dtype)
 
 
-def _data(static: Static, encoding: draws.Encoding, members: list[Any]) -> Data:
-    """Return what is trained on in the group's dtype, on the default device."""
+def data_of(dtype: str, encoding: draws.Encoding, members: Sequence[Condition]) -> Data:
+    """Return what is trained on in the given dtype, on the default device."""
 
     def cast(array: Any) -> Any:
-        return jnp.asarray(np.asarray(array, dtype=static.dtype))
+        return jnp.asarray(np.asarray(array, dtype=dtype))
 
     targets = np.array([np.nan if c.target_loss == "none" else c.target_loss for c in members])
     return Data(

@@ -72,6 +72,18 @@ def build(component: Component, dialect: str) -> Factory:
     return partial(factory, **arguments)
 
 
+def describe(name: str) -> str:
+    """Return an optimizer's factory and its defaults by dialect, in a line."""
+    entry = OPTIMIZERS[name]
+    factory = entry.factory.func if isinstance(entry.factory, partial) else entry.factory
+    dialects = [
+        f"{dialect}: " + ", ".join(f"{key}={value}" for key, value in defaults.items())
+        for dialect in ("keras", "torch", "optax")
+        if (defaults := getattr(entry, dialect))
+    ]
+    return "; ".join([f"optax.{factory.__name__}", *dialects])
+
+
 def is_elementwise(factory: Factory) -> bool:
     """Say whether an optimizer treats every number of a parameter alike and apart.
 

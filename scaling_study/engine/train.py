@@ -142,9 +142,14 @@ class Loop(NamedTuple):
     batch_size: int
     rows: int
     samples: int
-    features: int
-    slots: int
-    curves: bool
+    features: int = 0
+    slots: int = 0
+    curves: bool = False
+
+    @classmethod
+    def of(cls, samples: int, batch_size: int, epochs: int, **more: Any) -> "Loop":
+        """Return the loop over reshuffled epochs; an epoch's last batch is what is left."""
+        return cls(epochs, -(-samples // batch_size), batch_size, samples, samples, **more)
 
     def cut(self, rows: Array) -> tuple[Array, np.ndarray]:
         """Cut epochs (S, n_epochs, n_rows) into batches, and say what each row weighs.

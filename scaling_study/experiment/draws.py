@@ -129,25 +129,30 @@ def orders(static: Static, seeds: Sequence[int], epochs: int) -> Iterator[NDArra
 def encode(static: Static, drawn: Draw, conditions: Sequence[Condition]) -> Encoding:
     """Return what the drawn data are under each condition.
 
+    """
+    return encode_problem(problem_of(static.problem), drawn, conditions, static.transformed)
+
+
+def encode_problem(
+    problem: Problem, drawn: Draw, conditions: Sequence[Condition], transformed: bool
+) -> Encoding:
+    """Return what the drawn data of a problem are under each condition.
+
     Conditions that differ only in how they train, and not in what they see, are encoded once.
     """
-    problem = problem_of(static.problem)
-    keys = [
-        (c.design, c.scale_factor, c.offset, c.scaler, c.target_scaler) for c in conditions
-    ]
+    keys = [(c.design, c.scale_factor, c.offset, c.scaler, c.target_scaler) for c in conditions]
     distinct = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     fit = least_squares(drawn.u, drawn.noise)
     columns = [
-        _encode_one(problem, drawn, fit, conditions[keys.index(key)], static.transformed)
+        _encode_one(problem, drawn, fit, conditions[keys.index(key)], transformed)
         for key in distinct
     ]
     place = np.array([distinct[key] for key in keys])
-    data = ("u", "residual")
     stacked = {}
     for name in Encoding._fields:
         parts = [column[name] for column in columns]
-        if name in data:
-            stacked[name] = np.stack(parts)[place] if static.transformed else parts[0]
+        if name in ("u", "residual"):
+            stacked[name] = np.stack(parts)[place] if transformed else parts[0]
         else:  # (n_distinct, S[, d]) to ([d, ]C, S)
             array = np.stack(parts)[place]
             stacked[name] = np.moveaxis(array, -1, 0) if array.ndim == 3 else array

@@ -1,0 +1,5 @@
+"""``python -m scaling_study`` is ``scaling-study``."""
+
+from scaling_study.cli import main
+
+main()

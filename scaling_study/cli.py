@@ -1,0 +1,315 @@
+"""The command line: reads arguments, calls one function, prints. JAX is imported only to run."""
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scaling_study import __version__
+from scaling_study.errors import StudyError, unknown
+
+if TYPE_CHECKING:
+    from scaling_study.runner import Progress
+    from scaling_study.store import Results
+
+USAGE, FAILED, INTERRUPTED = 2, 1, 130
+LISTS = ("optimizers", "scalers", "models", "problems", "presets")
+
+app = typer.Typer(
+    name="scaling-study",
+    help="Does the input range affect a neural network feature's importance? Measured.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+StudyArgument = Annotated[str, typer.Argument(help="A preset's name or a TOML file.")]
+Seeds = Annotated[str | None, typer.Option(help="A:B, from A up to but without B.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="key=value; repeatable.")]
+OutputDir = Annotated[Path | None, typer.Option("-o", "--output-dir", help="Where to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another study's results.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results only.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
+Devices = Annotated[int | None, typer.Option(help="Local devices to use; all by default.")]
+ChunkSize = Annotated[int | None, typer.Option(min=1, help="Most runs in a chunk; recorded.")]
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"scaling-study {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def run(
+    study: StudyArgument,
+    seeds: Seeds = None,
+    set_: Set = None,
+    output_dir: OutputDir = None,
+    overwrite: Overwrite = False,
+    devices: Devices = None,
+    chunk_size: ChunkSize = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train every run of a study that is not stored yet."""
+    _run(study, seeds, set_, output_dir, overwrite, devices, chunk_size, as_json, quiet, verbose)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A results folder.")],
+    output_dir: OutputDir = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write the report of stored results; JAX is not needed."""
+    from scaling_study.store import load
+
+    _log(verbose)
+    _report(load(folder), output_dir, as_json, quiet)
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(help="A preset's name or a TOML file.")] = "article",
+    seeds: Seeds = None,
+    set_: Set = None,
+    output_dir: OutputDir = None,
+    overwrite: Overwrite = False,
+    devices: Devices = None,
+    chunk_size: ChunkSize = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run a study and write its report, to reports/NAME unless told otherwise."""
+    results = _run(name, seeds, set_, None, overwrite, devices, chunk_size, False, quiet, verbose)
+    _report(results, output_dir, as_json, quiet)
+
+
+@app.command()
+def plan(
+    study: StudyArgument,
+    seeds: Seeds = None,
+    set_: Set = None,
+    chunk_size: ChunkSize = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a study comes to; nothing runs."""
+    from scaling_study import runner
+    from scaling_study.experiment.study import read_study
+
+    planned = runner.plan(read_study(study, set_ or []).with_seeds(seeds), chunk_size)
+    summary = planned.summary()
+    if as_json:
+        typer.echo(json.dumps(summary))
+        return
+    typer.echo(f"{'study':<12}{summary['study']:>16}")
+    for key in ("conditions", "groups", "chunks", "runs", "updates"):
+        typer.echo(f"{key:<12}{summary[key]:>16,}")
+    typer.echo(f"{'memory':<12}{summary['memory_bytes'] / 1e6:>13.1f} MB  a chunk, estimated")
+    typer.echo(f"{'disk':<12}{summary['disk_bytes'] / 1e6:>13.1f} MB  estimated")
+    typer.echo(f"{'time':<12}{summary['seconds']:>14.1f} s  on two typical cores, compiling included")
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[str | None, typer.Argument(help=" | ".join(LISTS))] = None,
+    as_json: Json = False,
+) -> None:
+    """List the optimizers, scalers, models, problems or presets that a study may name."""
+    if what is not None and what not in LISTS:
+        raise unknown("list", what, LISTS)
+    found = {kind: _entries(kind) for kind in ([what] if what else LISTS)}
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for kind, entries in found.items():
+        if what is None:
+            typer.echo(f"{kind}:")
+        for name, text in entries.items():
+            typer.echo(f"{'' if what else '  '}{name:<14}{text}")
+
+
+@app.command()
+def verify(
+    files: Annotated[list[Path], typer.Argument(help="Reference trajectories, JSON.")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Replay trajectories recorded with another framework; exit 1 if one does not hold."""
+    from scaling_study import verify as replay
+
+    found = [(file, deviation) for file in files for deviation in replay.verify(file)]
+    if not quiet and not as_json:
+        width = max(len(d.case) for _, d in found) + 2
+        typer.echo(f"{'case':<{width}}{'objective':<10}{'loss':>9}{'gradient':>10}{'parameter':>10}")
+        for _, d in found:
+            typer.echo(
+                f"{d.case:<{width}}{d.objective:<10}{d.loss:>9.1e}{d.gradient_norm:>10.1e}"
+                f"{d.parameters:>10.1e}{'' if d.holds else '  FAILS'}"
+            )
+    failed = sum(not d.holds for _, d in found)
+    if as_json:
+        rows = [{"file": str(file), **d._asdict(), "holds": d.holds} for file, d in found]
+        typer.echo(json.dumps({"cases": rows, "failed": failed}))
+    else:
+        typer.echo(
+            f"{len(found) - failed} of {len(found)} replays hold (loss of every update within"
+            f" {replay.LOSS_TOLERANCE:g} relative, parameters within"
+            f" {replay.PARAMETER_TOLERANCE:g} of the largest)"
+        )
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; bad input is one line on standard error and exit code 2."""
+    # Typer carries its own copy of Click, or uses Click's, by version; this base is either's.
+    usage_error: Any = typer.BadParameter.__base__
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(
+            list(sys.argv[1:] if arguments is None else arguments),
+            prog_name="scaling-study",
+            standalone_mode=False,
+        )
+    except StudyError as error:
+        _fail(str(error), USAGE)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted; run the same command again to continue", INTERRUPTED)
+    except usage_error as error:
+        _fail(error.format_message(), USAGE)
+    except BrokenPipeError:
+        raise SystemExit(FAILED) from None
+    else:
+        raise SystemExit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"scaling-study: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def _run(
+    study: str,
+    seeds: str | None,
+    settings: list[str] | None,
+    output_dir: Path | None,
+    overwrite: bool,
+    devices: int | None,
+    chunk_size: int | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> "Results":
+    from scaling_study import runner
+
+    _log(verbose)
+    with _progress(quiet) as on_progress:
+        results = runner.run(
+            study,
+            seeds=seeds,
+            settings=settings,
+            output_dir=output_dir,
+            overwrite=overwrite,
+            devices=devices,
+            chunk_size=chunk_size,
+            on_progress=on_progress,
+        )
+    summary = results.manifest["summary"]
+    if not quiet:
+        rate = summary["runs_per_second"]
+        pace = f"{rate:,.0f} runs/s" if rate else "all stored before"
+        typer.echo(
+            f"{summary['runs']:,} runs in {summary['output_dir']}: "
+            + ", ".join(f"{count:,} {status}" for status, count in summary["statuses"].items())
+            + f"; compiled in {summary['compile_seconds']:.1f} s, ran in"
+            f" {summary['run_seconds']:.1f} s, {pace}"
+        )
+    if as_json:
+        typer.echo(json.dumps(summary))
+    return results
+
+
+def _report(results: "Results", output_dir: Path | None, as_json: bool, quiet: bool) -> None:
+    from scaling_study.report.page import write_report
+
+    page = write_report(results, output_dir or Path("reports") / results.study.name)
+    if not quiet:
+        typer.echo(f"report: {page}")
+    if as_json:
+        typer.echo(json.dumps({**results.manifest["summary"], "report": str(page)}))
+
+
+class _progress:  # noqa: N801 - read as a phrase: with _progress(quiet) as on_progress
+    """A progress bar on standard error, where that is a terminal."""
+
+    def __init__(self, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} runs"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=quiet or not sys.stderr.isatty(),
+        )
+        self.task = self.bar.add_task("training", total=None, rate="", visible=False)
+
+    def __enter__(self) -> Any:
+        self.bar.start()
+        return self.update
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+
+    def update(self, progress: "Progress") -> None:
+        """Show how far the run has come."""
+        rate = f"{progress.runs_done / progress.seconds:,.0f} runs/s"
+        self.bar.update(
+            self.task, completed=progress.runs_done, total=progress.runs, rate=rate, visible=True
+        )
+
+
+def _entries(kind: str) -> dict[str, str]:
+    """Return the names of a registry with a line on each."""
+    if kind == "presets":
+        from scaling_study.experiment.study import presets
+
+        return presets()
+    if kind == "scalers":
+        from scaling_study.experiment.scalers import SCALERS as REGISTRY
+    elif kind == "problems":
+        from scaling_study.experiment.problems import PROBLEMS as REGISTRY
+    elif kind == "models":
+        from scaling_study.engine.models import MODELS as REGISTRY
+    else:
+        from scaling_study.engine.optimizers import OPTIMIZERS, describe
+
+        return {name: describe(name) for name in OPTIMIZERS}
+    lines = {name: (entry.__doc__ or "").splitlines()[0] for name, entry in REGISTRY.items()}
+    return {name: line.removeprefix("Return ").replace("`", "") for name, line in lines.items()}
+
+
+def _log(verbose: bool) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s"
+    )
