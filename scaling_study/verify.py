@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling_study.engine import chunk, models, objective, optimizers, train
+from scaling_study.engine import chunk, models, objective, optimizers, train, watch
+from scaling_study.engine.batching import Batching
 from scaling_study.errors import StudyError
 from scaling_study.experiment import draws
 from scaling_study.experiment.component import Component
@@ -95,22 +96,21 @@ def _replay(
     encoding = draws.encode_problem(problem, drawn, conditions, transformed=False)
     data = chunk.data_of("float32", encoding, conditions)
     model = models.build(model_of)
+    batching = Batching(drawn.u.shape[1], int(reference["batch_size"]))
     loss = (
-        objective.moments(len(problem.coefficients))
+        objective.moments(len(problem.coefficients), batching)
         if way == "moments"
-        else objective.samples(model, transformed=False)
+        else objective.samples(model, batching)
     )
     initialise, update = train.make_update(loss, optimizers.build(optimizer, "optax"))
     parameters = _parameters([case["initial_params"] for case in cases])
     parameters = objective.explode(parameters) if way == "moments" else parameters
 
-    order = np.asarray(reference["batch_order"], dtype=np.int32)
-    loop = train.Loop.of(order.shape[1], int(reference["batch_size"]), len(order))
-    rows, weights = loop.cut(jnp.asarray(order[None]))
-    batches = loss.prepare(data.u, data.residual, rows, jnp.asarray(weights, jnp.float32))
+    places = np.argsort(np.asarray(reference["batch_order"]), axis=1).astype(np.int32)
+    batches = loss.prepare(data.u, data.residual, jnp.asarray(places[None]))
     batches = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batches)
 
-    def step(state: train.State, batch: Any) -> tuple[train.State, train.Info]:
+    def step(state: train.State, batch: Any) -> tuple[train.State, watch.Info]:
         state, info, _ = update(state, data, batch, jnp.inf, train.NEVER)
         return state, info
 
@@ -119,8 +119,9 @@ def _replay(
     )
     ended = jax.device_get(objective.assemble(final.parameters))
     info = jax.device_get(info)
+    norms = watch.to_array(info.gradient_norm)
     return [
-        _deviation(case, way, info.loss[:, i, 0], info.gradient_norm[:, :, i, 0],
+        _deviation(case, way, info.loss[:, i, 0], norms[:, :, i, 0],
                    jax.tree.map(lambda x, i=i: x[..., i, 0], ended))
         for i, case in enumerate(cases)
     ]

@@ -18,6 +18,7 @@ import numpy as np
 import tomllib
 
 from scaling_study.engine import models, objective, optimizers, train
+from scaling_study.engine.batching import Batching
 from scaling_study.engine.record import to_parquet
 from scaling_study.engine.train import Data, Loop, Training
 from scaling_study.experiment import draws
@@ -43,9 +44,9 @@ class Program(NamedTuple):
     Attributes
     ----------
     first : callable
-        ``(seeds, data, rows, count) -> Training``: begin, and train the first epochs.
+        ``(seeds, data, order, count) -> Training``: begin, and train the first epochs.
     more : callable
-        ``(training, data, rows, count) -> Training``: train further epochs.
+        ``(training, data, order, count) -> Training``: train further epochs.
     compile_seconds : float
     """
 
@@ -97,12 +98,12 @@ def train_chunk(own: Group, chunk: Chunk, record: str) -> tuple[Training, draws.
         data = _tiles(data_of(static.dtype, encoding, padded), own.shape.tile)
         program = compiled(own, record)
         training = None
-        for rows, count in _segments(own, seeds):
+        for order, count in _segments(own, seeds):
             count = jnp.int32(count)
             if training is None:
-                training = program.first(_init_seeds(static, seeds), data, rows, count)
+                training = program.first(_init_seeds(static, seeds), data, order, count)
             else:
-                training = program.more(training, data, rows, count)
+                training = program.more(training, data, order, count)
         return jax.tree.map(_untile, jax.device_get(training)), encoding
 
 
@@ -128,27 +129,20 @@ def _lock_of(key: Any) -> threading.Lock:
 
 def loop_of(static: Static, record: str) -> Loop:
     """Return the shape of a group's budget."""
-    samples, features = shape_of(static.problem)
-    epochs = static.updates // batches_per_epoch(static)
+    batches = batches_per_epoch(static)
+    epochs = static.updates // batches
     curves = record == "curves"
-    loop = Loop.of(
-        samples,
-        samples if static.sampling == "full" else static.batch_size,
-        epochs,
-        features=features,
-        slots=epochs if curves else min(epochs, TRACE_SLOTS),
-        curves=curves,
-    )
-    if static.sampling == "replacement":
-        return loop._replace(rows=loop.batches * loop.batch_size)
-    return loop
+    slots = epochs if curves else min(epochs, TRACE_SLOTS)
+    return Loop(epochs, batches, shape_of(static.problem)[1], slots, curves)
 
 
 def objective_of(static: Static, model: Any) -> objective.Objective:
     """Return the objective that a group's conditions are trained on."""
+    samples, features = shape_of(static.problem)
+    batching = Batching(samples, static.batch_size, static.sampling == "replacement")
     if static.objective == "moments":
-        return objective.moments(shape_of(static.problem)[1])
-    return objective.samples(model, transformed=static.transformed)
+        return objective.moments(features, batching)
+    return objective.samples(model, batching, transformed=static.transformed)
 
 
 def _compile(own: Group, record: str) -> Program:
@@ -159,16 +153,16 @@ def _compile(own: Group, record: str) -> Program:
         data_of(static.dtype, draws.encode(static, draws.draw(static, seeds), members), members),
         own.shape.tile,
     )
-    rows, count = next(_segments(own, seeds))
+    order, count = next(_segments(own, seeds))
     count = jnp.int32(count)
     start = time.perf_counter()
-    arguments = (_init_seeds(static, seeds), data, rows, count)
+    arguments = (_init_seeds(static, seeds), data, order, count)
     program = jax.jit(first).lower(*arguments).compile()
     training = jax.eval_shape(first, *arguments)
     if static.sampling != "full" and _segment_epochs(own) < static.updates // batches_per_epoch(
         static
     ):
-        again = jax.jit(more, donate_argnums=0).lower(training, data, rows, count).compile()
+        again = jax.jit(more, donate_argnums=0).lower(training, data, order, count).compile()
     else:
         again = more
     return Program(program, again, time.perf_counter() - start)
@@ -183,19 +177,14 @@ def functions(own: Group, record: str) -> tuple[Callable[..., Any], Callable[...
     begin, advance = train.make_train(model, loss, factory, loop)
     exploded = static.objective == "moments" and optimizers.is_elementwise(factory)
 
-    def prepared(data: Data, rows: Any) -> Any:
-        if rows is None:
-            return None
-        rows, weights = loop.cut(rows)
-        return loss.prepare(
-            data.u, data.residual, rows, jnp.asarray(weights, data.residual.dtype)
-        )
+    def prepared(data: Data, order: Any) -> Any:
+        return None if order is None else loss.prepare(data.u, data.residual, order)
 
-    def by_tile(function: Callable[..., Training], data: Data, rows: Any, *more: Any) -> Training:
+    def by_tile(function: Callable[..., Training], data: Data, order: Any, *more: Any) -> Training:
         if static.transformed:  # each tile has data of its own
-            return jax.lax.map(lambda x: function(x[0], prepared(x[0], rows), *x[1:]),
+            return jax.lax.map(lambda x: function(x[0], prepared(x[0], order), *x[1:]),
                                (data, *more))
-        batches = prepared(data, rows)
+        batches = prepared(data, order)
         tiles = data._replace(u=None, residual=None)
         return jax.lax.map(
             lambda x: function(
@@ -204,7 +193,7 @@ def functions(own: Group, record: str) -> tuple[Callable[..., Any], Callable[...
             (tiles, *more),
         )
 
-    def first(seeds: Any, data: Data, rows: Any, count: Any) -> Training:
+    def first(seeds: Any, data: Data, order: Any, count: Any) -> Training:
         drawn = models_initial(model, seeds, loop, static)
 
         def tile(data: Data, batches: Any) -> Training:
@@ -215,13 +204,13 @@ def functions(own: Group, record: str) -> tuple[Callable[..., Any], Callable[...
             parameters = objective.explode(parameters) if exploded else parameters
             return advance(begin(parameters, data), data, batches, count)
 
-        return by_tile(tile, data, rows)
+        return by_tile(tile, data, order)
 
-    def more(training: Training, data: Data, rows: Any, count: Any) -> Training:
+    def more(training: Training, data: Data, order: Any, count: Any) -> Training:
         def tile(data: Data, batches: Any, training: Training) -> Training:
             return advance(training, data, batches, count)
 
-        return by_tile(tile, data, rows, training)
+        return by_tile(tile, data, order, training)
 
     return first, more
 
@@ -299,6 +288,6 @@ def _segments(own: Group, seeds: range) -> Any:
         yield None, epochs
         return
     length = min(epochs, _segment_epochs(own))
-    for rows in draws.orders(static, seeds, length):
-        missing = length - rows.shape[1]
-        yield jnp.asarray(np.pad(rows, ((0, 0), (0, missing), (0, 0)))), rows.shape[1]
+    for order in draws.orders(static, seeds, length):
+        missing = length - order.shape[1]
+        yield jnp.asarray(np.pad(order, ((0, 0), (0, missing), (0, 0)))), order.shape[1]

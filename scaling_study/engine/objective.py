@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from scaling_study.engine import models
+from scaling_study.engine.batching import Batching
 from scaling_study.engine.models import Parameters
 
 Array = jax.Array
@@ -49,39 +50,48 @@ class Objective(NamedTuple):
     Attributes
     ----------
     prepare : callable
-        ``prepare(u, residual, rows, weights) -> batches``: what the loss needs of each batch.
-        ``rows`` (S, n_epochs, n_batches, B) are row numbers, ``weights`` (n_batches, B) each
-        row's share of its batch's mean; batches lead with (n_epochs, n_batches).
+        ``prepare(u, residual, order) -> batches``: what the loss needs of each batch; leads
+        with (n_epochs, n_batches). An order is what `Batching` says.
+    whole : callable
+        ``whole(u, residual) -> batch``: the batch that is all of the data.
     value_and_gradient : callable
         ``(parameters, numbers, batch) -> loss (C, S), gradient`` of each run by itself.
     excess : callable
-        ``(parameters, numbers, batch) -> (C, S)``: the loss of a batch that holds all rows,
-        above the least-squares loss, without subtracting two near-equal numbers.
+        ``(parameters, numbers, whole) -> (C, S)``: the full-data loss above the least-squares
+        loss; for a linear model without subtracting two near-equal numbers.
     """
 
-    prepare: Callable[[Array, Array, Array, Array], Any]
+    prepare: Callable[[Array, Array, Array], Any]
+    whole: Callable[[Array, Array], Any]
     value_and_gradient: Callable[[Parameters, Numbers, Any], tuple[Array, Parameters]]
     excess: Callable[[Parameters, Numbers, Any], Array]
 
 
-def samples(model: nn.Module, *, transformed: bool) -> Objective:
+def samples(model: nn.Module, batching: Batching, *, transformed: bool = False) -> Objective:
     """Return the objective that visits the rows of each batch.
 
     Parameters
     ----------
     model : flax.linen.Module
         Maps (n_rows, n_features) to (n_rows,).
+    batching : Batching
+        How an order becomes batches.
     transformed : bool
         Whether each condition has data of its own, u of shape (C, S, N, d).
     """
 
-    def prepare(u: Array, residual: Array, rows: Array, weights: Array) -> Any:
-        gather = jax.vmap(lambda data, rows: data[rows])  # over S, then over the batches
+    def prepare(u: Array, residual: Array, order: Array) -> Any:
+        rows, shares = batching.rows(order)
+        gather = jax.vmap(lambda data, rows: data[rows])
         if transformed:
             gather = jax.vmap(gather, in_axes=(0, None))
         axes = (2, 3) if transformed else (1, 2)
         u, residual = (jnp.moveaxis(gather(data, rows), axes, (0, 1)) for data in (u, residual))
-        return u, residual, jnp.broadcast_to(weights, (*u.shape[:2], weights.shape[-1]))
+        shares = jnp.asarray(shares, residual.dtype)
+        return u, residual, jnp.broadcast_to(shares, (u.shape[0], *shares.shape))
+
+    def whole(u: Array, residual: Array) -> Any:
+        return u, residual, jnp.full(residual.shape[-1], 1 / residual.shape[-1], residual.dtype)
 
     def over_runs(function: Callable[..., Any]) -> Callable[..., Any]:
         of_condition = (0, 0, None) if transformed else None
@@ -104,10 +114,10 @@ def samples(model: nn.Module, *, transformed: bool) -> Objective:
         u, _, weights = batch
         return jnp.sum(weights * errors(parameters, numbers, u, 0.0) ** 2)
 
-    return Objective(prepare, over_runs(jax.value_and_grad(loss)), over_runs(excess))
+    return Objective(prepare, whole, over_runs(jax.value_and_grad(loss)), over_runs(excess))
 
 
-def moments(features: int) -> Objective:
+def moments(features: int, batching: Batching) -> Objective:
     """Return the objective of a linear model that needs only second moments of each batch.
 
     It reads kernel and bias by index and computes with arrays of shape (C, S), so that a
@@ -117,14 +127,21 @@ def moments(features: int) -> Objective:
     ----------
     features : int
         Number of features d.
+    batching : Batching
+        How an order becomes batches.
     """
     pairs = [(i, j) for i in range(features + 2) for j in range(i, features + 2)]
 
-    def prepare(u: Array, residual: Array, rows: Array, weights: Array) -> Array:
+    def products(u: Array, residual: Array) -> Array:
         z = [*jnp.moveaxis(u, -1, 0), jnp.ones_like(residual), residual]
-        products = jnp.stack([z[i] * z[j] for i, j in pairs], axis=-1)
-        gathered = jax.vmap(lambda data, rows: data[rows])(products, rows)
-        return jnp.einsum("skbrp,br->kbps", gathered, weights)
+        return jnp.stack([z[i] * z[j] for i, j in pairs], axis=-1)
+
+    def prepare(u: Array, residual: Array, order: Array) -> Array:
+        shares = batching.shares(order, residual.dtype)
+        return jnp.einsum("skbn,snp->kbps", shares, products(u, residual), precision="highest")
+
+    def whole(u: Array, residual: Array) -> Array:
+        return jnp.mean(products(u, residual), axis=1).T
 
     def quadratic(vector: list[Any], moments: Array) -> Array:
         return sum(
@@ -149,12 +166,13 @@ def moments(features: int) -> Objective:
     def value_and_gradient(parameters: Parameters, numbers: Numbers, moments: Array) -> Any:
         # Runs do not meet in the loss, so one pull-back of ones is every run's own gradient.
         value, pull_back = jax.vjp(lambda p: loss(p, numbers, moments), parameters)
-        return value, pull_back(jnp.ones_like(value))[0]
+        # The barrier keeps XLA from computing both again inside each of their many readers.
+        return jax.lax.optimization_barrier((value, pull_back(jnp.ones_like(value))[0]))
 
     def excess(parameters: Parameters, numbers: Numbers, moments: Array) -> Array:
         return quadratic(distance(parameters, numbers), moments)
 
-    return Objective(prepare, value_and_gradient, excess)
+    return Objective(prepare, whole, value_and_gradient, excess)
 
 
 def explode(tree: Parameters) -> Parameters:

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scaling_study.engine import models
-from scaling_study.engine.train import NEVER, TRACED_SEEDS, Loop, Training
+from scaling_study.engine.train import NEVER, Loop, Training
+from scaling_study.engine.watch import TRACED_SEEDS, to_array
 from scaling_study.experiment.conditions import Chunk, Group
 from scaling_study.experiment.draws import Encoding
 
@@ -68,8 +69,8 @@ def _runs(training: Training, encoding: Encoding, loop: Loop, members: int) -> d
     diverged = state.diverged_at != NEVER
     budget = loop.epochs * loop.batches
     updates = np.where(diverged, state.diverged_at, budget)
-    no_target = np.isnan(watch.target)
-    converged = ~diverged & (watch.above < budget) & ~no_target
+    no_target = np.isnan(watch.target.excess)
+    converged = ~diverged & (watch.above.excess < budget) & ~no_target
     status = np.select([diverged, converged], [2, 0], 1)
     finite = np.isfinite(watch.excess)
     reason = np.select([converged, diverged & ~finite, diverged, no_target], [0, 3, 4, 2], 1)
@@ -89,7 +90,7 @@ def _runs(training: Training, encoding: Encoding, loop: Loop, members: int) -> d
         "final_loss": watch.excess + encoding.loss_ols.astype(watch.excess.dtype),
         "loss_ols": encoding.loss_ols,
         "excess_loss": watch.excess,
-        "steps_to_target": np.ma.array(watch.above + 1, mask=~converged),
+        "steps_to_target": np.ma.array(watch.above.excess + 1, mask=~converged),
         "diverged_at": np.ma.array(state.diverged_at, mask=~diverged),
         "weight_error": error,
         "weight_error_ols": error_ols,
@@ -106,9 +107,9 @@ def _features(training: Training, encoding: Encoding, loop: Loop, members: int) 
     diverged = state.diverged_at != NEVER
     budget = loop.epochs * loop.batches
     updates = np.where(diverged, state.diverged_at, budget)
-    missed = (watch.feature_above >= budget) | diverged
+    reached = to_array(watch.above.distance) if watch.above.distance else None
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        mean = watch.norm_sum / np.where(updates > 0, updates, np.nan).astype(watch.excess.dtype)
+        mean = to_array(watch.norm_sum) / np.where(updates > 0, updates, np.nan).astype(watch.excess.dtype)
         movement = np.sqrt(((last - first) ** 2).sum(axis=1))
         original = None
         if encoding_is_linear(training, loop):
@@ -120,9 +121,10 @@ def _features(training: Training, encoding: Encoding, loop: Loop, members: int) 
         "weight_original": original,
         "weight_true": encoding.weight_true,
         "weight_ols": encoding.weight_ols,
-        "steps_to_feature_target": np.ma.array(watch.feature_above + 1, mask=missed),
-        "grad_norm_init": watch.norm_init,
-        "grad_norm_first_epoch": watch.norm_first_epoch,
+        "steps_to_feature_target": None if reached is None
+        else np.ma.array(reached + 1, mask=(reached >= budget) | diverged),
+        "grad_norm_init": to_array(watch.norm_init),
+        "grad_norm_first_epoch": to_array(watch.norm_first_epoch),
         "grad_norm_mean": mean,
         "movement": movement,
     }
@@ -134,7 +136,7 @@ def _traces(
     training: Training, encoding: Encoding, loop: Loop, members: int, seeds: range
 ) -> dict[str, Any]:
     trace = training.trace
-    kept = trace.loss.shape[-1]
+    kept = trace.mean.loss.shape[-1]
     traced = np.arange(len(seeds)) < (kept if seeds[0] + kept <= TRACED_SEEDS else 0)
     traced = np.tile(traced, members)
     loss_ols = encoding.loss_ols[:members, :kept]
@@ -148,15 +150,15 @@ def _traces(
         return pa.ListArray.from_arrays(offsets, pa.array(flat.ravel()),
                                         mask=pa.array(~traced))
 
-    full = trace.excess[..., :members, :] + loss_ols if trace.excess.size else None
+    full = trace.excess[..., :members, :] + loss_ols if trace.excess is not None else None
     return {
         "trace_update": lists(np.broadcast_to(
             trace_updates(loop).reshape(-1, 1, 1), (loop.slots, members, kept)
         ).astype(np.int32)) if traced.any() else pa.nulls(len(traced), pa.list_(pa.int32())),
-        "trace_batch_loss": lists(trace.loss),
-        "trace_loss": lists(None if full is None else full.astype(trace.loss.dtype)),
-        "trace_grad_norm": lists(trace.gradient_norm),
-        "trace_weight": lists(trace.weight),
+        "trace_batch_loss": lists(trace.mean.loss),
+        "trace_loss": lists(None if full is None else full.astype(trace.mean.loss.dtype)),
+        "trace_grad_norm": lists(to_array(trace.mean.gradient_norm)),
+        "trace_weight": lists(to_array(trace.weight) if trace.weight else None),
     }
 
 

@@ -95,16 +95,16 @@ def draw(static: Static, seeds: Sequence[int]) -> Draw:
 
 
 def orders(static: Static, seeds: Sequence[int], epochs: int) -> Iterator[NDArray[np.int32]]:
-    """Yield the row numbers of every batch, ``epochs`` epochs at a time.
+    """Yield the order of the data, ``epochs`` epochs at a time.
 
     Each seed keeps its own generator from block to block, so that the numbers do not depend
     on how the budget is cut.
 
     Yields
     ------
-    ndarray of shape (n_seeds, n_epochs, n_rows)
-        Each epoch's rows in order. ``n_rows`` is the number of samples when reshuffled, and
-        the batches' rows end to end when drawn with replacement.
+    ndarray of shape (n_seeds, n_epochs, n_samples)
+        The place of each sample in the epoch. With replacement, the samples drawn instead,
+        the batches end to end: (n_seeds, n_epochs, n_batches · batch_size).
     """
     samples, _ = shape_of(static.problem)
     held = static.order_seed
@@ -114,11 +114,11 @@ def orders(static: Static, seeds: Sequence[int], epochs: int) -> Iterator[NDArra
     ]
     per_epoch = batches_per_epoch(static)
     left = static.updates // per_epoch
-    rows = np.arange(samples, dtype=np.int32)
+    places = np.arange(samples, dtype=np.int32)
     while left > 0:
         count = min(epochs, left)
         if static.sampling == "reshuffled":
-            start = np.broadcast_to(rows, (count, samples))
+            start = np.broadcast_to(places, (count, samples))
             yield np.stack([rng.permuted(start, axis=1) for rng in generators])
         else:
             shape = (count, per_epoch * static.batch_size)

@@ -1,0 +1,266 @@
+"""A study's frames by condition: how many runs got there, how far off, how long, how steep.
+
+Every function takes frames of `scaling_study.store.Results` and returns a frame. An estimate
+called ``name`` stands in four columns, ``name``, ``name_low``, ``name_high`` and ``name_n``.
+Diverged and failed runs are counted, and stand in no median; ``name_missing`` counts the
+runs that did neither and still have no finite value.
+"""
+
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scaling_study.analysis.statistics import (
+    Estimate,
+    censored_median,
+    median,
+    paired_difference,
+    proportion,
+)
+
+LOST = ("diverged", "failed")
+NO_TARGET = "no target_loss"
+RUN_MEASURES = ("weight_error", "weight_error_ols", "final_loss")
+START_MEASURES = ("weight_init", "grad_norm_init")
+FEATURE_MEASURES = (
+    "weight",
+    "weight_original",
+    "grad_norm_first_epoch",
+    "grad_norm_mean",
+    "movement",
+)
+
+
+def summarize_runs(runs: pd.DataFrame, conditions: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per condition: what became of its runs.
+
+    Parameters
+    ----------
+    runs, conditions : DataFrame
+        As in `scaling_study.store.Results`.
+
+    Returns
+    -------
+    DataFrame
+        ``condition, updates`` (the budget), ``n`` (seeds); ``has_target``; ``converged`` and
+        ``diverged`` (proportions, Wilson interval), ``failed`` (count); ``steps_to_target``
+        (updates, median over all seeds, infinite beyond the budget); medians with bootstrap
+        intervals, over the runs that did not diverge, of ``weight_error`` and
+        ``weight_error_ols`` (unit-free) and ``final_loss`` (squared units of the target as
+        trained on); ``loss_ols`` (median).
+    """
+    budgets = conditions.set_index("condition")["updates"]
+    rows = []
+    for condition, own in _by_condition(runs):
+        n, status = len(own), own["status"].astype(str)
+        row: dict[str, Any] = {"condition": condition, "updates": int(budgets[condition]), "n": n}
+        row["has_target"] = not own["reason"].astype(str).str.startswith(NO_TARGET).any()
+        judged = n if row["has_target"] else 0
+        row |= _columns("converged", proportion(int((status == "converged").sum()), judged))
+        row |= _columns("diverged", proportion(int((status == "diverged").sum()), n))
+        row["failed"] = int((status == "failed").sum())
+        times = own["steps_to_target"].to_numpy(np.float64)[:judged]
+        row |= _columns("steps_to_target", censored_median(times, row["updates"]))
+        kept = own[~status.isin(LOST)]
+        for name in RUN_MEASURES:
+            row |= _measure(name, kept)
+        row["loss_ols"] = float(own["loss_ols"].median())
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def summarize_features(features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per condition and feature: weights, gradients and movement.
+
+    Parameters
+    ----------
+    features, runs : DataFrame
+        As in `scaling_study.store.Results`.
+
+    Returns
+    -------
+    DataFrame
+        ``condition, feature``; ``reached`` (share of seeds whose weight came, for good,
+        within a tenth of its first distance from OLS); medians with bootstrap intervals of
+        `START_MEASURES` over all runs, and of `FEATURE_MEASURES` over those that did not
+        diverge (``weight_original`` in units of the data, all else in training units);
+        ``movement_most``, the largest movement of any run; ``weight_true`` and
+        ``weight_ols`` (medians, units of the data) and ``training_unit``, by which they are
+        multiplied to compare them with ``weight``.
+    """
+    kept = surviving(features, runs)
+    units = training_units(features)
+    rows = []
+    for condition, every in _by_condition(features):
+        for feature, own in every.groupby("feature"):
+            alive = kept.loc[own.index.intersection(kept.index)]
+            row: dict[str, Any] = {"condition": condition, "feature": int(str(feature))}
+            reached = int(own["steps_to_feature_target"].notna().sum())
+            linear = own["weight"].notna().any()
+            row |= _columns("reached", proportion(reached, len(own) if linear else 0))
+            for name in START_MEASURES:
+                row |= _measure(name, own)
+            for name in FEATURE_MEASURES:
+                row |= _measure(name, alive)
+            row["movement_most"] = float(alive["movement"].max())
+            row["weight_true"] = float(own["weight_true"].median())
+            row["weight_ols"] = float(own["weight_ols"].median())
+            row["training_unit"] = float(units.loc[own.index].median())
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def surviving(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows, of features or of traces, of the runs that neither diverged nor failed.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With ``condition`` and ``seed``.
+    runs : DataFrame
+        As in `scaling_study.store.Results`.
+    """
+    lost = runs.loc[runs["status"].isin(LOST), ["condition", "seed"]]
+    gone = pd.MultiIndex.from_frame(lost.astype({"condition": str}))
+    own = pd.MultiIndex.from_frame(frame[["condition", "seed"]].astype({"condition": str}))
+    return frame[~own.isin(gone)]
+
+
+def training_units(features: pd.DataFrame) -> pd.Series:
+    """Return what a weight in units of the data is multiplied by to be one in training units.
+
+    It is divisor / target_divisor, read off the runs as weight / weight_original. A run that
+    ended at zero, or diverged, lends its condition's and feature's median.
+
+    Parameters
+    ----------
+    features : DataFrame
+        As in `scaling_study.store.Results`.
+
+    Returns
+    -------
+    Series
+        A row of `features` each; NaN where nothing is known, as for networks.
+    """
+    weight = features["weight"].astype(float)
+    original = features["weight_original"].astype(float)
+    known = np.isfinite(weight) & np.isfinite(original) & (weight != 0) & (original != 0)
+    ratio = (weight / original.where(known)).where(known)
+    keys = [features["condition"], features["feature"]]
+    return ratio.fillna(ratio.groupby(keys, observed=True).transform("median"))
+
+
+def larger_weight(features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return how often the last feature's weight ended larger than the first's.
+
+    Parameters
+    ----------
+    features, runs : DataFrame
+        As in `scaling_study.store.Results`.
+
+    Returns
+    -------
+    DataFrame
+        One row per condition: ``condition``, ``larger`` (share of the runs that did not
+        diverge with |weight of the last feature| > |weight of the first|, in training units,
+        Wilson interval), ``larger_twice`` (> 2 ×). No row where there are no weights.
+    """
+    rows = []
+    for condition, first, last in _ends(features, runs):
+        row: dict[str, Any] = {"condition": condition}
+        for name, factor in (("larger", 1), ("larger_twice", 2)):
+            row |= _columns(name, proportion(int((last > factor * first).sum()), len(last)))
+        rows.append(row)
+    columns = ["condition", *_columns("larger", Estimate(0, 0, 0, 0))]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+
+
+def larger_weight_difference(
+    features: pd.DataFrame, runs: pd.DataFrame, first: str, second: str
+) -> Estimate:
+    """Return by how much `larger_weight` differs between two conditions, paired by seed.
+
+    Parameters
+    ----------
+    features, runs : DataFrame
+        As in `scaling_study.store.Results`.
+    first, second : str
+        Conditions; seeds that diverged in either have no difference and are not in ``n``.
+
+    Returns
+    -------
+    Estimate
+        Share in `first` less share in `second`, Student's t interval.
+    """
+    own = features[features["condition"].isin([first, second])]
+    larger = {name: last > start for name, start, last in _ends(own, runs)}
+    if first not in larger or second not in larger:
+        return paired_difference([], [])
+    both = pd.concat([larger[first], larger[second]], axis=1, join="inner").astype(float)
+    return paired_difference(both.iloc[:, 0], both.iloc[:, 1])
+
+
+def cumulative_incidence(runs: pd.DataFrame, conditions: pd.DataFrame) -> pd.DataFrame:
+    """Return which share of the seeds had reached the target, or diverged, by each update.
+
+    The budget is common to a condition's seeds, so the shares are exact.
+
+    Parameters
+    ----------
+    runs, conditions : DataFrame
+        As in `scaling_study.store.Results`.
+
+    Returns
+    -------
+    DataFrame
+        ``condition, outcome`` (``reached`` or ``diverged``), ``update``, ``share``: the
+        corners of a step function from 0 to the budget.
+    """
+    budgets = conditions.set_index("condition")["updates"]
+    frames = []
+    for condition, own in _by_condition(runs):
+        for outcome, column in (("reached", "steps_to_target"), ("diverged", "diverged_at")):
+            times, counts = np.unique(own[column].dropna(), return_counts=True)
+            share = np.cumsum(counts) / len(own)
+            end = share[-1] if len(share) else 0.0
+            corners = {
+                "update": [0.0, *times, float(budgets[condition])],
+                "share": [0.0, *share, end],
+            }
+            frames.append(
+                pd.DataFrame({"condition": condition, "outcome": outcome, **corners})
+            )
+    return pd.concat(frames, ignore_index=True)
+
+
+def _by_condition(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    for condition, own in frame.groupby("condition", observed=True):
+        yield str(condition), own
+
+
+def _ends(
+    features: pd.DataFrame, runs: pd.DataFrame
+) -> Iterator[tuple[str, pd.Series, pd.Series]]:
+    """Yield each condition's |weight| of the first and of the last feature, by seed."""
+    for condition, own in _by_condition(surviving(features, runs)):
+        sizes = own.pivot(index="seed", columns="feature", values="weight").abs().dropna()
+        if len(sizes) and sizes.shape[1] > 1:
+            yield condition, sizes.iloc[:, 0], sizes.iloc[:, -1]
+
+
+def _measure(name: str, kept: pd.DataFrame) -> dict[str, float]:
+    values = kept[name].to_numpy(np.float64)
+    finite = np.isfinite(values)
+    # A generator of its own: equal samples get equal intervals, in whatever order.
+    generator = np.random.default_rng(zlib.crc32(name.encode()))
+    missing = int((~finite).sum()) if finite.any() else 0
+    estimate = median(values[finite], generator=generator)
+    return {**_columns(name, estimate), f"{name}_missing": missing}
+
+
+def _columns(name: str, estimate: Estimate) -> dict[str, float]:
+    value, low, high, n = estimate
+    return {name: value, f"{name}_low": low, f"{name}_high": high, f"{name}_n": n}

@@ -1,0 +1,181 @@
+"""What is watched of a run while it trains: summaries that do not grow with the updates."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scaling_study.engine import models
+from scaling_study.engine.models import Parameters
+from scaling_study.engine.objective import Array, Numbers
+
+# A number for each feature: an array (d, C, S), or d arrays (C, S) in a list.
+Features = Any
+
+DIVERGED_ABOVE = 1e6  # times the initial loss
+FEATURE_TOLERANCE = 0.1  # share of the initial distance to the least-squares weight
+TRACED_SEEDS = 8
+
+
+class Info(NamedTuple):
+    """What one update emits: the batch's loss before it, and each feature's gradient norm."""
+
+    loss: Array
+    gradient_norm: Features
+
+
+class Gauge(NamedTuple):
+    """What convergence is judged by.
+
+    Attributes
+    ----------
+    excess : Array of shape (C, S)
+        Full-data loss above least squares.
+    distance : list of Array
+        For a linear model, each weight's distance from the least-squares weight.
+    """
+
+    excess: Array
+    distance: list[Array]
+
+
+class Watch(NamedTuple):
+    """Running summaries of a block of runs.
+
+    Attributes
+    ----------
+    ceiling : Array of shape (C, S)
+        Loss above which a run has diverged.
+    target : Gauge
+        What a run, and each of its features, must come below to have converged.
+    above : Gauge of int32
+        Last update at which it was not below; -1 if never.
+    initial_excess, excess : Array of shape (C, S)
+        Full-data loss above least squares at the start, and at the end.
+    norm_init, norm_first_epoch, norm_sum : Features
+        Gradient norms: on the full data at the start; mean over the first epoch; sum over
+        all updates.
+    """
+
+    ceiling: Array
+    target: Gauge
+    above: Gauge
+    initial_excess: Array
+    excess: Array
+    norm_init: Features
+    norm_first_epoch: Features
+    norm_sum: Features
+
+
+class Trace(NamedTuple):
+    """Thinned histories, arrays (n_slots, C, T) of the block's first T seeds.
+
+    Attributes
+    ----------
+    mean : Info
+        Mean over the epoch's updates.
+    excess : Array or None
+        Full-data loss above least squares, after the epoch.
+    weight : list of Array
+        For a linear model, its weights after the epoch.
+    """
+
+    mean: Info
+    excess: Array | None
+    weight: list[Array]
+
+
+def feature_norms(gradient: Parameters, features: int) -> Features:
+    """Return the norm of the first kernel's gradient row of each feature."""
+    kernel = models.first_kernel(gradient, features)
+    if isinstance(kernel, list):
+        return [jnp.abs(row[0]) for row in kernel]
+    return jnp.sqrt(jnp.sum(jnp.square(kernel), axis=1))
+
+
+def weights_of(parameters: Parameters, features: int) -> list[Array]:
+    """Return the weights of a linear model, one array (C, S) each."""
+    kernel = models.first_kernel(parameters, features)
+    return [kernel[j][0] for j in range(features)]
+
+
+def gauge(parameters: Parameters, numbers: Numbers, excess: Array, linear: bool) -> Gauge:
+    """Return where a block of runs stands."""
+    if not linear:
+        return Gauge(excess, [])
+    weights = weights_of(parameters, numbers.gain.shape[0])
+    return Gauge(
+        excess,
+        [jnp.abs(w - numbers.slope[j] / numbers.gain[j]) for j, w in enumerate(weights)],
+    )
+
+
+def begin(now: Gauge, full: Info, tolerance: Array, target_excess: Array) -> Watch:
+    """Return the summaries of runs that have not been trained yet.
+
+    Parameters
+    ----------
+    now : Gauge
+        Where the runs start.
+    full : Info
+        Loss and gradient norms on the full data.
+    tolerance : Array of shape (C, 1)
+        Share of the initial excess loss that is the target of a linear model.
+    target_excess : Array of shape (C, S)
+        Explicit target; NaN where there is none.
+    """
+    known = tolerance * now.excess if now.distance else jnp.full_like(now.excess, jnp.nan)
+    target = jnp.where(jnp.isfinite(target_excess), target_excess, known)
+    zeros = jax.tree.map(jnp.zeros_like, full.gradient_norm)
+    return Watch(
+        ceiling=DIVERGED_ABOVE * full.loss,
+        target=Gauge(target, [FEATURE_TOLERANCE * distance for distance in now.distance]),
+        above=jax.tree.map(lambda x: jnp.full(x.shape, -1, jnp.int32), now),
+        initial_excess=now.excess,
+        excess=now.excess,
+        norm_init=full.gradient_norm,
+        norm_first_epoch=zeros,
+        norm_sum=zeros,
+    )
+
+
+def observe(above: Gauge, target: Gauge, now: Gauge, number: Array, alive: Any = True) -> Gauge:
+    """Note the update at which a run that is alive stands above its target; NaN is above."""
+    return jax.tree.map(
+        lambda last, bound, value: jnp.where(alive & ~(value <= bound), number, last),
+        above, target, now,
+    )
+
+
+def empty_trace(
+    norm: Features, runs: tuple[int, int], slots: int, linear: bool, curves: bool, dtype: Any
+) -> Trace:
+    """Return a trace with nothing written; ``curves`` has all seeds, but no full-data loss."""
+    kept = runs[1] if curves else min(runs[1], TRACED_SEEDS)
+
+    def empty(like: Array) -> Array:
+        return jnp.zeros((slots, *like.shape[:-1], kept), dtype)
+
+    run = jnp.zeros(runs, dtype)
+    norms = jax.tree.map(empty, norm)
+    if curves:
+        return Trace(Info(empty(run), norms), None, [])
+    features = len(norm) if linear else 0
+    return Trace(Info(empty(run), norms), empty(run), [empty(run)] * features)
+
+
+def write(trace: Trace, now: Trace, slot: Array) -> Trace:
+    """Return the trace with ``now`` in a slot, over an earlier epoch's."""
+    kept = trace.mean.loss.shape[-1]
+    return jax.tree.map(
+        lambda buffer, value: jax.lax.dynamic_update_index_in_dim(
+            buffer, value[..., :kept], slot, axis=0
+        ),
+        trace, now,
+    )
+
+
+def to_array(features: Features) -> np.ndarray:
+    """Return per-feature numbers as one array, the feature's axis before (C, S)."""
+    return np.stack(features, axis=-3) if isinstance(features, list) else features

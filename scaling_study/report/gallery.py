@@ -1,0 +1,218 @@
+"""Which figures a study has, over which rows, and what their captions say."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from scaling_study.analysis import summary
+from scaling_study.report import figures
+from scaling_study.report.labels import label_conditions, listing, slug
+from scaling_study.store import Results
+
+MOST_PANELS = 8
+MOST_SETTINGS = 6
+
+
+class Drawing(NamedTuple):
+    """A figure of the report.
+
+    Attributes
+    ----------
+    name : str
+        Names its files.
+    caption : str
+        What it shows, of how many seeds, and what the bands are.
+    main : bool
+        Whether it stands on the page itself, or folded beneath.
+    figure : Figure
+    """
+
+    name: str
+    caption: str
+    main: bool
+    figure: Figure
+
+
+def drawings(results: Results) -> Iterator[Drawing]:
+    """Yield each figure that the study has something to show in.
+
+    Parameters
+    ----------
+    results : Results
+        From `scaling_study.load`.
+    """
+    labels = label_conditions(results.conditions)
+    runs = _labelled(results.runs, labels)
+    curves = _labelled(_curves(results), labels)
+    features = _labelled(results.features, labels)
+    features["training_unit"] = summary.training_units(features)
+    settings = list(dict.fromkeys(labels["setting"]))
+    for place, setting in enumerate(settings[:MOST_SETTINGS]):
+        yield from _weights(features, runs, setting, place == 0)
+    yield from _losses(curves, runs, settings)
+    for place, setting in enumerate(settings[:MOST_SETTINGS]):
+        yield from _gradients(curves, runs, setting, place == 0)
+    incidence = _labelled(summary.cumulative_incidence(results.runs, results.conditions), labels)
+    yield from _convergence(incidence, runs, settings)
+    yield from _weight_errors(runs, settings)
+
+
+def _weights(
+    features: pd.DataFrame, runs: pd.DataFrame, setting: str, main: bool
+) -> Iterator[Drawing]:
+    own = summary.surviving(features[features["setting"] == setting], runs)
+    own = own.dropna(subset=["weight", "weight_init", "training_unit"])
+    if own["feature"].nunique() < 2:
+        return
+    lost = _lost(runs[runs["setting"] == setting])
+    yield Drawing(
+        f"weights-{slug(setting)}",
+        f"Where the weights of {_seeds(own)} began and ended ({setting}), one panel per scaler."
+        " Each line joins a seed's start to its end. Least squares and truth are given in each"
+        " panel's training units (medians over the seeds, if the data vary). Both axes are linear"
+        f" between −2 and 2 and logarithmic beyond.{lost}",
+        main,
+        figures.weights(own.assign(panel=own["scaler"])),
+    )
+
+
+def _losses(curves: pd.DataFrame, runs: pd.DataFrame, settings: list[str]) -> Iterator[Drawing]:
+    own, cut = _panelled(curves[curves["feature"] == 0] if len(curves) else curves, settings)
+    own = own[own["loss"] > 0] if len(own) else own
+    if not len(own):
+        return
+    linear = runs[runs["weight_error"].notna()]
+    floors = linear.groupby("setting", sort=False)["loss_ols"].median()
+    yield Drawing(
+        "loss",
+        f"Loss on all training rows over the updates, {cut}. Line: median of the {_seeds(own)}"
+        " whose traces are kept; band: their range. A curve ends where its seeds diverged."
+        f"{_lost(runs[runs['setting'].isin(own['panel'])])}",
+        True,
+        figures.losses(own, floors),
+    )
+
+
+def _gradients(
+    curves: pd.DataFrame, runs: pd.DataFrame, setting: str, main: bool
+) -> Iterator[Drawing]:
+    own = curves[curves["setting"] == setting] if len(curves) else curves
+    own = own[own["grad_norm"] > 0] if len(own) else own
+    if not len(own):
+        return
+    lost = _lost(runs[runs["setting"] == setting])
+    yield Drawing(
+        f"gradients-{slug(setting)}",
+        f"Norm of the loss's gradient for each feature's first-layer weights ({setting}), in"
+        " training units, the mean over the updates of an epoch, one panel per scaler. Line:"
+        f" median of the {_seeds(own)} whose traces are kept; band: their range.{lost}",
+        main,
+        figures.gradients(own.assign(panel=own["scaler"])),
+    )
+
+
+def _convergence(
+    incidence: pd.DataFrame, runs: pd.DataFrame, settings: list[str]
+) -> Iterator[Drawing]:
+    judged = runs[~runs["reason"].astype(str).str.startswith(summary.NO_TARGET)]
+    own, cut = _panelled(
+        incidence[incidence["condition"].isin(judged["condition"].unique())], settings
+    )
+    if not len(own):
+        return
+    yield Drawing(
+        "convergence",
+        "Share of seeds that had reached the target loss for good, and share that had diverged, by"
+        f" each update, {cut}, {_seeds(judged)}. The budget is common to the seeds, so the shares"
+        " are exact for these seeds and have no band.",
+        True,
+        figures.convergence(own),
+    )
+
+
+def _weight_errors(runs: pd.DataFrame, settings: list[str]) -> Iterator[Drawing]:
+    measured = runs.groupby("setting", sort=False)["weight_error"].transform("count") > 0
+    own, cut = _panelled(runs[measured], settings)
+    lost = own["status"].isin(summary.LOST) if len(own) else pd.Series(dtype=bool)
+    if not len(own) or not (own.loc[~lost, "weight_error"] > 0).any():
+        return
+    yield Drawing(
+        "weight-error",
+        "Weight-recovery error E against the truth, in units of the data, by scaler,"
+        f" {cut}, {_seeds(own)}. A point is a run; the box holds the middle half of them with"
+        " the median, its whiskers reach 1.5 times as far. E = 1 is the error of weights of"
+        " zero. Diverged runs are counted, not drawn.",
+        True,
+        figures.weight_errors(own),
+    )
+
+
+def _labelled(frame: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with its setting and scaler as text."""
+    if not len(frame):
+        return frame
+    names = labels.set_index("condition")
+    ids = frame["condition"].astype(str)
+    return frame.assign(
+        condition=ids, setting=ids.map(names["setting"]), scaler=ids.map(names["scaler"])
+    )
+
+
+def _panelled(frame: pd.DataFrame, settings: list[str]) -> tuple[pd.DataFrame, str]:
+    """Return the rows of the first settings, one panel each, and how to say so."""
+    if not len(frame):
+        return frame, ""
+    present = [setting for setting in settings if (frame["setting"] == setting).any()]
+    shown = present[:MOST_PANELS]
+    own = frame[frame["setting"].isin(shown)]
+    order = pd.Categorical(own["setting"], categories=shown, ordered=True)
+    own = own.assign(panel=order).sort_values("panel", kind="stable")
+    cut = "one panel per setting"
+    if len(shown) < len(present):
+        cut += f" (the first {len(shown)} of {len(present)}; the table has all)"
+    return own, cut
+
+
+def _curves(results: Results) -> pd.DataFrame:
+    """Return the traces with the loss at update 0, and NaN from where a run has diverged."""
+    try:
+        traces = results.traces
+    except ValueError:  # no seed of the study is traced
+        return pd.DataFrame()
+    runs = results.runs
+    columns = ["condition", "seed", "feature", "update", "loss", "grad_norm"]
+    keys = ["condition", "seed"]
+    text = {"condition": str}
+    traced = traces[columns].astype(text)
+    ends = runs[[*keys, "initial_loss", "diverged_at"]].astype(text)
+    start = traced[[*keys, "feature"]].drop_duplicates().merge(ends, on=keys)
+    start = start.rename(columns={"initial_loss": "loss"}).assign(update=0, grad_norm=np.nan)
+    whole = pd.concat([start[columns], traced.dropna(subset=["loss"])], ignore_index=True)
+    whole = whole.merge(ends, on=keys, how="left")
+    gone = (whole["update"] >= whole["diverged_at"]) & (whole["update"] > 0)
+    whole.loc[gone, ["loss", "grad_norm"]] = np.nan
+    return whole.replace([np.inf, -np.inf], np.nan)
+
+
+def _seeds(frame: pd.DataFrame) -> str:
+    n = frame["seed"].nunique()
+    return f"{n:,} seed" + ("s" if n != 1 else "")
+
+
+def _lost(runs: pd.DataFrame) -> str:
+    """Return a sentence on the runs that diverged, by setting and scaler."""
+    lost = runs[runs["status"].isin(summary.LOST)]
+    if not len(lost):
+        return ""
+    one = runs["setting"].nunique() == 1
+    parts = []
+    for (setting, scaler), own in lost.groupby(["setting", "scaler"], sort=False):
+        n = len(runs[(runs["setting"] == setting) & (runs["scaler"] == scaler)])
+        parts.append(f"{len(own):,} of {n:,} with {scaler}" + ("" if one else f" ({setting})"))
+    return f" Diverged and not drawn: {listing(parts)}."
+
+
+Draw = Callable[..., Iterator[Drawing]]

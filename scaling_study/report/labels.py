@@ -1,0 +1,82 @@
+"""What conditions, features and numbers are called on a page."""
+
+import math
+
+import pandas as pd
+
+PLAIN_AXES = ("optimizer", "model")
+OWN_AXES = ("condition", "scaler")
+BASELINE = "none"
+
+
+def label_conditions(conditions: pd.DataFrame) -> pd.DataFrame:
+    """Return what each condition is called: its setting, and its scaler.
+
+    Parameters
+    ----------
+    conditions : DataFrame
+        As in `scaling_study.store.Results`.
+
+    Returns
+    -------
+    DataFrame
+        In the order of the study: ``condition``, ``setting`` (every axis that varies within
+        the study, the scaler apart) and ``scaler``, as text.
+    """
+    axes = conditions.drop(columns=[c for c in conditions if "." in c])  # part of another's text
+    varying = [c for c in axes if c not in OWN_AXES and axes[c].astype(str).nunique() > 1]
+    ordered = ["optimizer", *(c for c in varying if c not in ("optimizer", "block"))]
+    settings = axes[ordered].apply(_setting, axis=1)
+    scalers = conditions["scaler"].astype(str)
+    if pd.DataFrame({"setting": settings, "scaler": scalers}).duplicated().any():
+        settings = "block " + axes["block"].astype(str) + ", " + settings
+    return pd.DataFrame(
+        {"condition": conditions["condition"].astype(str), "setting": settings, "scaler": scalers}
+    )
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Return a number for reading: `digits` significant ones, thousands set apart."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e7:
+        return f"{value:.{digits - 1}e}".replace("-", "−")
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}".replace("-", "−")
+
+
+def percent(share: float) -> str:
+    """Return a share in percent; ``100 %`` and ``0 %`` only where it is exactly that."""
+    if math.isnan(share):
+        return "–"
+    if share in (0, 1):
+        return f"{share:.0%}".replace("%", " %")
+    return f"{min(max(100 * share, 0.1), 99.9):.1f} %"
+
+
+def listing(words: list[str], last: str = "and") -> str:
+    """Return words as a sentence lists them."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def slug(text: str) -> str:
+    """Return text as a part of a file name."""
+    words = "".join(c if c.isascii() and (c.isalnum() or c == ".") else " " for c in text.lower())
+    return "-".join(words.replace(".", " ").split())
+
+
+def _setting(axes: pd.Series) -> str:
+    return ", ".join(
+        str(value) if name in PLAIN_AXES else f"{str(name).replace('_', ' ')} {_plain(value)}"
+        for name, value in axes.items()
+    )
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
