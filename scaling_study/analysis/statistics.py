@@ -151,8 +151,14 @@ def bootstrap(
         with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", stats.DegenerateDataWarning)
             low, high = stats.bootstrap(
-                (values,), statistic, n_resamples=resamples, confidence_level=confidence,
-                method=method, rng=generator, vectorized=True, batch=200,
+                (values,),
+                statistic,
+                n_resamples=resamples,
+                confidence_level=confidence,
+                method=method,
+                rng=generator,
+                vectorized=True,
+                batch=200,
             ).confidence_interval
         if np.isfinite(low) and np.isfinite(high):
             break
@@ -172,9 +178,7 @@ def median(sample: ArrayLike, *, generator: np.random.Generator) -> Estimate:
     return bootstrap(sample, np.median, generator=generator)
 
 
-def censored_median(
-    times: ArrayLike, budget: float, *, confidence: float = CONFIDENCE
-) -> Estimate:
+def censored_median(times: ArrayLike, budget: float, *, confidence: float = CONFIDENCE) -> Estimate:
     """Return the median of times of which some lie beyond a common budget.
 
     A time that is not reached sorts above every time that is, so the order statistics, and
@@ -274,9 +278,7 @@ def _without_spread(
     return Estimate(value, end, end, len(values))
 
 
-def _student(
-    value: float, values: NDArray[np.float64], confidence: float, n: int
-) -> Estimate:
+def _student(value: float, values: NDArray[np.float64], confidence: float, n: int) -> Estimate:
     quantile = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1))
     reach = quantile * float(values.std(ddof=1)) / len(values) ** 0.5
     return Estimate(value, value - reach, value + reach, n)

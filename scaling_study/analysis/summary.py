@@ -59,7 +59,8 @@ def summarize_runs(runs: pd.DataFrame, conditions: pd.DataFrame) -> pd.DataFrame
         row: dict[str, Any] = {"condition": condition, "updates": int(budgets[condition]), "n": n}
         row["has_target"] = not own["reason"].astype(str).str.startswith(NO_TARGET).any()
         judged = n if row["has_target"] else 0
-        row |= _columns("converged", proportion(int((status == "converged").sum()), judged))
+        converged = int((status[:judged] == "converged").sum())
+        row |= _columns("converged", proportion(converged, judged))
         row |= _columns("diverged", proportion(int((status == "diverged").sum()), n))
         row["failed"] = int((status == "failed").sum())
         times = own["steps_to_target"].to_numpy(np.float64)[:judged]
@@ -98,9 +99,9 @@ def summarize_features(features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFra
         for feature, own in every.groupby("feature"):
             alive = kept.loc[own.index.intersection(kept.index)]
             row: dict[str, Any] = {"condition": condition, "feature": int(str(feature))}
-            reached = int(own["steps_to_feature_target"].notna().sum())
-            linear = own["weight"].notna().any()
-            row |= _columns("reached", proportion(reached, len(own) if linear else 0))
+            watched = own if own["weight_init"].notna().any() else own.iloc[:0]
+            reached = int(watched["steps_to_feature_target"].notna().sum())
+            row |= _columns("reached", proportion(reached, len(watched)))
             for name in START_MEASURES:
                 row |= _measure(name, own)
             for name in FEATURE_MEASURES:
@@ -166,7 +167,7 @@ def larger_weight(features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         One row per condition: ``condition``, ``larger`` (share of the runs that did not
         diverge with |weight of the last feature| > |weight of the first|, in training units,
-        Wilson interval), ``larger_twice`` (> 2 ×). No row where there are no weights.
+        Wilson interval), ``larger_twice`` (more than twice). No row where there are no weights.
     """
     rows = []
     for condition, first, last in _ends(features, runs):
@@ -230,9 +231,7 @@ def cumulative_incidence(runs: pd.DataFrame, conditions: pd.DataFrame) -> pd.Dat
                 "update": [0.0, *times, float(budgets[condition])],
                 "share": [0.0, *share, end],
             }
-            frames.append(
-                pd.DataFrame({"condition": condition, "outcome": outcome, **corners})
-            )
+            frames.append(pd.DataFrame({"condition": condition, "outcome": outcome, **corners}))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -241,9 +240,7 @@ def _by_condition(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield str(condition), own
 
 
-def _ends(
-    features: pd.DataFrame, runs: pd.DataFrame
-) -> Iterator[tuple[str, pd.Series, pd.Series]]:
+def _ends(features: pd.DataFrame, runs: pd.DataFrame) -> Iterator[tuple[str, pd.Series, pd.Series]]:
     """Yield each condition's |weight| of the first and of the last feature, by seed."""
     for condition, own in _by_condition(surviving(features, runs)):
         sizes = own.pivot(index="seed", columns="feature", values="weight").abs().dropna()

@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 import tomllib
 
-from scaling_study.engine import models, objective, optimizers, train
+from scaling_study.engine import models, objective, optimizers, train, watch
 from scaling_study.engine.batching import Batching
 from scaling_study.engine.record import to_parquet
 from scaling_study.engine.train import Data, Loop, Training
+from scaling_study.engine.watch import Trace
 from scaling_study.experiment import draws
 from scaling_study.experiment.conditions import (
     Chunk,
@@ -34,7 +35,8 @@ from scaling_study.experiment.conditions import (
 )
 from scaling_study.experiment.study import parse
 
-TRACE_SLOTS = 200
+TRACE_SLOTS = 25, 200  # fewest and most points of a trace
+TRACE_POINTS = 12_800  # of a seed's conditions together, where the fewest allow
 PREPARED_NUMBERS = 2**22  # numbers of prepared batches that are held at once
 
 
@@ -77,7 +79,7 @@ def run_chunk(study_text: str, chunk: Chunk, chunk_runs: int | None = None) -> b
     groups, record = groups_of(study_text, chunk_runs)
     own = groups[chunk.group]
     training, encoding = train_chunk(own, chunk, record)
-    return to_parquet(own, chunk, training, encoding, loop_of(own.static, record))
+    return to_parquet(own, chunk, training, encoding, loop_of(own, record))
 
 
 def train_chunk(own: Group, chunk: Chunk, record: str) -> tuple[Training, draws.Encoding]:
@@ -104,7 +106,7 @@ def train_chunk(own: Group, chunk: Chunk, record: str) -> tuple[Training, draws.
                 training = program.first(_init_seeds(static, seeds), data, order, count)
             else:
                 training = program.more(training, data, order, count)
-        return jax.tree.map(_untile, jax.device_get(training)), encoding
+        return _whole(jax.device_get(training)), encoding
 
 
 def compiled(own: Group, record: str) -> Program:
@@ -127,12 +129,14 @@ def _lock_of(key: Any) -> threading.Lock:
         return _locks.setdefault(key, threading.Lock())
 
 
-def loop_of(static: Static, record: str) -> Loop:
+def loop_of(own: Group, record: str) -> Loop:
     """Return the shape of a group's budget."""
+    static, curves = own.static, record == "curves"
     batches = batches_per_epoch(static)
     epochs = static.updates // batches
-    curves = record == "curves"
-    slots = epochs if curves else min(epochs, TRACE_SLOTS)
+    fewest, most = TRACE_SLOTS
+    points = max(fewest, min(most, TRACE_POINTS // len(own.conditions)))
+    slots = epochs if curves else min(epochs, points)
     return Loop(epochs, batches, shape_of(static.problem)[1], slots, curves)
 
 
@@ -170,7 +174,7 @@ def _compile(own: Group, record: str) -> Program:
 
 def functions(own: Group, record: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return the pure functions ``first`` and ``more`` of a `Program`, not yet compiled."""
-    static, loop = own.static, loop_of(own.static, record)
+    static, loop = own.static, loop_of(own, record)
     model = models.build(static.model)
     factory = optimizers.build(static.optimizer, static.dialect)
     loss = objective_of(static, model)
@@ -180,44 +184,49 @@ def functions(own: Group, record: str) -> tuple[Callable[..., Any], Callable[...
     def prepared(data: Data, order: Any) -> Any:
         return None if order is None else loss.prepare(data.u, data.residual, order)
 
-    def by_tile(function: Callable[..., Training], data: Data, order: Any, *more: Any) -> Training:
-        if static.transformed:  # each tile has data of its own
-            return jax.lax.map(lambda x: function(x[0], prepared(x[0], order), *x[1:]),
-                               (data, *more))
-        batches = prepared(data, order)
-        tiles = data._replace(u=None, residual=None)
-        return jax.lax.map(
-            lambda x: function(
-                x[0]._replace(u=data.u, residual=data.residual), batches, *x[1:]
-            ),
-            (tiles, *more),
-        )
+    def by_tile(train_tile: Callable[..., Training], data: Data, order: Any, carried: Any,
+                trace: Trace) -> Training:
+        """Train tile by tile; all write into one trace, so that it is never copied."""
+        tiles = data if static.transformed else data._replace(u=None, residual=None)
+        shared = None if static.transformed else prepared(data, order)
+
+        def body(trace: Trace, x: Any) -> tuple[Trace, Training]:
+            tile, *rest = x
+            if not static.transformed:
+                tile = tile._replace(u=data.u, residual=data.residual)
+            batches = prepared(tile, order) if static.transformed else shared
+            training = train_tile(tile, batches, trace, *rest)
+            return training.trace, training._replace(trace=None)
+
+        trace, training = jax.lax.scan(body, trace, (tiles, *carried))
+        return training._replace(trace=trace)
 
     def first(seeds: Any, data: Data, order: Any, count: Any) -> Training:
-        drawn = models_initial(model, seeds, loop, static)
+        drawn = train.initial_parameters(model, seeds, loop.features, static.dtype)
+        tiles, *runs = data.numbers.intercept.shape
 
-        def tile(data: Data, batches: Any) -> Training:
-            runs = data.numbers.intercept.shape
+        def train_tile(data: Data, batches: Any, trace: Trace, first_slot: Any) -> Training:
             parameters = jax.tree.map(
                 lambda x: jnp.broadcast_to(x[..., None, :], (*x.shape[:-1], *runs)), drawn
             )
             parameters = objective.explode(parameters) if exploded else parameters
-            return advance(begin(parameters, data), data, batches, count)
+            return advance(begin(parameters, data, trace, first_slot), data, batches, count)
 
-        return by_tile(tile, data, order)
+        trace = watch.empty_trace(
+            tiles * loop.slots, (runs[0], runs[1]), loop.features, static.dtype,
+            linear=models.is_linear(model), curves=loop.curves,
+        )
+        first_slots = loop.slots * jnp.arange(tiles, dtype=jnp.int32)
+        return by_tile(train_tile, data, order, (first_slots,), trace)
 
     def more(training: Training, data: Data, order: Any, count: Any) -> Training:
-        def tile(data: Data, batches: Any, training: Training) -> Training:
-            return advance(training, data, batches, count)
+        def train_tile(data: Data, batches: Any, trace: Trace, before: Training) -> Training:
+            return advance(before._replace(trace=trace), data, batches, count)
 
-        return by_tile(tile, data, order, training)
+        rest = training._replace(trace=None)
+        return by_tile(train_tile, data, order, (rest,), training.trace)
 
     return first, more
-
-
-def models_initial(model: Any, seeds: Any, loop: Loop, static: Static) -> Any:
-    """Return each seed's initial parameters in the group's dtype."""
-    return train.initial_parameters(model, seeds, loop.features, static.dtype)
 
 
 def data_of(dtype: str, encoding: draws.Encoding, members: Sequence[Condition]) -> Data:
@@ -255,8 +264,15 @@ def _tiles(data: Data, width: int) -> Data:
     return jax.tree.map(cut, rest)._replace(u=data_u, residual=residual)
 
 
-def _untile(array: np.ndarray) -> np.ndarray:
-    """Undo the tiling of an array that ends in (..., C, S); others lose their tile axis."""
+def _whole(training: Training) -> Training:
+    """Undo the tiling: arrays end in (C, S) again."""
+    tiles = training.first_slot.shape[0]
+    trace = jax.tree.map(lambda x: x.reshape(tiles, -1, *x.shape[1:]), training.trace)
+    return jax.tree.map(_join, training._replace(trace=trace))
+
+
+def _join(array: np.ndarray) -> np.ndarray:
+    """Join tiles, the first axis, along the conditions; what is not of runs is all the same."""
     if array.ndim < 3:
         return array[0]
     moved = np.moveaxis(array, 0, -3)

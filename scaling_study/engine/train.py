@@ -54,12 +54,16 @@ class State(NamedTuple):
 
 
 class Training(NamedTuple):
-    """Everything that is carried; its arrays are the record of the runs."""
+    """Everything that is carried; its arrays are the record of the runs.
+
+    The trace is the whole chunk's: a tile writes from ``first_slot`` on, in place.
+    """
 
     state: State
     initial: Parameters
     watch: Watch
     trace: Trace
+    first_slot: Array
     epoch: Array
 
 
@@ -141,7 +145,7 @@ def make_train(
     Returns
     -------
     begin : callable
-        ``(parameters, data) -> Training``, nothing trained yet.
+        ``(parameters, data, trace, first_slot) -> Training``, nothing trained yet.
     advance : callable
         ``(training, data, batches, count) -> Training`` after ``count`` more epochs. The
         batches are those of `Objective.prepare`; None where every batch is all of the data.
@@ -153,11 +157,10 @@ def make_train(
         excess = loss.excess(parameters, data.numbers, full)
         return watch.gauge(parameters, data.numbers, excess, linear)
 
-    def begin(parameters: Parameters, data: Data) -> Training:
+    def begin(parameters: Parameters, data: Data, trace: Trace, first_slot: Array) -> Training:
         full = loss.whole(data.u, data.residual)
         value, gradient = loss.value_and_gradient(parameters, data.numbers, full)
         norm = watch.feature_norms(gradient, loop.features)
-        trace = watch.empty_trace(norm, value.shape, loop.slots, linear, loop.curves, value.dtype)
         return Training(
             state=initialise(parameters, data),
             initial=parameters,
@@ -166,6 +169,7 @@ def make_train(
                 data.target_excess,
             ),
             trace=trace,
+            first_slot=first_slot,
             epoch=jnp.int32(0),
         )
 
@@ -201,8 +205,9 @@ def make_train(
         if not loop.curves:
             weights = watch.weights_of(state.parameters, loop.features) if linear else []
             now = Trace(mean, loss.excess(state.parameters, data.numbers, full), weights)
-        trace = watch.write(training.trace, now, epoch * loop.slots // loop.epochs)
-        return Training(state, training.initial, seen, trace, epoch + 1)
+        slot = training.first_slot + epoch * loop.slots // loop.epochs
+        trace = watch.write(training.trace, now, slot)
+        return training._replace(state=state, watch=seen, trace=trace, epoch=epoch + 1)
 
     def advance(training: Training, data: Data, batches: Any, count: Array) -> Training:
         full = loss.whole(data.u, data.residual)

@@ -89,8 +89,8 @@ class Trace(NamedTuple):
 def feature_norms(gradient: Parameters, features: int) -> Features:
     """Return the norm of the first kernel's gradient row of each feature."""
     kernel = models.first_kernel(gradient, features)
-    if isinstance(kernel, list):
-        return [jnp.abs(row[0]) for row in kernel]
+    if len(kernel[0]) == 1:
+        return [jnp.abs(kernel[j][0]) for j in range(features)]
     return jnp.sqrt(jnp.sum(jnp.square(kernel), axis=1))
 
 
@@ -149,20 +149,15 @@ def observe(above: Gauge, target: Gauge, now: Gauge, number: Array, alive: Any =
 
 
 def empty_trace(
-    norm: Features, runs: tuple[int, int], slots: int, linear: bool, curves: bool, dtype: Any
+    slots: int, runs: tuple[int, int], features: int, dtype: Any, *, linear: bool, curves: bool
 ) -> Trace:
     """Return a trace with nothing written; ``curves`` has all seeds, but no full-data loss."""
-    kept = runs[1] if curves else min(runs[1], TRACED_SEEDS)
-
-    def empty(like: Array) -> Array:
-        return jnp.zeros((slots, *like.shape[:-1], kept), dtype)
-
-    run = jnp.zeros(runs, dtype)
-    norms = jax.tree.map(empty, norm)
+    shape = slots, runs[0], runs[1] if curves else min(runs[1], TRACED_SEEDS)
+    run = jnp.zeros(shape, dtype)
+    each = [run] * features if linear else jnp.zeros((slots, features, *shape[1:]), dtype)
     if curves:
-        return Trace(Info(empty(run), norms), None, [])
-    features = len(norm) if linear else 0
-    return Trace(Info(empty(run), norms), empty(run), [empty(run)] * features)
+        return Trace(Info(run, each), None, [])
+    return Trace(Info(run, each), run, [run] * features if linear else [])
 
 
 def write(trace: Trace, now: Trace, slot: Array) -> Trace:

@@ -4,6 +4,7 @@ Each function takes the rows of the conditions it shows, with a text column ``pa
 says where a row is drawn, and draws nothing that diverged: it says how many did.
 """
 
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,8 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 
-STYLE: dict[str, Any] = {
+from scaling_study.analysis.summary import LOST
+from scaling_study.report.labels import MINUS, listing, scaler_name
+
+STYLE: dict[Any, Any] = {
     "font.size": 11,
     "axes.titlesize": 11,
     "axes.labelsize": 11,
@@ -31,58 +36,76 @@ STYLE: dict[str, Any] = {
     "xtick.labelsize": 10,
     "ytick.labelsize": 10,
     "svg.hashsalt": "scaling-study",
-    "savefig.dpi": 150,
+    "savefig.dpi": 110,
 }
 WIDTH, ROW = 6.2, 2.35  # inches: two panels stay legible on a phone
 # Okabe and Ito (2008), which readers with any colour vision can tell apart.
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "-", "-", "-", (0, (4, 3)), "--", ":")
+
 SCALERS = ("none", "minmax", "standard", "robust", "maxabs")
 INK, PALE = "#222222", "#9a9a9a"
 
 
+@matplotlib.rc_context(STYLE)
 def weights(features: pd.DataFrame) -> Figure:
     """Draw where each run's first and last weight began, ended, and should have ended.
 
     Parameters
     ----------
     features : DataFrame
-        Of the runs that did not diverge: ``panel, seed, feature, weight_init, weight,
-        weight_true, weight_ols`` and ``training_unit``, which turns the last two into
-        training units.
+        ``panel, status, seed, feature, weight_init, weight, weight_true, weight_ols`` and
+        ``training_unit``, which turns the last two into training units.
     """
     first, last = int(features["feature"].min()), int(features["feature"].max())
     figure, panels = _panels(_names(features), shared=True)
     for axes, own in _each(panels, features):
-        table = own.assign(
-            truth=own["weight_true"] * own["training_unit"],
-            solution=own["weight_ols"] * own["training_unit"],
-        ).pivot(index="seed", columns="feature")
-        ends = {
-            name: table[name][[first, last]].dropna().to_numpy()
-            for name in ("weight_init", "weight", "truth", "solution")
-        }
-        start, end = ends["weight_init"], ends["weight"]
-        lines = LineCollection(list(np.stack([start, end], axis=1)), colors=COLOURS[1])
-        lines.set(linewidths=0.3, alpha=0.15, rasterized=True)
-        axes.add_collection(lines)
-        axes.scatter(*start.T, s=3, color=PALE, linewidths=0, rasterized=True, zorder=2)
-        axes.scatter(*end.T, s=4, color=COLOURS[1], linewidths=0, rasterized=True, zorder=3)
-        for name, marker, colour in (("truth", "D", COLOURS[2]), ("solution", "*", COLOURS[0])):
-            middle = np.median(ends[name], axis=0)
-            size = 130 if marker == "*" else 36
-            axes.scatter(*middle, marker=marker, s=size, color=colour, edgecolors="white", zorder=5)
+        lost = own["status"].isin(LOST)
+        if lost.any():
+            _subtitle(axes, "all diverged" if lost.all() else f"{lost.mean():.1%} diverged")
+        if not lost.all():
+            _journeys(axes, own[~lost], first, last)
     for axes in panels.values():
         axes.set_yscale("symlog", linthresh=2, linscale=1.2)
         axes.set_xscale("symlog", linthresh=2, linscale=1.2)
+        axes.xaxis.set_major_formatter(FuncFormatter(_tick))
+        axes.yaxis.set_major_formatter(FuncFormatter(_tick))
     figure.supxlabel(f"weight {first + 1} (training units)", fontsize=11)
     figure.supylabel(f"weight {last + 1} (training units)", fontsize=11)
-    kinds = (("start", "o", PALE), ("end of training", "o", COLOURS[1]),
-             ("least squares", "*", COLOURS[0]), ("truth", "D", COLOURS[2]))
-    handles = [Line2D([], [], ls="", marker=m, color=c, label=k) for k, m, c in kinds]
+    kinds = (
+        ("start", "o", PALE),
+        ("end of training", "o", COLOURS[1]),
+        ("least squares", "*", COLOURS[0]),
+        ("truth", "D", COLOURS[2]),
+    )
+    sizes = {"o": 5, "*": 12, "D": 6}
+    handles = [
+        Line2D([], [], ls="", marker=marker, markersize=sizes[marker], color=colour, label=kind)
+        for kind, marker, colour in kinds
+    ]
     return _legend(figure, panels, handles)
 
 
+def _journeys(axes: Axes, own: pd.DataFrame, first: int, last: int) -> None:
+    table = own.assign(
+        truth=own["weight_true"] * own["training_unit"],
+        solution=own["weight_ols"] * own["training_unit"],
+    ).pivot(index="seed", columns="feature")
+    start, end, truth, solution = (
+        table[name][[first, last]].to_numpy()
+        for name in ("weight_init", "weight", "truth", "solution")
+    )
+    lines = LineCollection(list(np.stack([start, end], axis=1)), colors=COLOURS[1])
+    lines.set(linewidths=0.3, alpha=0.25, rasterized=True)
+    axes.add_collection(lines)
+    axes.scatter(*start.T, s=3, color=PALE, linewidths=0, rasterized=True, zorder=2)
+    axes.scatter(*end.T, s=4, color=COLOURS[1], linewidths=0, rasterized=True, zorder=3)
+    look: dict[str, Any] = {"edgecolors": "white", "zorder": 5}
+    axes.scatter(*np.median(truth, axis=0), marker="D", s=36, color=COLOURS[2], **look)
+    axes.scatter(*np.median(solution, axis=0), marker="*", s=130, color=COLOURS[0], **look)
+
+
+@matplotlib.rc_context(STYLE)
 def losses(curves: pd.DataFrame, floors: pd.Series) -> Figure:
     """Draw the loss on all rows over the updates: median and range of the traced seeds.
 
@@ -96,8 +119,14 @@ def losses(curves: pd.DataFrame, floors: pd.Series) -> Figure:
     figure, panels = _panels(_names(curves), shared=True)
     scalers = _order(curves["scaler"])
     for axes, own in _each(panels, curves):
+        ended = []
         for scaler, of_scaler in own.groupby("scaler", sort=False):
             _band(axes, of_scaler, "loss", **_look(str(scaler), scalers))
+            last = of_scaler["update"] == of_scaler["update"].max()
+            if of_scaler.loc[last, "loss"].isna().all():
+                ended.append(scaler_name(str(scaler)))
+        if ended:
+            _subtitle(axes, f"diverged: {listing(ended)}")
     for name, axes in panels.items():
         if np.isfinite(floors.get(name, np.nan)):
             axes.axhline(floors[name], color=INK, linewidth=1, linestyle=(0, (1, 2)))
@@ -110,6 +139,7 @@ def losses(curves: pd.DataFrame, floors: pd.Series) -> Figure:
     return _legend(figure, panels, handles)
 
 
+@matplotlib.rc_context(STYLE)
 def gradients(curves: pd.DataFrame) -> Figure:
     """Draw each feature's gradient norm over the updates: median and range of traced seeds.
 
@@ -120,7 +150,9 @@ def gradients(curves: pd.DataFrame) -> Figure:
     """
     figure, panels = _panels(_names(curves), shared=True)
     features = sorted(curves["feature"].unique())[: len(COLOURS)]
-    looks = {f: {"color": COLOURS[(1, 0, 2, 3, 4, 5, 6)[i]]} for i, f in enumerate(features)}
+    looks: dict[int, dict[str, Any]] = {
+        f: {"color": COLOURS[(1, 0, 2, 3, 4, 5, 6)[i]]} for i, f in enumerate(features)
+    }
     for axes, own in _each(panels, curves):
         for feature in features:
             _band(axes, own[own["feature"] == feature], "grad_norm", **looks[feature])
@@ -132,6 +164,7 @@ def gradients(curves: pd.DataFrame) -> Figure:
     return _legend(figure, panels, handles)
 
 
+@matplotlib.rc_context(STYLE)
 def convergence(incidence: pd.DataFrame) -> Figure:
     """Draw which share of the seeds had reached the target, or diverged, by each update.
 
@@ -151,17 +184,20 @@ def convergence(incidence: pd.DataFrame) -> Figure:
                     style = {"linestyle": ":", "linewidth": 2.4} if outcome == "diverged" else {}
                     axes.step(curve["update"], curve["share"], where="post", **{**look, **style})
             if of_scaler["share"].max() == 0:
-                still.append(str(scaler))
+                still.append(scaler_name(str(scaler)))
         if still:
-            _note(axes, "neither, all seeds:\n" + "\n".join(_wrapped(still)), y=0.5)
+            _subtitle(axes, f"always 0: {listing(still)}")
         axes.set_ylim(-0.03, 1.05)
     figure.supxlabel("updates", fontsize=11)
     figure.supylabel("share of seeds", fontsize=11)
-    kinds = [Line2D([], [], color=INK, label="reached target"),
-             Line2D([], [], color=INK, ls=":", lw=2.4, label="diverged")]
+    kinds = [
+        Line2D([], [], color=INK, label="reached target"),
+        Line2D([], [], color=INK, ls=":", lw=2.4, label="diverged"),
+    ]
     return _legend(figure, panels, [*_handles(scalers), *kinds])
 
 
+@matplotlib.rc_context(STYLE)
 def weight_errors(runs: pd.DataFrame) -> Figure:
     """Draw the weight-recovery error of each run that did not diverge, by scaler.
 
@@ -174,18 +210,23 @@ def weight_errors(runs: pd.DataFrame) -> Figure:
     scalers = _order(runs["scaler"])
     places = {scaler: place for place, scaler in enumerate(scalers)}
     for axes, own in _each(panels, runs):
-        lost = own[own["status"].isin(["diverged", "failed"])].groupby("scaler").size()
-        kept = own[~own["status"].isin(["diverged", "failed"]) & (own["weight_error"] > 0)]
+        lost = own[own["status"].isin(LOST)].groupby("scaler").size()
+        kept = own[~own["status"].isin(LOST) & (own["weight_error"] > 0)]
         palette = {scaler: _look(scaler, scalers)["color"] for scaler in scalers}
         _dots(axes, kept, places, palette)
         axes.axhline(1, color=INK, linewidth=1, linestyle=(0, (1, 2)))
         for scaler, count in lost.items():
             axes.annotate(
-                f"{count:,} diverged", (places[str(scaler)], 0.5), ha="center", va="center",
-                xycoords=("data", "axes fraction"), color=palette[str(scaler)], fontsize=10,
+                f"{count:,} diverged",
+                (places[str(scaler)], 0.5),
+                ha="center",
+                va="center",
+                xycoords=("data", "axes fraction"),
+                color=palette[str(scaler)],
+                fontsize=10,
             )
         axes.set(xlabel="", ylabel="")
-        axes.set_xticks(range(len(scalers)), scalers)
+        axes.set_xticks(range(len(scalers)), [scaler_name(scaler) for scaler in scalers])
         axes.set_xlim(-0.6, len(scalers) - 0.4)
     for axes in panels.values():
         axes.set_yscale("log")
@@ -195,9 +236,7 @@ def weight_errors(runs: pd.DataFrame) -> Figure:
     return _legend(figure, panels, [dots])
 
 
-def _dots(
-    axes: Axes, kept: pd.DataFrame, places: dict[str, int], palette: dict[str, str]
-) -> None:
+def _dots(axes: Axes, kept: pd.DataFrame, places: dict[str, int], palette: dict[str, str]) -> None:
     """Draw each run as a dot and each scaler's runs as a box.
 
     Not seaborn's strips, which jitter from NumPy's global generator.
@@ -206,40 +245,49 @@ def _dots(
     for scaler, own in kept.groupby("scaler", sort=False):
         place, errors = places[str(scaler)], own["weight_error"].to_numpy()
         across = place + generator.uniform(-0.3, 0.3, len(own))
-        axes.scatter(across, errors, s=4, linewidths=0, alpha=0.35,
-                     color=palette[str(scaler)], rasterized=True)
-        axes.boxplot(errors, positions=[place], widths=0.5, showfliers=False,
-                     medianprops={"color": INK}, manage_ticks=False)
+        axes.scatter(
+            across,
+            errors,
+            s=4 if len(own) > 200 else 16,
+            linewidths=0,
+            alpha=0.35,
+            color=palette[str(scaler)],
+            rasterized=True,
+        )
+        axes.boxplot(
+            errors,
+            positions=[place],
+            widths=0.5,
+            showfliers=False,
+            medianprops={"color": INK},
+            manage_ticks=False,
+        )
 
 
-def _panels(
-    names: list[str], *, shared: bool, columns: int = 2
-) -> tuple[Figure, dict[str, Axes]]:
+def _panels(names: list[str], *, shared: bool, columns: int = 2) -> tuple[Figure, dict[str, Axes]]:
     """Return a figure and its panels by name, as many rows as it takes."""
     columns = min(columns, len(names))
     rows = -(-len(names) // columns)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.9 + ROW * rows), layout="constrained")
-        grid = figure.subplots(rows, columns, sharex=shared, sharey=shared, squeeze=False)
-        for name, axes in zip(names, grid.flat, strict=False):
-            axes.set_title(name)
-        for axes in grid.flat[len(names) :]:
-            axes.set_visible(False)
-        for axes in grid.flat[max(0, len(names) - columns) : len(names)]:
-            axes.tick_params(labelbottom=True)  # the row above a hidden panel is a last row too
+    figure = Figure(figsize=(WIDTH, 0.9 + ROW * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=shared, sharey=shared, squeeze=False)
+    for name, axes in zip(names, grid.flat, strict=False):
+        axes.set_title("\n".join(textwrap.wrap(name, 30 if columns > 1 else 70)))
+    for axes in grid.flat[len(names) :]:
+        axes.set_visible(False)
+    for axes in grid.flat[max(0, len(names) - columns) : len(names)]:
+        axes.tick_params(labelbottom=True)  # the row above a hidden panel is a last row too
     return figure, dict(zip(names, grid.flat, strict=False))
 
 
 def _legend(figure: Figure, panels: dict[str, Axes], handles: list[Any]) -> Figure:
     """Put the legend where a panel is missing, else above the panels."""
     empty = [axes for axes in figure.axes if axes not in panels.values()]
-    with matplotlib.rc_context(STYLE):
-        if empty and len(handles) <= 8:
-            empty[0].set_visible(True)
-            empty[0].set_axis_off()
-            empty[0].legend(handles=handles, loc="center")
-        else:
-            figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(handles)))
+    if empty and len(handles) <= 8:
+        empty[0].set_visible(True)
+        empty[0].set_axis_off()
+        empty[0].legend(handles=handles, loc="center")
+    else:
+        figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(handles)))
     return figure
 
 
@@ -247,9 +295,7 @@ def _names(frame: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(frame["panel"].astype(str)))
 
 
-def _each(
-    panels: dict[str, Axes], frame: pd.DataFrame
-) -> Iterator[tuple[Axes, pd.DataFrame]]:
+def _each(panels: dict[str, Axes], frame: pd.DataFrame) -> Iterator[tuple[Axes, pd.DataFrame]]:
     for name, axes in panels.items():
         yield axes, frame[frame["panel"].astype(str) == name]
 
@@ -270,7 +316,9 @@ def _look(scaler: str, scalers: list[str]) -> dict[str, Any]:
 
 
 def _handles(scalers: list[str]) -> list[Line2D]:
-    return [Line2D([], [], label=scaler, **_look(scaler, scalers)) for scaler in scalers]
+    return [
+        Line2D([], [], label=scaler_name(scaler), **_look(scaler, scalers)) for scaler in scalers
+    ]
 
 
 def _band(axes: Axes, curves: pd.DataFrame, name: str, **look: Any) -> None:
@@ -281,16 +329,36 @@ def _band(axes: Axes, curves: pd.DataFrame, name: str, **look: Any) -> None:
     if kept["update"].nunique() == 1:
         look["marker"] = "o"
     sns.lineplot(
-        kept, x="update", y=name, estimator="median", errorbar=("pi", 100), ax=axes,
-        linewidth=1.6, err_kws={"alpha": 0.15, "linewidth": 0}, legend=False, **look,
+        kept,
+        x="update",
+        y=name,
+        estimator="median",
+        errorbar=("pi", 100),
+        ax=axes,
+        linewidth=1.6,
+        err_kws={"alpha": 0.15, "linewidth": 0},
+        legend=False,
+        **look,
     )
     axes.set(xlabel="", ylabel="")
 
 
-def _note(axes: Axes, text: str, y: float) -> None:
-    axes.text(0.97, y, text, transform=axes.transAxes, ha="right", va="center", fontsize=9,
-              color=INK)
+def _subtitle(axes: Axes, text: str) -> None:
+    """Put a small grey text between a panel's title and the panel."""
+    lines = textwrap.wrap(text, 34)
+    axes.set_title(axes.get_title(), pad=5 + 13 * len(lines))
+    axes.annotate(
+        "\n".join(lines),
+        (0.5, 1),
+        xytext=(0, 4),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        fontsize=9.5,
+        color="#555555",
+    )
 
 
-def _wrapped(words: list[str], each: int = 2) -> list[str]:
-    return [", ".join(words[i : i + each]) for i in range(0, len(words), each)]
+def _tick(value: float, _: object) -> str:
+    return f"{value:g}".replace("-", MINUS)

@@ -1,6 +1,6 @@
 """Which figures a study has, over which rows, and what their captions say."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -9,11 +9,13 @@ from matplotlib.figure import Figure
 
 from scaling_study.analysis import summary
 from scaling_study.report import figures
-from scaling_study.report.labels import label_conditions, listing, slug
+from scaling_study.report.labels import MINUS, label_conditions, listing, scaler_name, slug
 from scaling_study.store import Results
 
 MOST_PANELS = 8
 MOST_SETTINGS = 6
+MOST_SEEDS = 300  # a cloud of more says no more, and weighs
+MOST_POINTS = 67
 
 
 class Drawing(NamedTuple):
@@ -63,26 +65,32 @@ def drawings(results: Results) -> Iterator[Drawing]:
 def _weights(
     features: pd.DataFrame, runs: pd.DataFrame, setting: str, main: bool
 ) -> Iterator[Drawing]:
-    own = summary.surviving(features[features["setting"] == setting], runs)
-    own = own.dropna(subset=["weight", "weight_init", "training_unit"])
-    if own["feature"].nunique() < 2:
+    own = features[features["setting"] == setting]
+    own = own.merge(runs[["condition", "seed", "status"]], on=["condition", "seed"])
+    drawn = own["status"].isin(summary.LOST) | own["training_unit"].notna()
+    own = own[drawn & own["weight_init"].notna()]
+    if own["feature"].nunique() < 2 or own["status"].isin(summary.LOST).all():
         return
     lost = _lost(runs[runs["setting"] == setting])
+    seeds = sorted(own["seed"].unique())
+    which = _seeds(own)
+    if len(seeds) > MOST_SEEDS:
+        which = f"the first {MOST_SEEDS:,} of {which}"
+        own = own[own["seed"].isin(seeds[:MOST_SEEDS])]
     yield Drawing(
         f"weights-{slug(setting)}",
-        f"Where the weights of {_seeds(own)} began and ended ({setting}), one panel per scaler."
+        f"Where the weights of {which} began and ended ({setting}), one panel per scaler."
         " Each line joins a seed's start to its end. Least squares and truth are given in each"
         " panel's training units (medians over the seeds, if the data vary). Both axes are linear"
-        f" between −2 and 2 and logarithmic beyond.{lost}",
+        f" from {MINUS}2 to 2 and logarithmic beyond.{lost}",
         main,
-        figures.weights(own.assign(panel=own["scaler"])),
+        figures.weights(own.assign(panel=own["scaler"].map(scaler_name))),
     )
 
 
 def _losses(curves: pd.DataFrame, runs: pd.DataFrame, settings: list[str]) -> Iterator[Drawing]:
     own, cut = _panelled(curves[curves["feature"] == 0] if len(curves) else curves, settings)
-    own = own[own["loss"] > 0] if len(own) else own
-    if not len(own):
+    if not len(own) or not (own["loss"] > 0).any():
         return
     linear = runs[runs["weight_error"].notna()]
     floors = linear.groupby("setting", sort=False)["loss_ols"].median()
@@ -110,7 +118,7 @@ def _gradients(
         " training units, the mean over the updates of an epoch, one panel per scaler. Line:"
         f" median of the {_seeds(own)} whose traces are kept; band: their range.{lost}",
         main,
-        figures.gradients(own.assign(panel=own["scaler"])),
+        figures.gradients(own.assign(panel=own["scaler"].map(scaler_name))),
     )
 
 
@@ -186,7 +194,10 @@ def _curves(results: Results) -> pd.DataFrame:
     columns = ["condition", "seed", "feature", "update", "loss", "grad_norm"]
     keys = ["condition", "seed"]
     text = {"condition": str}
-    traced = traces[columns].astype(text)
+    points = np.unique(traces["update"])
+    step = -(-len(points) // MOST_POINTS)
+    thin = traces["update"].isin(points[::-1][::step])  # the last one is kept
+    traced = traces.loc[thin, columns].astype(text)
     ends = runs[[*keys, "initial_loss", "diverged_at"]].astype(text)
     start = traced[[*keys, "feature"]].drop_duplicates().merge(ends, on=keys)
     start = start.rename(columns={"initial_loss": "loss"}).assign(update=0, grad_norm=np.nan)
@@ -211,8 +222,8 @@ def _lost(runs: pd.DataFrame) -> str:
     parts = []
     for (setting, scaler), own in lost.groupby(["setting", "scaler"], sort=False):
         n = len(runs[(runs["setting"] == setting) & (runs["scaler"] == scaler)])
-        parts.append(f"{len(own):,} of {n:,} with {scaler}" + ("" if one else f" ({setting})"))
+        parts.append(
+            f"{len(own):,} of {n:,} with {scaler_name(str(scaler))}"
+            + ("" if one else f" ({setting})")
+        )
     return f" Diverged and not drawn: {listing(parts)}."
-
-
-Draw = Callable[..., Iterator[Drawing]]

@@ -7,6 +7,8 @@ import pandas as pd
 PLAIN_AXES = ("optimizer", "model")
 OWN_AXES = ("condition", "scaler")
 BASELINE = "none"
+MISSING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
 
 
 def label_conditions(conditions: pd.DataFrame) -> pd.DataFrame:
@@ -21,9 +23,12 @@ def label_conditions(conditions: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         In the order of the study: ``condition``, ``setting`` (every axis that varies within
-        the study, the scaler apart) and ``scaler``, as text.
+        the study, the scaler apart) and ``scaler``, as text; ``reach``, the learning rate
+        times the updates (training units).
     """
-    axes = conditions.drop(columns=[c for c in conditions if "." in c])  # part of another's text
+    axes = conditions.drop(
+        columns=[c for c in conditions if "." in str(c)]
+    )  # part of another's text
     varying = [c for c in axes if c not in OWN_AXES and axes[c].astype(str).nunique() > 1]
     ordered = ["optimizer", *(c for c in varying if c not in ("optimizer", "block"))]
     settings = axes[ordered].apply(_setting, axis=1)
@@ -31,28 +36,34 @@ def label_conditions(conditions: pd.DataFrame) -> pd.DataFrame:
     if pd.DataFrame({"setting": settings, "scaler": scalers}).duplicated().any():
         settings = "block " + axes["block"].astype(str) + ", " + settings
     return pd.DataFrame(
-        {"condition": conditions["condition"].astype(str), "setting": settings, "scaler": scalers}
+        {
+            "condition": conditions["condition"].astype(str),
+            "setting": settings,
+            "scaler": scalers,
+            "reach": conditions["learning_rate"].astype(float) * conditions["updates"],
+        }
     )
 
 
 def number(value: float, digits: int = 3) -> str:
     """Return a number for reading: `digits` significant ones, thousands set apart."""
     if math.isnan(value):
-        return "–"
+        return MISSING
     if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
+        return "∞" if value > 0 else f"{MINUS}∞"
     if value == 0:
         return "0"
     if not 1e-4 <= abs(value) < 1e7:
-        return f"{value:.{digits - 1}e}".replace("-", "−")
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{decimals}f}".replace("-", "−")
+        return f"{value:.{digits - 1}e}".replace("-", MINUS)
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # 0.9996 is 1.00
+    decimals = max(0, digits - 1 - exponent)
+    return f"{value:,.{decimals}f}".replace("-", MINUS)
 
 
 def percent(share: float) -> str:
     """Return a share in percent; ``100 %`` and ``0 %`` only where it is exactly that."""
     if math.isnan(share):
-        return "–"
+        return MISSING
     if share in (0, 1):
         return f"{share:.0%}".replace("%", " %")
     return f"{min(max(100 * share, 0.1), 99.9):.1f} %"
@@ -63,6 +74,11 @@ def listing(words: list[str], last: str = "and") -> str:
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def scaler_name(scaler: str) -> str:
+    """Return what a scaler is called where the bare word ``none`` would mislead."""
+    return "none (raw)" if scaler == BASELINE else scaler
 
 
 def slug(text: str) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from scaling_study.analysis import summary
-from scaling_study.report.labels import BASELINE, label_conditions, number, percent
+from scaling_study.report.labels import BASELINE, MISSING, label_conditions, number, percent
 from scaling_study.store import Results
 
 
@@ -120,7 +120,7 @@ def features_table(summaries: Summaries) -> pd.DataFrame:
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table without the columns in which nothing was measured."""
-    return table[[name for name in table if not (table[name] == "–").all()]]
+    return table[[name for name in table if not (table[name] == MISSING).all()]]
 
 
 def _estimates(frame: pd.DataFrame, name: str) -> list[str]:
@@ -139,13 +139,13 @@ def _shares(frame: pd.DataFrame, name: str) -> list[str]:
     return [
         f"{percent(value)} ({percent(low)[:-2]} to {percent(high)[:-2]})"
         if not math.isnan(value)
-        else "–"
+        else MISSING
         for value, low, high in ends
     ]
 
 
 def _steps(value: float, low: float, high: float, budget: int) -> str:
     if math.isnan(value):
-        return "–"
+        return MISSING
     shown = [f"> {budget:,}" if math.isinf(v) else f"{v:,.0f}" for v in (value, low, high)]
     return shown[0] if len(set(shown)) == 1 else f"{shown[0]} ({shown[1]} to {shown[2]})"

@@ -1,0 +1,37 @@
+# Two commands: `make reproduce` and `make test`. Both make the environment they need.
+# The newest interpreter found among those that are tested; PYTHON=python3.11 chooses another.
+PYTHON ?= $(shell .ci/find-python)
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VENV ?= .venv/$(VERSION)
+BIN := $(VENV)/bin
+
+.PHONY: reproduce test lint types layers bench clean
+.DELETE_ON_ERROR:
+
+reproduce: $(VENV)/installed  ## Run the article's study and write reports/article/
+	$(BIN)/scaling-study reproduce article --overwrite
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+layers: $(VENV)/installed
+	$(BIN)/lint-imports
+
+bench: $(VENV)/installed
+	$(BIN)/python -m pytest bench --benchmark-enable --benchmark-only
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found; say PYTHON=/path/to/python"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,lint]'
+	@touch $@
+
+clean:
+	rm -rf .venv results build *.egg-info

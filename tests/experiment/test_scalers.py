@@ -1,0 +1,246 @@
+"""Scalers: held to scikit-learn's own transformers, on columns that are hard to scale."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    Normalizer,
+    PowerTransformer,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+)
+
+from scaling_study.experiment import scalers
+from scaling_study.experiment.component import Component
+from scaling_study.experiment.scalers import AFFINE, SCALERS, TRANSFORMERS
+
+AFFINE_PEERS = {
+    "none": FunctionTransformer,
+    "minmax": MinMaxScaler,
+    "standard": StandardScaler,
+    "robust": RobustScaler,
+    "maxabs": MaxAbsScaler,
+}
+TRANSFORMER_PEERS = {
+    "quantile": lambda: QuantileTransformer(n_quantiles=100),
+    "power": PowerTransformer,
+    "normalizer": Normalizer,
+}
+PARAMETERS = {
+    "quantile": {"n_quantiles": 10, "output_distribution": "normal"},
+    "power": {"standardize": False},
+    "normalizer": {"norm": "l1"},
+}
+
+
+def hard_columns() -> dict[str, np.ndarray]:
+    """Columns of 100 numbers that break careless scalers."""
+    rng = np.random.default_rng(0)
+    normal, uniform = rng.standard_normal(100), rng.random(100)
+    outlier = normal.copy()
+    outlier[7] = 1000
+    almost = np.full(100, 3.0)
+    almost[0] = np.nextafter(3.0, 4.0)
+    return {
+        "normal": normal,
+        "uniform": uniform,
+        "integer": rng.integers(0, 3, 100).astype(float),
+        "zero": np.zeros(100),
+        "constant": np.full(100, 0.1),
+        "large constant": np.full(100, 1e8 / 3),
+        "one last bit": almost,
+        "near-constant": 1 + 1e-9 * normal,
+        "offset 1e4": uniform + 1e4,
+        "offset 1e8": uniform + 1e8,
+        "offset -1e8, range 1000": 1000 * uniform - 1e8,
+        "outlier": outlier,
+        "heavy-tailed": rng.standard_cauchy(100),
+        "tiny": 1e-12 * normal,
+        "tiny and offset": 1e-12 * normal + 1e-9,
+        "huge": 1e12 * normal,
+        "mostly equal": np.where(uniform < 0.1, normal, 2.0),
+    }
+
+
+COLUMNS = hard_columns()
+
+
+def peer(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return shift and divisor as scikit-learn fits them to one data set."""
+    zeros, ones = np.zeros(x.shape[1]), np.ones(x.shape[1])
+    fitted = AFFINE_PEERS[name]().fit(x)
+    return {
+        "none": lambda: (zeros, ones),
+        "minmax": lambda: (fitted.data_min_, 1 / fitted.scale_),
+        "standard": lambda: (fitted.mean_, fitted.scale_),
+        "robust": lambda: (fitted.center_, fitted.scale_),
+        "maxabs": lambda: (zeros, fitted.scale_),
+    }[name]()
+
+
+def assert_same(ours, theirs, x: np.ndarray) -> None:
+    """Hold shift to rounding at the column's own magnitude, divisor to 1e-6 relative."""
+    rounding = 1e-13 * np.abs(x).max(axis=0)
+    assert (np.abs(ours[0] - theirs[0]) <= rounding).all(), (ours[0], theirs[0])
+    np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-6)
+
+
+def test_every_scaler_has_a_peer():
+    assert AFFINE_PEERS.keys() == AFFINE.keys()
+    assert TRANSFORMER_PEERS.keys() == PARAMETERS.keys() == TRANSFORMERS.keys()
+    assert AFFINE.keys() | TRANSFORMERS.keys() == SCALERS.keys()
+    assert not AFFINE.keys() & TRANSFORMERS.keys()
+
+
+@pytest.mark.parametrize("name", AFFINE)
+@pytest.mark.parametrize("column", COLUMNS)
+def test_affine_scalers_fit_as_scikit_learn(name, column):
+    x = COLUMNS[column][:, None]
+    assert_same(AFFINE[name](x), peer(name, x), x)
+
+
+@pytest.mark.parametrize("name", AFFINE)
+@pytest.mark.parametrize("column", COLUMNS)
+def test_affine_scalers_transform_as_scikit_learn(name, column):
+    x = COLUMNS[column][:, None]
+    shift, divisor = AFFINE[name](x)
+    theirs = AFFINE_PEERS[name]().fit_transform(x)
+    rounding = 1e-15 * np.abs(x).max() / divisor[0]
+    np.testing.assert_allclose((x - shift) / divisor, theirs, rtol=1e-6, atol=8 * rounding)
+
+
+@pytest.mark.parametrize("name", AFFINE)
+@given(
+    x=arrays(
+        np.float64,
+        st.tuples(st.integers(2, 12), st.integers(1, 3)),
+        elements=st.floats(-1e6, 1e6).map(lambda value: round(value, 6)),
+    ),
+    exponent=st.integers(-12, 8),
+    offset=st.sampled_from([0.0, 1.0, -1e4, 1e8]),
+)
+def test_affine_scalers_fit_anything_as_scikit_learn(name, x, exponent, offset):
+    x = x * 10.0**exponent + offset
+    assert_same(AFFINE[name](x), peer(name, x), x)
+
+
+@pytest.mark.parametrize("name", AFFINE)
+def test_a_stack_is_fitted_data_set_by_data_set(name):
+    rng = np.random.default_rng(1)
+    columns = np.stack(list(COLUMNS.values()), axis=-1)
+    stack = np.stack([[columns[rng.permutation(100)] * k for k in (1, 2, 3)] for _ in range(4)])
+    shifts, divisors = AFFINE[name](stack)
+    assert shifts.shape == divisors.shape == (4, 3, len(COLUMNS))
+    for place in np.ndindex(4, 3):
+        assert_same((shifts[place], divisors[place]), peer(name, stack[place]), stack[place])
+
+
+@pytest.mark.parametrize("name", AFFINE)
+def test_a_divisor_is_positive_and_finite(name):
+    x = np.stack(list(COLUMNS.values()), axis=-1)
+    shift, divisor = AFFINE[name](x)
+    assert np.isfinite(shift).all()
+    assert np.isfinite(divisor).all()
+    assert (divisor > 0).all()
+
+
+@pytest.mark.parametrize("name", AFFINE.keys() - {"none"})
+@given(exponent=st.integers(-30, 30), seed=st.integers(0, 1000))
+def test_a_power_of_two_scales_shift_and_divisor_to_the_bit(name, exponent, seed):
+    x = np.random.default_rng(seed).standard_normal((20, 2)) + 1
+    factor = 2.0**exponent
+    (shift, divisor), (scaled_shift, scaled_divisor) = AFFINE[name](x), AFFINE[name](factor * x)
+    np.testing.assert_array_equal(scaled_shift, factor * shift)
+    np.testing.assert_array_equal(scaled_divisor, factor * divisor)
+
+
+@pytest.mark.parametrize("name", AFFINE)
+def test_the_order_of_the_rows_does_not_matter(name):
+    x = np.stack(list(COLUMNS.values()), axis=-1)
+    shuffled = x[np.random.default_rng(2).permutation(100)]
+    assert_same(AFFINE[name](x), AFFINE[name](shuffled), x)
+
+
+@pytest.mark.parametrize("name", SCALERS)
+def test_data_are_left_as_they_were(name):
+    x = np.random.default_rng(3).random((2, 100, 2))
+    before = x.copy()
+    if name in AFFINE:
+        AFFINE[name](x)
+    else:
+        scalers.transform(Component(name), x)
+    np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_transformers_are_scikit_learns(name):
+    x = np.random.default_rng(4).standard_normal((3, 100, 2)) * [1, 1000]
+    ours = scalers.transform(Component(name), x)
+    theirs = [TRANSFORMER_PEERS[name]().fit_transform(data) for data in x]
+    np.testing.assert_array_equal(ours, theirs)
+    assert ours.dtype == np.float64
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_transformers_take_scikit_learns_parameters(name):
+    x = np.random.default_rng(5).standard_normal((2, 100, 2))
+    component = Component(name, tuple(sorted(PARAMETERS[name].items())))
+    scalers.check(component)
+    theirs = [type(TRANSFORMER_PEERS[name]())(**PARAMETERS[name]).fit_transform(d) for d in x]
+    np.testing.assert_array_equal(scalers.transform(component, x), theirs)
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_transformers_take_any_number_of_rows_without_a_word(name):
+    x = np.random.default_rng(6).standard_normal((1, 20, 2))
+    assert scalers.transform(Component(name), x).shape == x.shape
+
+
+def test_a_users_own_transformer_is_taken():
+    own = Component("sklearn.preprocessing:StandardScaler")
+    scalers.check(own)
+    assert not scalers.is_affine(own)
+    x = np.random.default_rng(7).random((2, 3, 50, 2))
+    shift, divisor = AFFINE["standard"](x)
+    expected = (x - shift[..., None, :]) / divisor[..., None, :]
+    np.testing.assert_allclose(scalers.transform(own, x), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", SCALERS)
+def test_check_accepts_every_scaler(name):
+    scalers.check(Component(name))
+    assert scalers.is_affine(Component(name)) == (name in AFFINE)
+
+
+@pytest.mark.parametrize("name", AFFINE)
+def test_an_affine_scaler_takes_no_parameters(name, refused):
+    refused(lambda: scalers.check(Component(name, (("with_mean", False),))), repr(name))
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_a_transformers_wrong_parameter_is_refused(name, refused):
+    wrong = Component(name, (("no_such_parameter", 1),))
+    refused(lambda: scalers.check(wrong), name, "no_such_parameter")
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("quantile", "n_quantiles"), ("power", "method"), ("normalizer", "norm")]
+)
+def test_a_transformers_wrong_value_is_refused(name, key, refused):
+    refused(lambda: scalers.check(Component(name, ((key, "nonsense"),))), name, key)
+
+
+@pytest.mark.parametrize("name", SCALERS)
+def test_a_misspelt_scaler_suggests_the_nearest(name, refused):
+    refused(lambda: scalers.check(Component(name + "s")), "scaler", repr(name))
+
+
+@pytest.mark.parametrize("name", ["os:getcwd", "math:pi", "builtins:dict"])
+def test_what_makes_no_transformer_is_refused(name, refused):
+    refused(lambda: scalers.check(Component(name)), "scaler", repr(name))

@@ -1,0 +1,63 @@
+"""Results of a study that never ran: a store's own files, without JAX."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_study import LINEAR, NETWORK, UPDATES, Build, Change, parquet, run
+
+from scaling_study import store
+from scaling_study.experiment import conditions as grid
+from scaling_study.experiment.study import read_study
+from scaling_study.store import Results, Store
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Return a function that writes a study's results and loads them.
+
+    ``change(row, condition)`` may alter each run's row before it is stored.
+    """
+
+    def write(
+        blocks: dict[str, Any] | None = None,
+        *,
+        seeds: tuple[int, int] = (0, 6),
+        change: Change | None = None,
+        **keys: Any,
+    ) -> Results:
+        folder = tmp_path_factory.mktemp("results")
+        study = read_study(
+            {
+                "name": "tiny",
+                "title": "A tiny study",
+                "seeds": list(seeds),
+                "problem": "article",
+                "scale_factor": 1000.0,
+                "updates": UPDATES,
+                "blocks": blocks or {"linear": LINEAR, "network": NETWORK},
+                **keys,
+            }
+        )
+        kept = Store(folder, study, {"platform": "cpu"})
+        conditions = grid.expand(study)
+        kept.begin(conditions)
+        for group in grid.group(conditions):
+            rows = []
+            for condition, seed in itertools.product(group.conditions, range(*seeds)):
+                rows.append(run(condition, seed))
+                if change is not None:
+                    change(rows[-1], condition)
+            kept.put(grid.Chunk(group.index, 0, 0), parquet(rows))
+        manifest = {"packages": {"numpy": np.__version__}, "python": "3.12", "devices": ["cpu:0"]}
+        kept.finish({**manifest, "machine": "a test", "compile_seconds": 1.0, "run_seconds": 2.0})
+        return store.load(folder)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def results(build: Build) -> Results:
+    """Return raw runs that train, scaled ones that are stopped, and two networks."""
+    return build()

@@ -1,0 +1,62 @@
+"""What things are called."""
+
+import pandas as pd
+import pytest
+
+from scaling_study.report.labels import label_conditions, listing, number, percent, slug
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (0.99961, "1.00"),
+        (0.01603, "0.0160"),
+        (80015.46, "80,015"),
+        (-2.5, "\N{MINUS SIGN}2.50"),
+        (3.2e12, "3.20e+12"),
+        (float("inf"), "∞"),
+        (float("nan"), "\N{EN DASH}"),
+    ],
+)
+def test_numbers_for_reading(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.0, "0 %"), (1.0, "100 %"), (0.9999, "99.9 %"), (0.00001, "0.1 %"), (0.312, "31.2 %")],
+)
+def test_only_all_is_100_percent(share: float, text: str) -> None:
+    assert percent(share) == text
+
+
+def test_lists_read_as_sentences_do() -> None:
+    assert [listing(list("abc")[:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
+
+
+def test_file_names_are_plain() -> None:
+    assert slug("adam, learning rate 0.001/../x") == "adam-learning-rate-0-001-x"
+
+
+def test_settings_name_what_varies_and_blocks_only_if_they_must() -> None:
+    frame = pd.DataFrame(
+        {
+            "condition": ["a", "b", "c"],
+            "block": ["one", "two", "two"],
+            "optimizer": ["adam", "sgd", "sgd"],
+            "optimizer.eps": [1e-7, None, None],
+            "scaler": ["none", "none", "standard"],
+            "learning_rate": [0.001, 0.01, 0.01],
+            "updates": [800, 800, 800],
+        }
+    )
+    labels = label_conditions(frame)
+    assert labels["setting"].tolist() == [
+        "adam, learning rate 0.001",
+        "sgd, learning rate 0.01",
+        "sgd, learning rate 0.01",
+    ]
+    assert labels["reach"].tolist() == pytest.approx([0.8, 8, 8])
+    same = frame.assign(optimizer="sgd", learning_rate=0.01)
+    assert label_conditions(same)["setting"].tolist()[:2] == ["block one, sgd", "block two, sgd"]

@@ -1,0 +1,150 @@
+"""The report's folder: whole, repeatable, offline, without JAX, for any study."""
+
+import hashlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_study import LINEAR, NETWORK, Build
+
+from scaling_study.errors import StudyError
+from scaling_study.experiment.conditions import Condition
+from scaling_study.report import page
+from scaling_study.report.page import write_report
+from scaling_study.store import Results
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def results(build: Build) -> Results:
+    """Return a smaller study than the other modules': a page is the same for any."""
+    return build({"linear": {"scaler": ["none", "standard"]}})
+
+
+@pytest.fixture(scope="module")
+def report(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    index = write_report(results, tmp_path_factory.mktemp("reports") / "tiny")
+    assert index.name == "index.html"
+    return index.parent
+
+
+def test_everything_is_there(report: Path, results: Results) -> None:
+    assert {path.name for path in report.iterdir()} == set(page.OWN_NAMES)
+    for name in ("study.toml", "manifest.json"):
+        assert (report / name).read_bytes() == (results.folder / name).read_bytes()
+    assert (report / "tables" / "conditions.csv").read_text().count("\n") == 3
+    drawn = {path.stem for path in (report / "figures").glob("*.svg")}
+    assert drawn == {path.stem for path in (report / "figures").glob("*.png")}
+    for text in ("index.html", "report.md"):
+        named = set(re.findall(r"figures/([\w-]+)\.svg", (report / text).read_text()))
+        assert named == drawn
+
+
+def test_no_half_written_folder_stays(report: Path) -> None:
+    assert [path.name for path in report.parent.iterdir()] == ["tiny"]
+
+
+def test_the_same_results_give_the_same_bytes(report: Path, results: Results) -> None:
+    before = digests(report)
+    write_report(results, report)
+    assert digests(report) == before
+
+
+def test_the_page_needs_no_network_and_no_script(report: Path) -> None:
+    html = (report / "index.html").read_text()
+    assert not re.search(r"https?:|//[a-z]|<script|@import|url\(", html)
+
+
+def test_the_text_leads_with_the_finding(report: Path) -> None:
+    for name in ("index.html", "report.md"):
+        text = (report / name).read_text()
+        assert text.index("3 of 6 runs (50.0 %)") < text.index("The question")
+        assert "scaling-study run study.toml" in text  # "tiny" is no preset
+
+
+def test_titles_are_text_and_presets_go_by_name(build: Build, tmp_path: Path) -> None:
+    title = '<script>alert("x")</script> & more'
+    results = build({"network": NETWORK}, seeds=(0, 2), title=title, name="article")
+    html = write_report(results, tmp_path / "report").read_text()
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    assert "&amp; more" in html
+    assert "scaling-study reproduce article" in html
+
+
+def all_diverged(row: dict[str, Any], _: Condition) -> None:
+    nothing = np.full(2, np.nan)
+    row |= {"status": "diverged", "diverged_at": 1.0, "steps_to_target": None}
+    row |= {"final_loss": np.inf, "weight_error": np.nan, "weight": nothing}
+    row |= {"weight_original": nothing, "movement": nothing, "grad_norm_mean": nothing}
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        {"blocks": {"linear": {"scaler": ["none", "standard"]}}, "seeds": (3, 4)},
+        {"blocks": {"linear": LINEAR}, "change": all_diverged},
+        {"blocks": {"linear": {"scaler": ["minmax", "quantile"]}}, "seeds": (0, 2)},
+        {"blocks": {"linear": {"scale_factor": [1.0, 10.0]}}, "seeds": (8, 10)},
+    ],
+    ids=["one seed", "all diverged", "no baseline", "no scalers, no traces"],
+)
+def test_any_study_has_a_report(build: Build, tmp_path: Path, study: dict[str, Any]) -> None:
+    html = write_report(build(**study), tmp_path / "report").read_text()
+    lead = re.search(r'<p class="lead">(.+?)</p>', html, re.DOTALL)
+    assert lead
+    assert not re.search(r"\bnan\b|\binf\b|None", lead[1])
+
+
+def test_what_is_no_report_is_not_replaced(results: Results, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(StudyError, match=r"holds 'thesis\.txt'"):
+        write_report(results, tmp_path)
+    with pytest.raises(StudyError, match="holds 'chunks'"):
+        write_report(results, results.folder)
+    with pytest.raises(StudyError, match="is a file"):
+        write_report(results, tmp_path / "thesis.txt")
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_failure_leaves_what_was_there(
+    results: Results, report: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = digests(report.parent)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("the lights went out")
+
+    monkeypatch.setattr(page, "drawings", fail)
+    with pytest.raises(RuntimeError, match="lights"):
+        write_report(results, report)
+    assert digests(report.parent) == before
+
+
+def test_it_builds_where_jax_is_not_importable(build: Build, tmp_path: Path) -> None:
+    folder = build({"network": NETWORK}, seeds=(0, 2)).folder
+    code = (
+        "import sys\n"
+        "class Blocked:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name.partition('.')[0] in ('jax', 'jaxlib', 'flax', 'optax'):\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Blocked())\n"
+        "import scaling_study\n"
+        "from scaling_study.report.page import write_report\n"
+        f"print(write_report(scaling_study.load({str(folder)!r}), {str(tmp_path / 'r')!r}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "r" / "index.html").exists()

@@ -1,0 +1,52 @@
+"""Every estimate reaches the files in full, and the page rounded."""
+
+import pandas as pd
+import pytest
+
+from scaling_study.report import tables
+from scaling_study.report.labels import MISSING
+from scaling_study.store import Results
+
+
+@pytest.fixture(scope="module")
+def summaries(results: Results) -> tables.Summaries:
+    return tables.summarize(results)
+
+
+def test_one_row_for_each_condition(summaries: tables.Summaries, results: Results) -> None:
+    found = tables.conditions_file(summaries, results.conditions)
+    assert found["condition"].tolist() == results.conditions["condition"].tolist()
+    assert {"scaler", "converged_low", "weight_error_n", "larger_high", "updates"} <= set(found)
+    assert len(tables.features_file(summaries)) == 2 * len(results.conditions)
+
+
+def test_features_count_from_one_on_paper(summaries: tables.Summaries) -> None:
+    assert set(tables.features_file(summaries)["feature"]) == {1, 2}
+
+
+def test_page_says_beyond_the_budget_and_marks_what_was_not_measured(
+    summaries: tables.Summaries,
+) -> None:
+    shown = tables.conditions_table(summaries)
+    network = shown[shown["setting"].str.contains("mlp")]
+    assert (network["reached target"] == MISSING).all()
+    assert (network["error against truth"] == MISSING).all()
+    lost = shown[(shown["scaler"] == "none") & shown["setting"].str.startswith("sgd")].iloc[0]
+    assert lost["diverged"].startswith("100 %")
+    assert lost["updates to target"] == "> 40"
+    assert lost["final loss"] == MISSING
+
+
+def test_columns_that_nothing_was_measured_in_are_left_out(summaries: tables.Summaries) -> None:
+    networks = summaries.labels[summaries.labels["setting"].str.contains("mlp")]
+    only = summaries._replace(labels=networks)
+    assert "error against truth" not in tables.conditions_table(only)
+    assert "recovered weight" not in tables.features_table(only)
+
+
+def test_differences_are_between_scalers_of_one_setting(summaries: tables.Summaries) -> None:
+    found = summaries.differences
+    assert isinstance(found, pd.DataFrame)
+    assert found["scaler"].unique().tolist() == ["standard"]
+    measured = found[found["setting"].str.startswith("adam") & (found["n"] > 0)]
+    assert measured["n"].tolist() == [6]

@@ -1,0 +1,371 @@
+"""The store: what a folder holds, whose it is, and what happens to it when it is run again."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+import scaling_study
+from scaling_study.errors import StudyError
+from scaling_study.experiment.conditions import expand
+from scaling_study.experiment.study import parse
+from scaling_study.store import Store
+
+STUDY: dict[str, Any] = {
+    "name": "tiny",
+    "scale_factor": 1000.0,
+    "scaler": ["none", "standard"],
+    "optimizer": ["adam", "sgd"],
+    "epochs": 2,
+    "seeds": "0:4",
+}
+CONDITIONS, SEEDS, FEATURES, POINTS = 4, 4, 2, 2
+WIDTH = 256  # seeds of a chunk, so that 0:260 needs a second one
+TABLES = {
+    "runs": ["condition", "seed"],
+    "features": ["condition", "seed", "feature"],
+    "traces": ["condition", "seed", "feature", "update"],
+}
+
+
+def run(folder: Path, study: dict[str, Any] = STUDY, **more: Any) -> scaling_study.Results:
+    return scaling_study.run(study, output_dir=folder, devices=1, **more)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder, to the byte."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(files)}
+
+
+def chunks(folder: Path) -> dict[str, bytes]:
+    return {name: data for name, data in contents(folder).items() if name.startswith("chunks")}
+
+
+def refused(call, *words: str) -> str:
+    """Hold a call to a `StudyError` of one line with these words in it."""
+    with pytest.raises(StudyError) as caught:
+        call()
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1, message
+    missing = [word for word in words if word not in message]
+    assert not missing, f"{missing} not in {message!r}"
+    return message
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory) -> Path:
+    """A folder of results that no test may change."""
+    folder = tmp_path_factory.mktemp("store") / "tiny"
+    run(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(stored, tmp_path) -> Path:
+    """A copy of the results, to be changed."""
+    return Path(shutil.copytree(stored, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="module")
+def results(stored) -> scaling_study.Results:
+    return scaling_study.load(stored)
+
+
+# What is there ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("table", "rows"),
+    [
+        ("runs", CONDITIONS * SEEDS),
+        ("features", CONDITIONS * SEEDS * FEATURES),
+        ("traces", CONDITIONS * SEEDS * FEATURES * POINTS),
+    ],
+)
+def test_every_row_is_there_once(results, table, rows):
+    frame = getattr(results, table)
+    assert len(frame) == rows
+    assert not frame.duplicated(TABLES[table]).any()
+    assert set(frame["condition"]) == {condition.id for condition in expand(parse(STUDY))}
+    assert set(frame["seed"]) == set(range(SEEDS))
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_axes_are_categorical_columns_of_the_conditions(results, table):
+    frame = getattr(results, table)
+    by_id = results.conditions.set_index("condition")
+    assert isinstance(frame["condition"].dtype, pd.CategoricalDtype)
+    for axis in by_id.columns:
+        if axis == "updates" and table == "runs":  # the updates done, not the budget
+            continue
+        assert isinstance(frame[axis].dtype, pd.CategoricalDtype), axis
+        expected = by_id.loc[frame["condition"].astype(str), axis]
+        assert frame[axis].tolist() == expected.tolist(), axis
+
+
+def test_conditions_have_every_axis(results):
+    rows = [condition.row() for condition in expand(parse(STUDY))]
+    assert len(results.conditions) == CONDITIONS
+    for row, stored in zip(rows, results.conditions.to_dict("records"), strict=True):
+        assert {key: stored[key] for key in row} == row
+
+
+def test_hyperparameters_are_columns_where_they_were_given(tmp_path):
+    study = parse({**STUDY, "optimizer": ["sgd", {"name": "adam", "eps": [1e-3, 1e-7]}]})
+    Store(tmp_path / "new", study, {}).begin(expand(study))
+    table = pq.read_table(tmp_path / "new" / "conditions.parquet").to_pandas()
+    eps = table.set_index("optimizer")["optimizer.eps"]
+    assert eps["adam(eps=0.001)"].tolist() == [1e-3, 1e-3]
+    assert eps["adam(eps=1e-07)"].tolist() == [1e-7, 1e-7]
+    assert eps["sgd"].isna().all()
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_scaler_named_none_stays_text(results, table):
+    frame = getattr(results, table)
+    for axis in ("scaler", "target_scaler", "target_loss"):
+        assert (frame[axis] == "none").any()
+        assert not frame[axis].isna().any()
+        assert all(isinstance(value, str) for value in frame[axis].cat.categories)
+
+
+def test_none_is_text_to_any_reader(stored):
+    table = pq.read_table(stored / "conditions.parquet")
+    assert table["scaler"].to_pylist() == ["none", "none", "standard", "standard"]
+
+
+def test_every_run_has_a_status(results):
+    runs = results.runs
+    known = {"converged", "not_converged", "diverged", "failed"}
+    assert set(runs["status"]) <= known
+    assert not runs["status"].isna().any()
+    assert ((runs["status"] == "diverged") == runs["diverged_at"].notna()).all()
+    assert ((runs["status"] == "converged") == runs["steps_to_target"].notna()).all()
+
+
+def test_an_unscaled_weight_is_the_original_one(results):
+    features = results.features
+    unscaled = features[features["scaler"] == "none"]
+    pd.testing.assert_series_equal(
+        unscaled["weight"], unscaled["weight_original"], check_names=False, check_dtype=False
+    )
+
+
+def test_traces_end_where_the_budget_does(results):
+    ends = results.traces.groupby(["condition", "seed"], observed=True)["update"].max()
+    assert (ends == 8).all()
+
+
+def test_the_manifest_says_what_it_needs_to_be_repeated(stored, results):
+    manifest = json.loads((stored / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["schema_version"] == 1
+    assert {"jax", "numpy", "scaling-study"} <= manifest["packages"].keys()
+    assert manifest["identity"]["platform"] == "cpu"
+    assert results.study == parse(STUDY)
+
+
+def test_no_temporary_file_is_left(stored):
+    assert not [name for name in contents(stored) if "tmp" in name]
+
+
+# The same bits ------------------------------------------------------------------------------
+
+
+def test_another_folder_has_the_same_chunks_to_the_byte(stored, tmp_path):
+    run(tmp_path / "again")
+    assert chunks(tmp_path / "again") == chunks(stored)
+
+
+def test_running_again_trains_nothing_and_changes_no_chunk(folder):
+    before = chunks(folder)
+    again = run(folder)
+    assert again.manifest["summary"]["runs_trained"] == 0
+    assert chunks(folder) == before
+
+
+def test_a_lost_chunk_comes_back_the_same(folder):
+    before = chunks(folder)
+    (folder / sorted(before)[0]).unlink()
+    run(folder)
+    assert chunks(folder) == before
+
+
+def test_an_interrupted_study_is_continued(folder):
+    before = chunks(folder)
+    (folder / "manifest.json").unlink()  # written last
+    (folder / sorted(before)[-1]).unlink()
+    continued = run(folder)
+    assert chunks(folder) == before
+    assert len(continued.runs) == CONDITIONS * SEEDS
+
+
+# Seeds --------------------------------------------------------------------------------------
+
+
+def test_a_wider_range_adds_chunks_and_keeps_rows(folder, results):
+    before = chunks(folder)
+    wide = run(folder, seeds=f"0:{WIDTH + 4}")
+    after = chunks(folder)
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 2 * len(before)
+    assert len(wide.runs) == CONDITIONS * (WIDTH + 4)
+    assert not wide.runs.duplicated(TABLES["runs"]).any()
+    for table, key in TABLES.items():
+        frame = getattr(wide, table)
+        kept = frame[frame["seed"] < SEEDS].sort_values(key, ignore_index=True)
+        expected = getattr(results, table).sort_values(key, ignore_index=True)
+        pd.testing.assert_frame_equal(kept, expected)
+
+
+def test_only_the_first_eight_seeds_are_traced(folder):
+    wide = run(folder, seeds="0:20")
+    assert set(wide.runs["seed"]) == set(range(20))
+    assert set(wide.traces["seed"]) == set(range(8))
+
+
+def test_a_narrower_range_loses_nothing(folder, results):
+    narrow = run(folder, seeds="1:2")
+    pd.testing.assert_frame_equal(narrow.runs, results.runs)
+
+
+def test_rows_do_not_depend_on_which_seeds_were_asked_for(tmp_path, results):
+    other = run(tmp_path / "other", seeds="2:6").runs
+    key = TABLES["runs"]
+    both = other[other["seed"] < SEEDS].sort_values(key, ignore_index=True)
+    expected = results.runs[results.runs["seed"] >= 2].sort_values(key, ignore_index=True)
+    pd.testing.assert_frame_equal(both, expected)
+
+
+def test_seeds_that_are_not_traced_have_an_empty_table_of_traces(tmp_path):
+    late = run(tmp_path / "late", seeds=f"{WIDTH}:{WIDTH + 2}")
+    assert len(late.runs) == CONDITIONS * 2
+    assert len(late.traces) == 0
+
+
+# Whose folder it is -------------------------------------------------------------------------
+
+OTHERS = {
+    "name": {"name": "other"},
+    "record": {"record": "curves"},
+    "learning_rate": {"learning_rate": 0.5},
+    "epochs": {"epochs": 3},
+    "scaler": {"scaler": ["none", "standard", "robust"]},
+    "target_loss": {"target_loss": 1.0},
+}
+
+
+@pytest.mark.parametrize("key", OTHERS)
+def test_another_study_is_refused_with_what_differs(key, folder):
+    before = contents(folder)
+    refused(lambda: run(folder, {**STUDY, **OTHERS[key]}), str(folder), key)
+    assert contents(folder) == before
+
+
+def test_another_chunk_size_is_refused(folder):
+    before = contents(folder)
+    refused(lambda: run(folder, chunk_size=WIDTH), str(folder), "chunk_size")
+    assert contents(folder) == before
+
+
+def test_other_versions_are_refused(folder):
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest["identity"]["packages"]["numpy"] = "1.0.0"
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    before = contents(folder)
+    refused(lambda: run(folder), str(folder), "numpy", "1.0.0")
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("key", ["title", "description"])
+def test_words_are_not_part_of_what_a_study_is(key, folder, results):
+    again = run(folder, {**STUDY, key: "other words"})
+    pd.testing.assert_frame_equal(again.runs, results.runs)
+    assert getattr(again.study, key) == "other words"
+
+
+def test_overwrite_replaces_another_study(folder):
+    study = {**STUDY, "name": "other", "optimizer": "sgd"}
+    replaced = run(folder, study, overwrite=True)
+    assert replaced.study == parse(study)
+    assert len(replaced.runs) == 2 * SEEDS
+    assert set(replaced.runs["optimizer"]) == {"sgd"}
+    assert len(chunks(folder)) == 1
+    pd.testing.assert_frame_equal(scaling_study.load(folder).runs, replaced.runs)
+
+
+def test_overwrite_trains_the_same_study_again(folder):
+    before = chunks(folder)
+    again = run(folder, overwrite=True)
+    assert again.manifest["summary"]["runs_trained"] == CONDITIONS * SEEDS
+    assert chunks(folder) == before
+
+
+def test_overwrite_leaves_a_users_own_files_alone(folder):
+    (folder / "notes.md").write_text("mine", encoding="utf-8")
+    run(folder, overwrite=True)
+    assert (folder / "notes.md").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_something_else_is_refused(tmp_path, overwrite):
+    (tmp_path / "thesis.txt").write_text("mine", encoding="utf-8")
+    refused(lambda: run(tmp_path, overwrite=overwrite), str(tmp_path))
+    assert contents(tmp_path) == {"thesis.txt": b"mine"}
+
+
+@pytest.mark.parametrize("below", [[], ["deeper"], ["deeper", "still"]])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path, below, overwrite):
+    (tmp_path / "file").write_text("a file, no folder", encoding="utf-8")
+    output = tmp_path.joinpath("file", *below)
+    refused(lambda: run(output, overwrite=overwrite), str(output))
+    assert contents(tmp_path) == {"file": b"a file, no folder"}
+
+
+def test_a_study_that_is_wrong_leaves_no_folder(tmp_path):
+    for wrong in ({"optimizer": "adm"}, {"model": "lineer"}, {"seeds": "3:1"}, {"updates": 7}):
+        refused(lambda wrong=wrong: run(tmp_path / "new", {**STUDY, **wrong}))
+    assert not (tmp_path / "new").exists()
+
+
+# What cannot be read ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["nowhere", "."])
+def test_a_folder_without_results_is_refused(tmp_path, place):
+    refused(lambda: scaling_study.load(tmp_path / place), str(tmp_path / place), "no results")
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_schema_version_is_refused(folder, version):
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest["schema_version"] = version
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    refused(lambda: scaling_study.load(folder), str(folder), "schema version", str(version))
+
+
+DAMAGE = {
+    "manifest.json": [b"", b"{", b"[]", b"\xff"],
+    "study.toml": [None, b"[", b"nonsense = 1\n", b"\xff"],
+    "conditions.parquet": [None, b"", b"PAR1"],
+    "chunks/000-0000-000000.parquet": [b"", b"PAR1"],
+}
+
+
+@pytest.mark.parametrize(("name", "data"), [(n, data) for n in DAMAGE for data in DAMAGE[n]])
+def test_a_damaged_folder_is_refused_with_the_file(folder, name, data):
+    if data is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(data)
+    refused(lambda: scaling_study.load(folder).runs, str(folder), Path(name).name)
+
+
+def test_a_folder_without_chunks_is_refused(folder):
+    shutil.rmtree(folder / "chunks")
+    refused(lambda: scaling_study.load(folder).runs, str(folder), "chunks")
