@@ -123,7 +123,9 @@ def plan(
         typer.echo(f"{key:<12}{summary[key]:>16,}")
     typer.echo(f"{'memory':<12}{summary['memory_bytes'] / 1e6:>13.1f} MB  a chunk, estimated")
     typer.echo(f"{'disk':<12}{summary['disk_bytes'] / 1e6:>13.1f} MB  estimated")
-    typer.echo(f"{'time':<12}{summary['seconds']:>14.1f} s  on two typical cores, compiling included")
+    typer.echo(
+        f"{'time':<12}{summary['seconds']:>14.1f} s  on two typical cores, compiling included"
+    )
 
 
 @app.command(name="list")
@@ -157,7 +159,9 @@ def verify(
     found = [(file, deviation) for file in files for deviation in replay.verify(file)]
     if not quiet and not as_json:
         width = max(len(d.case) for _, d in found) + 2
-        typer.echo(f"{'case':<{width}}{'objective':<10}{'loss':>9}{'gradient':>10}{'parameter':>10}")
+        typer.echo(
+            f"{'case':<{width}}{'objective':<10}{'loss':>9}{'gradient':>10}{'parameter':>10}"
+        )
         for _, d in found:
             typer.echo(
                 f"{d.case:<{width}}{d.objective:<10}{d.loss:>9.1e}{d.gradient_norm:>10.1e}"

@@ -337,8 +337,11 @@ def _manifest(
         "run_seconds": round(run_seconds, 3),
         "statuses": dict(Counter()),
         "groups": [
-            {**{k: str(v) for k, v in own.static._asdict().items()}, "shape": list(own.shape),
-             "conditions": len(own.conditions)}
+            {
+                **{k: str(v) for k, v in own.static._asdict().items()},
+                "shape": list(own.shape),
+                "conditions": len(own.conditions),
+            }
             for own in planned.groups
         ],
     }
@@ -350,7 +353,10 @@ def _commit() -> str | None:
     try:
         done = subprocess.run(
             ["git", "-C", str(here), "rev-parse", "HEAD"],
-            capture_output=True, text=True, timeout=10, check=True,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -1,10 +1,10 @@
 """What is kept: one folder per study, written by one process, read as data frames.
 
-    results/article/
-      study.toml        the resolved study, every default written out
-      manifest.json     schema and package versions, platform, devices, commit, timings
-      conditions.parquet
-      chunks/*.parquet  one row per run; its features and its trace are lists in the row
+results/article/
+  study.toml        the resolved study, every default written out
+  manifest.json     schema and package versions, platform, devices, commit, timings
+  conditions.parquet
+  chunks/*.parquet  one row per run; its features and its trace are lists in the row
 """
 
 import json
@@ -68,7 +68,9 @@ class Results:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not (self.folder / "manifest.json").is_file():
-            raise StudyError(f"{self.folder}: no results here (no manifest.json); run a study first")
+            raise StudyError(
+                f"{self.folder}: no results here (no manifest.json); run a study first"
+            )
         self.manifest: dict[str, Any] = _read_json(self.folder / "manifest.json")
         if self.manifest.get("schema_version") != SCHEMA_VERSION:
             raise StudyError(
@@ -122,8 +124,10 @@ class Results:
         empty = [frame.columns[frame.isna().all()] for frame in frames]
         shared = set(empty[0]).intersection(*empty[1:]) if frames else set()
         # A column that one chunk lacks must not decide the type of another's.
-        trimmed = [f.drop(columns=[c for c in e if c not in shared])
-                   for f, e in zip(frames, empty, strict=True)]
+        trimmed = [
+            f.drop(columns=[c for c in e if c not in shared])
+            for f, e in zip(frames, empty, strict=True)
+        ]
         whole = pd.concat(trimmed, ignore_index=True)
         return whole[frames[0].columns]
 
@@ -269,8 +273,10 @@ def pc_range(name: str, first: int, last: int) -> Any:
 
 
 def _identity_of(study: Study) -> dict[str, Any]:
-    blocks = {name: {k: [str(v) for v in values] for k, values in grid.items()}
-              for name, grid in study.blocks.items()}
+    blocks = {
+        name: {k: [str(v) for v in values] for k, values in grid.items()}
+        for name, grid in study.blocks.items()
+    }
     return {"name": study.name, "record": study.record, "blocks": blocks}
 
 
@@ -298,8 +304,10 @@ def _lists(table: pa.Table, name: str, shape: tuple[int, ...]) -> np.ndarray:
 def _unfold_features(table: pa.Table) -> pd.DataFrame:
     width = table.schema.field("weight_true").type.list_size
     rows = table.num_rows
-    columns = {name: table[name].to_pandas().repeat(width).reset_index(drop=True)
-               for name in ("condition", "seed")}
+    columns = {
+        name: table[name].to_pandas().repeat(width).reset_index(drop=True)
+        for name in ("condition", "seed")
+    }
     columns["feature"] = np.tile(np.arange(width, dtype=np.int32), rows)
     for name in LIST_COLUMNS:
         columns[name] = _lists(table, name, (rows * width,))

@@ -121,8 +121,13 @@ def _replay(
     info = jax.device_get(info)
     norms = watch.to_array(info.gradient_norm)
     return [
-        _deviation(case, way, info.loss[:, i, 0], norms[:, :, i, 0],
-                   jax.tree.map(lambda x, i=i: x[..., i, 0], ended))
+        _deviation(
+            case,
+            way,
+            info.loss[:, i, 0],
+            norms[:, :, i, 0],
+            jax.tree.map(lambda x, i=i: x[..., i, 0], ended),
+        )
         for i, case in enumerate(cases)
     ]
 
@@ -200,9 +205,7 @@ def _parameters(recorded: Sequence[Sequence[Any]]) -> Any:
         for same in zip(*recorded, strict=True)
     ]
     pairs = zip(stacked[::2], stacked[1::2], strict=True)
-    return {
-        "params": {f"Dense_{i}": {"kernel": k, "bias": b} for i, (k, b) in enumerate(pairs)}
-    }
+    return {"params": {f"Dense_{i}": {"kernel": k, "bias": b} for i, (k, b) in enumerate(pairs)}}
 
 
 def _layers(parameters: Any) -> list[Any]:

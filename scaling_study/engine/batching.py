@@ -54,8 +54,10 @@ class Batching(NamedTuple):
         if not self.replacement:
             width = self.batches * self.batch_size
             index = jnp.arange(seeds)[:, None, None], jnp.arange(epochs)[None, :, None], order
-            order = jnp.zeros((seeds, epochs, width), order.dtype).at[index].set(
-                jnp.arange(self.samples, dtype=order.dtype)
+            order = (
+                jnp.zeros((seeds, epochs, width), order.dtype)
+                .at[index]
+                .set(jnp.arange(self.samples, dtype=order.dtype))
             )
         real = np.arange(self.batch_size) < self.sizes[:, None]
         shares = real / self.sizes[:, None]

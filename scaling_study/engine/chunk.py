@@ -184,8 +184,9 @@ def functions(own: Group, record: str) -> tuple[Callable[..., Any], Callable[...
     def prepared(data: Data, order: Any) -> Any:
         return None if order is None else loss.prepare(data.u, data.residual, order)
 
-    def by_tile(train_tile: Callable[..., Training], data: Data, order: Any, carried: Any,
-                trace: Trace) -> Training:
+    def by_tile(
+        train_tile: Callable[..., Training], data: Data, order: Any, carried: Any, trace: Trace
+    ) -> Training:
         """Train tile by tile; all write into one trace, so that it is never copied."""
         tiles = data if static.transformed else data._replace(u=None, residual=None)
         shared = None if static.transformed else prepared(data, order)
@@ -213,8 +214,12 @@ def functions(own: Group, record: str) -> tuple[Callable[..., Any], Callable[...
             return advance(begin(parameters, data, trace, first_slot), data, batches, count)
 
         trace = watch.empty_trace(
-            tiles * loop.slots, (runs[0], runs[1]), loop.features, static.dtype,
-            linear=models.is_linear(model), curves=loop.curves,
+            tiles * loop.slots,
+            (runs[0], runs[1]),
+            loop.features,
+            static.dtype,
+            linear=models.is_linear(model),
+            curves=loop.curves,
         )
         first_slots = loop.slots * jnp.arange(tiles, dtype=jnp.int32)
         return by_tile(train_tile, data, order, (first_slots,), trace)

@@ -27,7 +27,9 @@ REASONS = (
 )
 
 
-def to_parquet(own: Group, chunk: Chunk, training: Training, encoding: Encoding, loop: Loop) -> bytes:
+def to_parquet(
+    own: Group, chunk: Chunk, training: Training, encoding: Encoding, loop: Loop
+) -> bytes:
     """Return the rows of a chunk's runs, without its padding, as a Parquet file.
 
     Parameters
@@ -50,8 +52,14 @@ def to_parquet(own: Group, chunk: Chunk, training: Training, encoding: Encoding,
     }
     sink = io.BytesIO()
     table = pa.table(columns)
-    pq.write_table(table, sink, compression="zstd", compression_level=1, use_dictionary=[
-        "condition", "status", "reason"], store_schema=True)
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=["condition", "status", "reason"],
+        store_schema=True,
+    )
     return sink.getvalue()
 
 
@@ -77,8 +85,10 @@ def _runs(training: Training, encoding: Encoding, loop: Loop, members: int) -> d
     bias = None, None
     error = error_ols = None
     if linear:
-        kernel, bias = _kernel(state.parameters, loop), (_bias(training.initial),
-                                                         _bias(state.parameters))
+        kernel, bias = (
+            _kernel(state.parameters, loop),
+            (_bias(training.initial), _bias(state.parameters)),
+        )
         original = encoding.target_divisor * kernel[:, 0] / encoding.divisor
         error = _recovery_error(original, encoding.weight_true, encoding)
         error_ols = _recovery_error(original, encoding.weight_ols, encoding)
@@ -97,8 +107,10 @@ def _runs(training: Training, encoding: Encoding, loop: Loop, members: int) -> d
         "bias_init": bias[0],
         "bias": bias[1],
     }
-    return {name: _column(value, members, (members * diverged.shape[1],))
-            for name, value in columns.items()}
+    return {
+        name: _column(value, members, (members * diverged.shape[1],))
+        for name, value in columns.items()
+    }
 
 
 def _features(training: Training, encoding: Encoding, loop: Loop, members: int) -> dict[str, Any]:
@@ -109,7 +121,9 @@ def _features(training: Training, encoding: Encoding, loop: Loop, members: int) 
     updates = np.where(diverged, state.diverged_at, budget)
     reached = to_array(watch.above.distance) if watch.above.distance else None
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        mean = to_array(watch.norm_sum) / np.where(updates > 0, updates, np.nan).astype(watch.excess.dtype)
+        mean = to_array(watch.norm_sum) / np.where(updates > 0, updates, np.nan).astype(
+            watch.excess.dtype
+        )
         movement = np.sqrt(((last - first) ** 2).sum(axis=1))
         original = None
         if encoding_is_linear(training, loop):
@@ -121,7 +135,8 @@ def _features(training: Training, encoding: Encoding, loop: Loop, members: int) 
         "weight_original": original,
         "weight_true": encoding.weight_true,
         "weight_ols": encoding.weight_ols,
-        "steps_to_feature_target": None if reached is None
+        "steps_to_feature_target": None
+        if reached is None
         else np.ma.array(reached + 1, mask=(reached >= budget) | diverged),
         "grad_norm_init": to_array(watch.norm_init),
         "grad_norm_first_epoch": to_array(watch.norm_first_epoch),
@@ -147,14 +162,17 @@ def _traces(
         width = int(np.prod(array.shape[:-2]))
         flat = np.moveaxis(array[..., :members, :], (-2, -1), (0, 1)).reshape(-1, width)
         offsets = np.concatenate([[0], np.cumsum(np.where(traced, width, 0))]).astype(np.int32)
-        return pa.ListArray.from_arrays(offsets, pa.array(flat.ravel()),
-                                        mask=pa.array(~traced))
+        return pa.ListArray.from_arrays(offsets, pa.array(flat.ravel()), mask=pa.array(~traced))
 
     full = trace.excess[..., :members, :] + loss_ols if trace.excess is not None else None
     return {
-        "trace_update": lists(np.broadcast_to(
-            trace_updates(loop).reshape(-1, 1, 1), (loop.slots, members, kept)
-        ).astype(np.int32)) if traced.any() else pa.nulls(len(traced), pa.list_(pa.int32())),
+        "trace_update": lists(
+            np.broadcast_to(
+                trace_updates(loop).reshape(-1, 1, 1), (loop.slots, members, kept)
+            ).astype(np.int32)
+        )
+        if traced.any()
+        else pa.nulls(len(traced), pa.list_(pa.int32())),
         "trace_batch_loss": lists(trace.mean.loss),
         "trace_loss": lists(None if full is None else full.astype(trace.mean.loss.dtype)),
         "trace_grad_norm": lists(to_array(trace.mean.gradient_norm)),

@@ -165,7 +165,9 @@ def make_train(
             state=initialise(parameters, data),
             initial=parameters,
             watch=watch.begin(
-                gauge(parameters, data, full), Info(value, norm), data.tolerance,
+                gauge(parameters, data, full),
+                Info(value, norm),
+                data.tolerance,
                 data.target_excess,
             ),
             trace=trace,
@@ -197,7 +199,8 @@ def make_train(
             above=above,
             norm_first_epoch=jax.tree.map(
                 lambda first, now: jnp.where(epoch == 0, now, first),
-                seen.norm_first_epoch, mean.gradient_norm,
+                seen.norm_first_epoch,
+                mean.gradient_norm,
             ),
             norm_sum=jax.tree.map(jnp.add, seen.norm_sum, total.gradient_norm),
         )

@@ -144,7 +144,9 @@ def observe(above: Gauge, target: Gauge, now: Gauge, number: Array, alive: Any =
     """Note the update at which a run that is alive stands above its target; NaN is above."""
     return jax.tree.map(
         lambda last, bound, value: jnp.where(alive & ~(value <= bound), number, last),
-        above, target, now,
+        above,
+        target,
+        now,
     )
 
 
@@ -167,7 +169,8 @@ def write(trace: Trace, now: Trace, slot: Array) -> Trace:
         lambda buffer, value: jax.lax.dynamic_update_index_in_dim(
             buffer, value[..., :kept], slot, axis=0
         ),
-        trace, now,
+        trace,
+        now,
     )
 
 

@@ -122,14 +122,14 @@ def orders(static: Static, seeds: Sequence[int], epochs: int) -> Iterator[NDArra
             yield np.stack([rng.permuted(start, axis=1) for rng in generators])
         else:
             shape = (count, per_epoch * static.batch_size)
-            yield np.stack([rng.integers(samples, size=shape, dtype=np.int32) for rng in generators])
+            yield np.stack(
+                [rng.integers(samples, size=shape, dtype=np.int32) for rng in generators]
+            )
         left -= count
 
 
 def encode(static: Static, drawn: Draw, conditions: Sequence[Condition]) -> Encoding:
-    """Return what the drawn data are under each condition.
-
-    """
+    """Return what the drawn data are under each condition."""
     return encode_problem(problem_of(static.problem), drawn, conditions, static.transformed)
 
 

@@ -214,8 +214,11 @@ def parse(raw: Mapping[str, Any], origin: str = "study") -> Study:
         if not isinstance(grid, Mapping):
             raise StudyError(f"{origin}: blocks.{block} must be a table")
         # A block that names one of the two budgets does not inherit the other.
-        inherited = {k: v for k, v in raw.items() if not ({"epochs", "updates"} & {k} and
-                     {"epochs", "updates"} & set(grid))}
+        inherited = {
+            k: v
+            for k, v in raw.items()
+            if not ({"epochs", "updates"} & {k} and {"epochs", "updates"} & set(grid))
+        }
         grids[block] = _grid({**inherited, **grid}, f"{origin}: blocks.{block}")
     return Study(name=name, blocks=grids, seeds=seeds, record=record, origin=origin, **plain)
 
