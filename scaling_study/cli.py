@@ -260,7 +260,7 @@ def _report(results: "Results", output_dir: Path | None, as_json: bool, quiet: b
         typer.echo(json.dumps({**results.manifest["summary"], "report": str(page)}))
 
 
-class _progress:  # noqa: N801 - read as a phrase: with _progress(quiet) as on_progress
+class _progress:
     """A progress bar on standard error, where that is a terminal."""
 
     def __init__(self, quiet: bool) -> None:

@@ -7,11 +7,12 @@ import resource
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ class Plan:
         epochs = own.static.updates // batches_per_epoch(own.static)
         hidden = dict(own.static.model.parameters).get("hidden", ())
         widths = [features, *([hidden] if isinstance(hidden, int) else hidden), 1]
-        parameters = sum(a * b + b for a, b in zip(widths, widths[1:], strict=False))
+        parameters = sum(a * b + b for a, b in pairwise(widths))
         state = runs * (6 * parameters + 20 * features)
         traces = own.shape.conditions * 8 * min(epochs, 200) * (2 + 2 * features)
         inputs = own.shape.seeds * (samples * (features + 1) + min(epochs, 200) * rows)
@@ -224,10 +225,8 @@ def _devices(count: int | None) -> list[Any]:
 
     asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if not asked and jax.config.jax_num_cpu_devices in (None, -1):
-        try:
+        with suppress(RuntimeError):  # the backend has started; what it has is what there is
             jax.config.update("jax_num_cpu_devices", max(count or 1, os.cpu_count() or 1))
-        except RuntimeError:
-            pass  # the backend has started; what it has is what there is
     devices = jax.local_devices()
     if count is None:
         return devices
@@ -335,7 +334,6 @@ def _manifest(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "compile_seconds": round(compile_seconds, 3),
         "run_seconds": round(run_seconds, 3),
-        "statuses": dict(Counter()),
         "groups": [
             {
                 **{k: str(v) for k, v in own.static._asdict().items()},
@@ -363,4 +361,4 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
-__all__ = ["Plan", "Progress", "asdict", "plan", "run"]
+__all__ = ["Plan", "Progress", "plan", "run"]

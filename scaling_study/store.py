@@ -218,7 +218,7 @@ class Store:
                 self.study = self.study.with_seeds((min(first, before[0]), max(last, before[1])))
         self._write("study.toml", self.study.to_toml().encode())
         frame = pd.DataFrame([condition.row() for condition in conditions])
-        for name in frame.columns[frame.dtypes == object]:
+        for name in frame.columns[frame.dtypes == np.dtype(object)]:
             frame[name] = frame[name].astype("string")
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), sink)

@@ -143,10 +143,11 @@ def _deviation(
         raise ValueError(f"{len(recorded_loss)} recorded losses for {len(loss)} updates")
     largest = max(np.abs(p).max() for p in recorded)
     off = max(np.abs(a - b).max() for a, b in zip(ours, recorded, strict=True))
+    model = " ".join(map(str, case["model"].values()))
+    optimizer = f"{_optimizer(case).name} {case['optimizer']['learning_rate']:g}"
     target = "y standardised" if case["standardize_target"] else "y raw"
     return Deviation(
-        case=f"{' '.join(map(str, case['model'].values()))}, {_optimizer(case).name} {case['optimizer']['learning_rate']:g},"
-        f" {case['scaler']}, {target}",
+        case=f"{model}, {optimizer}, {case['scaler']}, {target}",
         objective=way,
         loss=float(np.max(np.abs(loss - recorded_loss) / np.abs(recorded_loss))),
         gradient_norm=float(np.max(np.abs(norm - recorded_norm) / recorded_norm.max(axis=0))),

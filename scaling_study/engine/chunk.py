@@ -8,6 +8,7 @@ and chunk returns the same rows.
 
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -15,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tomllib
 
 from scaling_study.engine import models, objective, optimizers, train, watch
 from scaling_study.engine.batching import Batching
@@ -292,7 +292,7 @@ def _init_seeds(static: Static, seeds: range) -> Any:
 def _segment_epochs(own: Group) -> int:
     """Return how many epochs' batches are prepared at once: a bound that the budget ignores."""
     static = own.static
-    samples, features = shape_of(static.problem)
+    features = shape_of(static.problem)[1]
     batches = batches_per_epoch(static)
     per_seed = {
         "moments": batches * (features + 2) * (features + 3) // 2,

@@ -1,7 +1,8 @@
 """The optimizers: Optax factories, and each framework's defaults for them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -13,14 +14,16 @@ from scaling_study.experiment.component import Component, check_arguments
 
 Factory = Callable[..., optax.GradientTransformation]
 
+NONE: Mapping[str, Any] = MappingProxyType({})
+
 
 class Optimizer(NamedTuple):
     """An Optax factory, and what Keras and PyTorch set where Optax sets something else."""
 
     factory: Factory
-    keras: dict[str, Any] = {}
-    torch: dict[str, Any] = {}
-    optax: dict[str, Any] = {}
+    keras: Mapping[str, Any] = NONE
+    torch: Mapping[str, Any] = NONE
+    optax: Mapping[str, Any] = NONE
 
 
 OPTIMIZERS: dict[str, Optimizer] = {

@@ -46,7 +46,7 @@ def article(*, samples: int = 100, noise: float = 10.0) -> Problem:
     """
 
     def draw(seed: int) -> tuple[Array, Array]:
-        random = np.random.RandomState(seed)  # noqa: NPY002 - the article's own generator
+        random = np.random.RandomState(seed)
         u = random.rand(samples, 2)
         return u, noise * random.randn(samples)
 
