@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -127,6 +127,7 @@ def run(
     devices: int | None = None,
     chunk_size: int | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_curves: Callable[[Sequence[Condition], range, Any], None] | None = None,
 ) -> store.Results:
     """Train every run of a study that is not stored yet, and return the stored results.
 
@@ -148,6 +149,10 @@ def run(
         Upper bound on the runs of a chunk. Recorded: bits are promised for one chunk size.
     on_progress : callable
         Called after each chunk.
+    on_curves : callable, optional
+        With ``record = "curves"``, called from a device's thread as each chunk ends, with its
+        conditions, its seeds and their `scaling_study.engine.chunk.Curves`, which are kept
+        nowhere else.
 
     Returns
     -------
@@ -169,7 +174,9 @@ def run(
     kept = store.Store(folder, resolved, identity, overwrite=overwrite)
     todo = [chunk for chunk in planned.chunks if not kept.has(chunk)]
     kept.begin(planned.conditions)
-    compile_seconds, run_seconds = _train(planned, todo, pool, kept, chunk_size, on_progress)
+    compile_seconds, run_seconds = _train(
+        planned, todo, pool, kept, chunk_size, on_progress, on_curves
+    )
     manifest = _manifest(planned, pool, compile_seconds, run_seconds)
     kept.finish(manifest)
     results = store.load(folder)
@@ -189,7 +196,7 @@ def run(
         "runs_per_second": round(new / run_seconds, 1) if todo else None,
         "updates_per_second": round(_updates_of(planned, todo) / run_seconds, 1) if todo else None,
         "peak_memory_bytes": peak_memory(),
-        "statuses": {k: int(v) for k, v in results.runs["status"].value_counts().items()},
+        "statuses": _statuses(results),
     }
     kept.finish(manifest)
     return store.load(folder)
@@ -235,6 +242,24 @@ def _devices(count: int | None) -> list[Any]:
     return devices[:count]
 
 
+def _statuses(results: store.Results) -> dict[str, int]:
+    """Return how many runs ended how; none are kept of curves."""
+    if results.study.record == "curves":
+        return {}
+    return {k: int(v) for k, v in results.runs["status"].value_counts().items()}
+
+
+def _cache_programs() -> None:
+    """Keep compiled programs in the user's cache folder, unless JAX was told another way."""
+    import jax
+
+    told = jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache
+    if not told:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "scaling-study" / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
 def _train(
     planned: Plan,
     todo: list[Chunk],
@@ -242,12 +267,15 @@ def _train(
     kept: store.Store,
     chunk_size: int | None,
     on_progress: Callable[[Progress], None],
+    on_curves: Callable[[Sequence[Condition], range, Any], None] | None,
 ) -> tuple[float, float]:
     """Train chunks on all devices at once; return seconds of compilation, and of the rest."""
     import jax
 
-    from scaling_study.engine.chunk import compiled, run_chunk
+    from scaling_study.engine.chunk import compiled, run_chunk, run_curves
 
+    _cache_programs()
+    curves = planned.study.record == "curves"
     text = planned.study.to_toml()
     free: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for device in devices:
@@ -257,16 +285,18 @@ def _train(
         with jax.default_device(device), jax.enable_x64(own.static.dtype == "float64"):
             compiled(own, planned.study.record)
 
-    def train(chunk: Chunk) -> tuple[Chunk, bytes]:
+    def train(chunk: Chunk) -> tuple[Chunk, bytes | None]:
         device = free.get()
         try:
             with jax.default_device(device):
+                if curves:
+                    return chunk, run_curves(text, chunk, chunk_size, on_curves)
                 return chunk, run_chunk(text, chunk, chunk_size)
         finally:
             free.put(device)
 
     compile_seconds = run_seconds = 0.0
-    done = _runs_of(planned, [c for c in planned.chunks if c not in set(todo)])
+    done = planned.runs - _runs_of(planned, todo)
     start = time.perf_counter()
     with ThreadPoolExecutor(len(devices)) as workers:
         for own in planned.groups:
@@ -278,7 +308,8 @@ def _train(
             list(workers.map(lambda device, own=own: compile_on(device, own), used))
             compiled_at = time.perf_counter()
             for chunk, rows in _completed(workers, train, chunks, 2 * len(devices)):
-                kept.put(chunk, rows)
+                if rows is not None:
+                    kept.put(chunk, rows)
                 done += _runs_of(planned, [chunk])
                 on_progress(Progress(done, planned.runs, time.perf_counter() - start))
             compile_seconds += compiled_at - begin

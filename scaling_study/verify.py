@@ -98,9 +98,9 @@ def _replay(
     model = models.build(model_of)
     batching = Batching(drawn.u.shape[1], int(reference["batch_size"]))
     loss = (
-        objective.moments(len(problem.coefficients), batching)
+        objective.moments(len(problem.coefficients), batching, seeds_last=True)
         if way == "moments"
-        else objective.samples(model, batching)
+        else objective.samples(model, batching, seeds_last=True)
     )
     initialise, update = train.make_update(loss, optimizers.build(optimizer, "optax"))
     parameters = _parameters([case["initial_params"] for case in cases])

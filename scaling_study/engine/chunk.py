@@ -38,6 +38,8 @@ from scaling_study.experiment.study import parse
 TRACE_SLOTS = 25, 200  # fewest and most points of a trace
 TRACE_POINTS = 12_800  # of a seed's conditions together, where the fewest allow
 PREPARED_NUMBERS = 2**22  # numbers of prepared batches that are held at once
+# XLA keeps to 256 bits where a processor has 512; a run is 1.25 times as fast with all of them.
+COMPILER_OPTIONS = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
 
 
 class Program(NamedTuple):
@@ -64,6 +66,21 @@ def groups_of(study_text: str, chunk_runs: int | None = None) -> tuple[list[Grou
     return group(expand(study), chunk_runs), study.record
 
 
+class Curves(NamedTuple):
+    """What ``record = "curves"`` keeps of C conditions and S seeds, over E epochs.
+
+    Attributes
+    ----------
+    loss : ndarray of shape (E, C, S)
+        Mean over the epoch's updates of the batch's loss before the update.
+    gradient_norm : ndarray of shape (E, d, C, S)
+        The same mean, for each feature, of the norm of its gradient.
+    """
+
+    loss: np.ndarray
+    gradient_norm: np.ndarray
+
+
 def run_chunk(study_text: str, chunk: Chunk, chunk_runs: int | None = None) -> bytes:
     """Train every run of a chunk and return its rows as a Parquet file.
 
@@ -82,6 +99,25 @@ def run_chunk(study_text: str, chunk: Chunk, chunk_runs: int | None = None) -> b
     return to_parquet(own, chunk, training, encoding, loop_of(own, record))
 
 
+def run_curves(
+    study_text: str,
+    chunk: Chunk,
+    chunk_runs: int | None = None,
+    on_curves: Callable[[Sequence[Condition], range, Curves], None] | None = None,
+) -> None:
+    """Train every run of a chunk and hand its curves to a function, if there is one."""
+    groups, record = groups_of(study_text, chunk_runs)
+    own = groups[chunk.group]
+    training, _ = _train(own, chunk, record)
+    jax.block_until_ready(training)
+    if on_curves is not None:
+        members = own.members(chunk)
+        mean = _whole(jax.device_get(training), own).trace.mean
+        norm = watch.to_array(mean.gradient_norm)
+        curves = Curves(mean.loss[:, : len(members)], norm[:, :, : len(members)])
+        on_curves(members, own.seeds(chunk), curves)
+
+
 def train_chunk(own: Group, chunk: Chunk, record: str) -> tuple[Training, draws.Encoding]:
     """Train every run of a chunk on the default device.
 
@@ -92,21 +128,27 @@ def train_chunk(own: Group, chunk: Chunk, record: str) -> tuple[Training, draws.
     encoding : Encoding
         What the runs were trained on.
     """
+    training, encoding = _train(own, chunk, record)
+    return _whole(jax.device_get(training), own), encoding
+
+
+def _train(own: Group, chunk: Chunk, record: str) -> tuple[Training, draws.Encoding]:
+    """Return a chunk's training as it leaves the device, tiled, before it is waited for."""
     static, seeds = own.static, own.seeds(chunk)
     members = own.members(chunk)
     padded = [*members, *[members[-1]] * (own.shape.conditions - len(members))]
     with jax.enable_x64(static.dtype == "float64"):
         encoding = draws.encode(static, draws.draw(static, seeds), padded)
-        data = _tiles(data_of(static.dtype, encoding, padded), own.shape.tile)
+        data = _blocks(data_of(static.dtype, encoding, padded), own)
         program = compiled(own, record)
         training = None
         for order, count in _segments(own, seeds):
-            count = jnp.int32(count)
             if training is None:
                 training = program.first(_init_seeds(static, seeds), data, order, count)
             else:
                 training = program.more(training, data, order, count)
-        return _whole(jax.device_get(training)), encoding
+        assert training is not None  # a budget is at least one epoch
+        return training, encoding
 
 
 def compiled(own: Group, record: str) -> Program:
@@ -140,33 +182,34 @@ def loop_of(own: Group, record: str) -> Loop:
     return Loop(epochs, batches, shape_of(static.problem)[1], slots, curves)
 
 
-def objective_of(static: Static, model: Any) -> objective.Objective:
+def objective_of(own: Group, model: Any) -> objective.Objective:
     """Return the objective that a group's conditions are trained on."""
+    static = own.static
     samples, features = shape_of(static.problem)
     batching = Batching(samples, static.batch_size, static.sampling == "replacement")
     if static.objective == "moments":
-        return objective.moments(features, batching)
-    return objective.samples(model, batching, transformed=static.transformed)
+        return objective.moments(features, batching, seeds_last=own.shape.seeds_last)
+    return objective.samples(
+        model, batching, seeds_last=own.shape.seeds_last, transformed=static.transformed
+    )
 
 
 def _compile(own: Group, record: str) -> Program:
     first, more = functions(own, record)
     static, seeds = own.static, range(own.shape.seeds)
     members = [own.conditions[0]] * own.shape.conditions
-    data = _tiles(
-        data_of(static.dtype, draws.encode(static, draws.draw(static, seeds), members), members),
-        own.shape.tile,
-    )
+    encoding = draws.encode(static, draws.draw(static, seeds), members)
+    data = _blocks(data_of(static.dtype, encoding, members), own)
     order, count = next(_segments(own, seeds))
-    count = jnp.int32(count)
     start = time.perf_counter()
     arguments = (_init_seeds(static, seeds), data, order, count)
-    program = jax.jit(first).lower(*arguments).compile()
+    options = COMPILER_OPTIONS.get(jax.default_backend())
+    program = jax.jit(first).lower(*arguments).compile(options)
     training = jax.eval_shape(first, *arguments)
     if static.sampling != "full" and _segment_epochs(own) < static.updates // batches_per_epoch(
         static
     ):
-        again = jax.jit(more, donate_argnums=0).lower(training, data, order, count).compile()
+        again = jax.jit(more, donate_argnums=0).lower(training, data, order, count).compile(options)
     else:
         again = more
     return Program(program, again, time.perf_counter() - start)
@@ -177,7 +220,7 @@ def functions(own: Group, record: str) -> tuple[Callable[..., Any], Callable[...
     static, loop = own.static, loop_of(own, record)
     model = models.build(static.model)
     factory = optimizers.build(static.optimizer, static.dialect)
-    loss = objective_of(static, model)
+    loss = objective_of(own, model)
     begin, advance = train.make_train(model, loss, factory, loop)
     exploded = static.objective == "moments" and optimizers.is_elementwise(factory)
 
@@ -205,17 +248,19 @@ def functions(own: Group, record: str) -> tuple[Callable[..., Any], Callable[...
     def first(seeds: Any, data: Data, order: Any, count: Any) -> Training:
         drawn = train.initial_parameters(model, seeds, loop.features, static.dtype)
         tiles, *runs = data.numbers.intercept.shape
+        conditions = -2 if own.shape.seeds_last else -1
 
         def train_tile(data: Data, batches: Any, trace: Trace, first_slot: Any) -> Training:
             parameters = jax.tree.map(
-                lambda x: jnp.broadcast_to(x[..., None, :], (*x.shape[:-1], *runs)), drawn
+                lambda x: jnp.broadcast_to(jnp.expand_dims(x, conditions), (*x.shape[:-1], *runs)),
+                drawn,
             )
             parameters = objective.explode(parameters) if exploded else parameters
             return advance(begin(parameters, data, trace, first_slot), data, batches, count)
 
         trace = watch.empty_trace(
             tiles * loop.slots,
-            (runs[0], runs[1]),
+            _traced(runs, own, loop),
             loop.features,
             static.dtype,
             linear=models.is_linear(model),
@@ -235,10 +280,10 @@ def functions(own: Group, record: str) -> tuple[Callable[..., Any], Callable[...
 
 
 def data_of(dtype: str, encoding: draws.Encoding, members: Sequence[Condition]) -> Data:
-    """Return what is trained on in the given dtype, on the default device."""
+    """Return what a block (C, S) is trained on, NumPy arrays of the given dtype."""
 
     def cast(array: Any) -> Any:
-        return jnp.asarray(np.asarray(array, dtype=dtype))
+        return np.asarray(array, dtype=dtype)
 
     targets = np.array([np.nan if c.target_loss == "none" else c.target_loss for c in members])
     return Data(
@@ -253,40 +298,52 @@ def data_of(dtype: str, encoding: draws.Encoding, members: Sequence[Condition]) 
     )
 
 
-def _tiles(data: Data, width: int) -> Data:
-    """Cut the axis of conditions into tiles, the first axis of each array of runs."""
+def _tile(own: Group) -> int:
+    """Return how many conditions train at once: a cache's worth, or all of them."""
+    return own.shape.tile if jax.default_backend() == "cpu" else own.shape.conditions
 
-    def cut(array: Any) -> Any:
+
+def _traced(runs: Sequence[int], own: Group, loop: Loop) -> tuple[int, ...]:
+    """Return the shape of the runs of a tile that are traced."""
+    seeds = own.shape.seeds if loop.curves else min(own.shape.seeds, watch.TRACED_SEEDS)
+    return (runs[0], seeds) if own.shape.seeds_last else (seeds, runs[1])
+
+
+def _blocks(data: Data, own: Group) -> Data:
+    """Cut arrays of runs (C, S) into tiles, and lay the longer axis last."""
+    width = _tile(own)
+
+    def cut(array: np.ndarray) -> np.ndarray:
         *lead, conditions, last = array.shape
         tiles = array.reshape(*lead, conditions // width, width, last)
-        return jnp.moveaxis(tiles, -3, 0)
+        tiles = np.moveaxis(tiles, -3, 0)
+        return tiles if own.shape.seeds_last else tiles.swapaxes(-1, -2)
 
-    rest = data._replace(u=None, residual=None)
-    data_u, residual = data.u, data.residual
-    if data_u.ndim == 4:
-        data_u = data_u.reshape(-1, width, *data_u.shape[1:])
-        residual = residual.reshape(-1, width, *residual.shape[1:])
-    return jax.tree.map(cut, rest)._replace(u=data_u, residual=residual)
+    cut_data = jax.tree.map(cut, data._replace(u=None, residual=None))
+    if not own.static.transformed:
+        return cut_data._replace(u=data.u, residual=data.residual)
+    u, residual = (x.reshape(-1, width, *x.shape[1:]) for x in (data.u, data.residual))
+    return cut_data._replace(u=u, residual=residual)
 
 
-def _whole(training: Training) -> Training:
-    """Undo the tiling: arrays end in (C, S) again."""
+def _whole(training: Training, own: Group) -> Training:
+    """Undo `_blocks`: arrays of runs end in (C, S) again; what is not of runs is all the same."""
+
+    def join(array: np.ndarray) -> np.ndarray:
+        if array.ndim < 3:
+            return array[0]
+        tiles = array if own.shape.seeds_last else array.swapaxes(-1, -2)
+        tiles = np.moveaxis(tiles, 0, -3)
+        return tiles.reshape(*tiles.shape[:-3], -1, tiles.shape[-1])
+
     tiles = training.first_slot.shape[0]
     trace = jax.tree.map(lambda x: x.reshape(tiles, -1, *x.shape[1:]), training.trace)
-    return jax.tree.map(_join, training._replace(trace=trace))
-
-
-def _join(array: np.ndarray) -> np.ndarray:
-    """Join tiles, the first axis, along the conditions; what is not of runs is all the same."""
-    if array.ndim < 3:
-        return array[0]
-    moved = np.moveaxis(array, 0, -3)
-    return moved.reshape(*moved.shape[:-3], -1, moved.shape[-1])
+    return jax.tree.map(join, training._replace(trace=trace))
 
 
 def _init_seeds(static: Static, seeds: range) -> Any:
     held = static.init_seed
-    return jnp.asarray([seed if held == "vary" else int(held) for seed in seeds], jnp.uint32)
+    return np.asarray([seed if held == "vary" else int(held) for seed in seeds], np.uint32)
 
 
 def _segment_epochs(own: Group) -> int:
@@ -306,9 +363,10 @@ def _segments(own: Group, seeds: range) -> Any:
     static = own.static
     epochs = static.updates // batches_per_epoch(static)
     if static.sampling == "full":
-        yield None, epochs
+        yield None, np.int32(epochs)
         return
     length = min(epochs, _segment_epochs(own))
     for order in draws.orders(static, seeds, length):
         missing = length - order.shape[1]
-        yield jnp.asarray(np.pad(order, ((0, 0), (0, missing), (0, 0)))), order.shape[1]
+        padded = np.pad(order, ((0, 0), (0, missing), (0, 0))) if missing else order
+        yield padded, np.int32(order.shape[1])

@@ -1,7 +1,8 @@
 """The objective: mean squared error of a batch, for a block of runs at once.
 
-Arrays of a block end in two axes, conditions C and seeds S; data have no axis C, because all
-conditions of a seed share them. Two ways to compute the same number:
+Arrays of a block of runs end in two axes, conditions C and seeds S, the longer one last so
+that loops read contiguous memory: (C, S) below stands for either order. What all conditions
+of a seed share has an axis of 1 in place of C. Two ways to compute the same number:
 
 `samples`
     visits the rows of the batch through the model; for any Flax module and any data.
@@ -67,7 +68,9 @@ class Objective(NamedTuple):
     excess: Callable[[Parameters, Numbers, Any], Array]
 
 
-def samples(model: nn.Module, batching: Batching, *, transformed: bool = False) -> Objective:
+def samples(
+    model: nn.Module, batching: Batching, *, seeds_last: bool, transformed: bool = False
+) -> Objective:
     """Return the objective that visits the rows of each batch.
 
     Parameters
@@ -76,6 +79,8 @@ def samples(model: nn.Module, batching: Batching, *, transformed: bool = False) 
         Maps (n_rows, n_features) to (n_rows,).
     batching : Batching
         How an order becomes batches.
+    seeds_last : bool
+        Whether blocks are (C, S) or (S, C).
     transformed : bool
         Whether each condition has data of its own, u of shape (C, S, N, d).
     """
@@ -96,8 +101,9 @@ def samples(model: nn.Module, batching: Batching, *, transformed: bool = False) 
     def over_runs(function: Callable[..., Any]) -> Callable[..., Any]:
         of_condition = (0, 0, None) if transformed else None
         of_seed = (1, 1, None) if transformed else (0, 0, None)
+        seeds = -1 if seeds_last else -2
         over_conditions = jax.vmap(function, in_axes=(-1, -1, of_condition), out_axes=-1)
-        return jax.vmap(over_conditions, in_axes=(-1, -1, of_seed), out_axes=-1)
+        return jax.vmap(over_conditions, in_axes=(seeds, seeds, of_seed), out_axes=seeds)
 
     def errors(parameters: Parameters, numbers: Numbers, u: Array, residual: Any) -> Array:
         target = u @ numbers.slope + numbers.intercept + residual / numbers.target_divisor
@@ -117,7 +123,7 @@ def samples(model: nn.Module, batching: Batching, *, transformed: bool = False) 
     return Objective(prepare, whole, over_runs(jax.value_and_grad(loss)), over_runs(excess))
 
 
-def moments(features: int, batching: Batching) -> Objective:
+def moments(features: int, batching: Batching, *, seeds_last: bool) -> Objective:
     """Return the objective of a linear model that needs only second moments of each batch.
 
     It reads kernel and bias by index and computes with arrays of shape (C, S), so that a
@@ -129,7 +135,10 @@ def moments(features: int, batching: Batching) -> Objective:
         Number of features d.
     batching : Batching
         How an order becomes batches.
+    seeds_last : bool
+        Whether blocks are (C, S) or (S, C).
     """
+    conditions = -2 if seeds_last else -1
     pairs = [(i, j) for i in range(features + 2) for j in range(i, features + 2)]
 
     def products(u: Array, residual: Array) -> Array:
@@ -138,10 +147,11 @@ def moments(features: int, batching: Batching) -> Objective:
 
     def prepare(u: Array, residual: Array, order: Array) -> Array:
         shares = batching.shares(order, residual.dtype)
-        return jnp.einsum("skbn,snp->kbps", shares, products(u, residual), precision="highest")
+        moments = jnp.einsum("skbn,snp->kbps", shares, products(u, residual), precision="highest")
+        return jnp.expand_dims(moments, conditions)
 
     def whole(u: Array, residual: Array) -> Array:
-        return jnp.mean(products(u, residual), axis=1).T
+        return jnp.expand_dims(jnp.mean(products(u, residual), axis=1).T, conditions)
 
     def quadratic(vector: list[Any], moments: Array) -> Array:
         return sum(

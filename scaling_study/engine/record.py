@@ -55,8 +55,8 @@ def to_parquet(
     pq.write_table(
         table,
         sink,
-        compression="zstd",
-        compression_level=1,
+        compression="lz4",
+        write_statistics=False,
         use_dictionary=["condition", "status", "reason"],
         store_schema=True,
     )

@@ -69,7 +69,7 @@ class Watch(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """Thinned histories, arrays (n_slots, C, T) of the block's first T seeds.
+    """Thinned histories, arrays (n_slots, C, T), or (n_slots, T, C), of the first T seeds.
 
     Attributes
     ----------
@@ -151,23 +151,22 @@ def observe(above: Gauge, target: Gauge, now: Gauge, number: Array, alive: Any =
 
 
 def empty_trace(
-    slots: int, runs: tuple[int, int], features: int, dtype: Any, *, linear: bool, curves: bool
+    slots: int, runs: tuple[int, ...], features: int, dtype: Any, *, linear: bool, curves: bool
 ) -> Trace:
-    """Return a trace with nothing written; ``curves`` has all seeds, but no full-data loss."""
-    shape = slots, runs[0], runs[1] if curves else min(runs[1], TRACED_SEEDS)
-    run = jnp.zeros(shape, dtype)
-    each = [run] * features if linear else jnp.zeros((slots, features, *shape[1:]), dtype)
+    """Return a trace of runs with nothing written; ``curves`` has no full-data loss."""
+    run = jnp.zeros((slots, *runs), dtype)
+    each = [run] * features if linear else jnp.zeros((slots, features, *runs), dtype)
     if curves:
         return Trace(Info(run, each), None, [])
     return Trace(Info(run, each), run, [run] * features if linear else [])
 
 
 def write(trace: Trace, now: Trace, slot: Array) -> Trace:
-    """Return the trace with ``now`` in a slot, over an earlier epoch's."""
-    kept = trace.mean.loss.shape[-1]
+    """Return the trace with the traced runs of ``now`` in a slot, over an earlier epoch's."""
+    outer, inner = trace.mean.loss.shape[-2:]
     return jax.tree.map(
         lambda buffer, value: jax.lax.dynamic_update_index_in_dim(
-            buffer, value[..., :kept], slot, axis=0
+            buffer, value[..., :outer, :inner], slot, axis=0
         ),
         trace,
         now,

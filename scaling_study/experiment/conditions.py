@@ -11,7 +11,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from scaling_study.errors import StudyError
@@ -50,7 +50,7 @@ class Condition:
     tolerance: float
     target_loss: float | str
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Twelve hexadecimal digits that name the condition by what it is."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
@@ -88,11 +88,16 @@ class Static(NamedTuple):
 
 
 class ChunkShape(NamedTuple):
-    """How many conditions and seeds a chunk holds, and how many conditions train at once."""
+    """How many conditions and seeds a chunk holds, and how many conditions a tile."""
 
     conditions: int
     seeds: int
     tile: int
+
+    @property
+    def seeds_last(self) -> bool:
+        """Whether seeds are the longer axis of a tile, which lies last."""
+        return self.seeds >= self.tile
 
 
 @dataclass(frozen=True)
@@ -220,19 +225,20 @@ def _moments_pay(condition: Condition) -> bool:
 def chunk_shape(static: Static, conditions: int, chunk_runs: int | None = None) -> ChunkShape:
     """Return the shape of a group's chunks, from what the group is and nothing else.
 
-    In moment form a run is some twenty numbers; per sample it is a batch of activations. The
-    tile is what trains at once and should stay in a core's cache; a chunk is some tiles, so
-    that what a seed's conditions share is computed once.
+    A tile is what trains at once and should stay in a core's cache: in moment form a run is
+    some forty numbers, per sample it is a batch of activations. A chunk is some tiles, so that
+    what a seed's conditions share is computed once, and few enough runs that a study makes
+    several. ``chunk_runs`` bounds the runs of a chunk, or on a wide device raises them.
     """
-    if static.objective == "moments":
-        seeds = 64 if conditions >= 32 else 256
-        tile, most = 64, 512
-    else:
-        seeds, tile, most = 16, 8, 64
-    if chunk_runs is not None:
-        most = max(1, chunk_runs // seeds)
-    tile = min(tile, conditions, most)
-    tiles = -(-min(conditions, most) // tile)
+    moments = static.objective == "moments"
+    wide = conditions >= 64
+    seeds, tile = ((8, 64) if wide else (256, 4)) if moments else (16, 8)
+    most = (1024 if moments else 64) if chunk_runs is None else max(1, chunk_runs // seeds)
+    most = min(conditions, most)
+    if chunk_runs is not None and wide:
+        seeds *= max(1, chunk_runs // (seeds * most))
+    tiles = -(-most // tile)
+    tile = -(-most // tiles)
     return ChunkShape(conditions=tile * tiles, seeds=seeds, tile=tile)
 
 

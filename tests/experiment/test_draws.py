@@ -54,7 +54,7 @@ class Encoded:
     @property
     def x(self) -> np.ndarray:
         problem = problem_of(self.condition.problem)
-        return draws.observed(problem, self.drawn.u, self.condition)[0]
+        return draws.observed(problem, self.drawn.u, [self.condition])[0][0]
 
     @property
     def y(self) -> np.ndarray:
