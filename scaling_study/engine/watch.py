@@ -165,6 +165,9 @@ def empty_trace(
 def write(trace: Trace, now: Trace, slot: Array) -> Trace:
     """Return the trace with ``now`` in a slot, over an earlier epoch's."""
     kept = trace.mean.loss.shape[-1]
+    loss, norm = now.mean
+    if isinstance(norm, list) and not isinstance(trace.mean.gradient_norm, list):
+        now = now._replace(mean=Info(loss, jnp.stack(norm)))  # a layer of one unit
     return jax.tree.map(
         lambda buffer, value: jax.lax.dynamic_update_index_in_dim(
             buffer, value[..., :kept], slot, axis=0

@@ -26,6 +26,14 @@ class OddOneOut(nn.Module):
         return nn.Dense(1, name="outer")(jnp.tanh(x))[..., 0]
 
 
+class OneUnit(nn.Module):
+    """A user's own that is a linear model by another name."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(1, name="unit")(x)[..., 0]
+
+
 class Headless(nn.Module):
     """A user's own that multiplies no kernel of a row per feature."""
 
