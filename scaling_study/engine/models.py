@@ -66,7 +66,7 @@ def mlp(
     kernel_init: str = "glorot_uniform",
 ) -> nn.Module:
     """Return a perceptron with hidden layers of the given widths."""
-    widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
+    widths = tuple(hidden) if isinstance(hidden, Sequence) else (hidden,)
     if not widths or any(not isinstance(w, int) or isinstance(w, bool) or w < 1 for w in widths):
         raise StudyError(f"model 'mlp': hidden must hold whole numbers above 0, not {hidden!r}")
     return MLP(

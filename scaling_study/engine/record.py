@@ -7,13 +7,14 @@ can be there without the others. `scaling_study.store` unfolds them into data fr
 import io
 from typing import Any
 
+import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scaling_study.engine import models
 from scaling_study.engine.train import NEVER, Loop, Training
-from scaling_study.engine.watch import TRACED_SEEDS, to_array
+from scaling_study.engine.watch import TRACED_SEEDS, Trace, to_array
 from scaling_study.experiment.conditions import Chunk, Group
 from scaling_study.experiment.draws import Encoding
 
@@ -100,7 +101,7 @@ def _runs(training: Training, encoding: Encoding, loop: Loop, members: int) -> d
         "final_loss": watch.excess + encoding.loss_ols.astype(watch.excess.dtype),
         "loss_ols": encoding.loss_ols,
         "excess_loss": watch.excess,
-        "steps_to_target": np.ma.array(watch.above.excess + 1, mask=~converged),
+        "steps_to_target": np.ma.array(watch.above.excess + 1, mask=~converged | loop.curves),
         "diverged_at": np.ma.array(state.diverged_at, mask=~diverged),
         "weight_error": error,
         "weight_error_ols": error_ols,
@@ -119,7 +120,8 @@ def _features(training: Training, encoding: Encoding, loop: Loop, members: int) 
     diverged = state.diverged_at != NEVER
     budget = loop.epochs * loop.batches
     updates = np.where(diverged, state.diverged_at, budget)
-    reached = to_array(watch.above.distance) if watch.above.distance else None
+    watched = watch.above.distance and not loop.curves
+    reached = to_array(watch.above.distance) if watched else None
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         mean = to_array(watch.norm_sum) / np.where(updates > 0, updates, np.nan).astype(
             watch.excess.dtype
@@ -150,7 +152,7 @@ def _features(training: Training, encoding: Encoding, loop: Loop, members: int) 
 def _traces(
     training: Training, encoding: Encoding, loop: Loop, members: int, seeds: range
 ) -> dict[str, Any]:
-    trace = training.trace
+    trace = _with_rest(training, loop)
     kept = trace.mean.loss.shape[-1]
     traced = np.arange(len(seeds)) < (kept if seeds[0] + kept <= TRACED_SEEDS else 0)
     traced = np.tile(traced, members)
@@ -178,6 +180,31 @@ def _traces(
         "trace_grad_norm": lists(to_array(trace.mean.gradient_norm)),
         "trace_weight": lists(to_array(trace.weight) if trace.weight else None),
     }
+
+
+def _with_rest(training: Training, loop: Loop) -> Trace:
+    """Return the trace with what a diverged run is left at in all later points.
+
+    Training stops once all runs of a tile have diverged, so that the points that it wrote
+    would depend on a run's neighbours.
+    """
+    trace, watch = training.trace, training.watch
+    if trace.excess is None:
+        return trace
+    kept = trace.mean.loss.shape[-1]
+    diverged_at = training.state.diverged_at[..., :kept]
+    done = trace_updates(loop).reshape(-1, 1, 1)
+
+    def fill(points: np.ndarray, last: Any, after: np.ndarray) -> np.ndarray:
+        return np.where(after if points.ndim == 3 else after[:, None], last, points)
+
+    frozen, idle = done > diverged_at, done - loop.batches >= diverged_at
+    weights = [*_kernel(training.state.parameters, loop)[:, 0, :, :kept]] if trace.weight else []
+    return Trace(
+        mean=jax.tree.map(lambda points: fill(points, points.dtype.type(0), idle), trace.mean),
+        excess=fill(trace.excess, watch.excess[..., :kept], frozen),
+        weight=[fill(w, last, frozen) for w, last in zip(trace.weight, weights, strict=True)],
+    )
 
 
 def trace_updates(loop: Loop) -> np.ndarray:

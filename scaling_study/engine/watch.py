@@ -10,8 +10,7 @@ from scaling_study.engine import models
 from scaling_study.engine.models import Parameters
 from scaling_study.engine.objective import Array, Numbers
 
-# A number for each feature: an array (d, C, S), or d arrays (C, S) in a list.
-Features = Any
+Features = list[Array]  # a number of each run for each feature
 
 DIVERGED_ABOVE = 1e6  # times the initial loss
 FEATURE_TOLERANCE = 0.1  # share of the initial distance to the least-squares weight
@@ -91,7 +90,7 @@ def feature_norms(gradient: Parameters, features: int) -> Features:
     kernel = models.first_kernel(gradient, features)
     if len(kernel[0]) == 1:
         return [jnp.abs(kernel[j][0]) for j in range(features)]
-    return jnp.sqrt(jnp.sum(jnp.square(kernel), axis=1))
+    return [jnp.sqrt(jnp.sum(jnp.square(kernel[j]), axis=0)) for j in range(features)]
 
 
 def weights_of(parameters: Parameters, features: int) -> list[Array]:
@@ -155,10 +154,10 @@ def empty_trace(
 ) -> Trace:
     """Return a trace of runs with nothing written; ``curves`` has no full-data loss."""
     run = jnp.zeros((slots, *runs), dtype)
-    each = [run] * features if linear else jnp.zeros((slots, features, *runs), dtype)
+    each = [run] * features
     if curves:
         return Trace(Info(run, each), None, [])
-    return Trace(Info(run, each), run, [run] * features if linear else [])
+    return Trace(Info(run, each), run, each if linear else [])
 
 
 def write(trace: Trace, now: Trace, slot: Array) -> Trace:
@@ -173,6 +172,6 @@ def write(trace: Trace, now: Trace, slot: Array) -> Trace:
     )
 
 
-def to_array(features: Features) -> np.ndarray:
-    """Return per-feature numbers as one array, the feature's axis before (C, S)."""
-    return np.stack(features, axis=-3) if isinstance(features, list) else features
+def to_array(features: Any) -> np.ndarray:
+    """Return the arrays of each feature as one, the feature's axis before (C, S)."""
+    return np.stack(features, axis=-3)

@@ -1,0 +1,356 @@
+"""A chunk: its rows are those of plain runs, whoever else is in it and however it is cut."""
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from plain_run import plain_run
+from sklearn.linear_model import LinearRegression
+from tiny_block import bytes_of, column, rows_of
+
+from scaling_study.engine import chunk
+from scaling_study.experiment import draws
+from scaling_study.experiment.conditions import Chunk, expand, problem_of
+from scaling_study.experiment.problems import PROBLEMS
+from scaling_study.experiment.scalers import AFFINE, TRANSFORMERS
+from scaling_study.experiment.study import parse
+
+SMALL = {"name": "gaussian", "samples": 14, "features": 3, "noise": 0.5}
+BASE = {"problem": SMALL, "design": "U", "batch_size": 5, "epochs": 4, "learning_rate": 0.05}
+TANH = {"name": "mlp", "hidden": [[4, 3]], "activation": "tanh"}
+RELU = {"name": "mlp", "hidden": 4}
+
+
+def lists_of(frame: pd.DataFrame) -> list[str]:
+    return [n for n in frame if isinstance(frame[n].dropna().iloc[:1].squeeze(), np.ndarray)]
+
+
+def assert_close(one: pd.DataFrame, other: pd.DataFrame, rtol: float, skip: tuple[str, ...] = ()):
+    """Hold the runs of both frames to each other, numbers to a tolerance and words as they are."""
+    assert one.index.equals(other.index)
+    lists = lists_of(one)
+    for name in one.columns.drop(["condition", *skip]):
+        if name in lists:
+            own, theirs = (frame[name].dropna() for frame in (one, other))
+            assert own.index.equals(theirs.index), name
+            scale = np.abs(np.stack(theirs.to_list())).max(axis=1, keepdims=True)
+            own, theirs = (np.stack(v.to_list()) / scale for v in (own, theirs))
+            np.testing.assert_allclose(own, theirs, atol=rtol, rtol=rtol, err_msg=name)
+        elif pd.api.types.is_float_dtype(one[name]):
+            np.testing.assert_allclose(one[name], other[name], rtol=rtol, err_msg=name)
+        else:
+            assert one[name].tolist() == other[name].tolist(), name
+
+
+def assert_same_bits(one: pd.DataFrame, other: pd.DataFrame, but: tuple[str, ...] = ()):
+    columns = one.columns.drop(list(but))
+    assert len(one) == len(other) > 0
+    for name in columns:
+        for a, b in zip(one[name], other[name], strict=True):
+            np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+# Against a plain loop -----------------------------------------------------------------------
+
+PLAIN = [
+    {"optimizer": "adam"},
+    {"optimizer": "sgd", "objective": "moments", "learning_rate": [0.05, 5.0]},
+    {"optimizer": "sgd", "objective": "samples", "learning_rate": [0.05, 5.0]},
+    {"optimizer": "rmsprop", "sampling": "replacement", "dialect": "torch"},
+    {"optimizer": "lamb", "sampling": "full"},
+    {"optimizer": "adam", "model": TANH, "target_loss": 0.9},
+    {"optimizer": "sgd", "model": RELU, "sampling": "replacement", "learning_rate": [0.05, 50.0]},
+    {"optimizer": "momentum", "model": TANH, "sampling": "full"},
+    {"optimizer": "adamw", "model": RELU, "problem": {"name": "sines", "samples": 14}},
+    {"optimizer": "adam", "scaler": "power"},
+    {"optimizer": "lion", "scaler": "normalizer", "model": TANH, "scale_factor": [0.5, 30.0]},
+]
+
+
+@pytest.mark.parametrize("axes", PLAIN, ids=lambda axes: "-".join(map(str, axes.values())))
+def test_a_run_is_what_a_plain_loop_over_it_gives(axes):
+    affine = {"scaler": ["none", "standard", "robust"], "scale_factor": 30.0}
+    axes = {**BASE, **affine, "target_scaler": ["none", "standard"], "dtype": "float64", **axes}
+    axes |= {"tolerance": 0.5, "data_seed": "vary"}
+    rows = rows_of(**axes)
+    conditions = expand(parse(axes))
+    for place, condition in enumerate(conditions):
+        for seed in (0, 6):
+            with jax.enable_x64(True):
+                row, expected = rows.loc[(place, seed)], plain_run(condition, seed)
+            for name, value in expected.items():
+                where = f"{name} of {condition.scaler}, {condition.target_scaler}, seed {seed}"
+                if value is None:
+                    assert row[name] is None or np.isnan(row[name]), where
+                elif isinstance(value, str):
+                    assert row[name] == value, where
+                else:
+                    theirs = np.asarray(value, np.float64)
+                    atol = 1e-9 * np.nanmax(np.abs(theirs), initial=0)
+                    if name == "bias":  # of centred data it is zero but for rounding
+                        atol = 1e-9
+                    if name == "excess_loss":
+                        atol = 1e-9 * expected["final_loss"]
+                    np.testing.assert_allclose(
+                        np.asarray(row[name], np.float64), theirs, 1e-7, atol, err_msg=where
+                    )
+
+
+def test_the_plain_loops_meet_every_status_and_reach_targets():
+    axes = {**BASE, "scaler": ["none", "standard"], "scale_factor": 30.0, "tolerance": 0.1}
+    rows = rows_of(**{**axes, "optimizer": "sgd", "learning_rate": [0.05, 5.0]})
+    assert set(rows["status"]) == {"converged", "not_converged", "diverged"}
+    reached = rows["steps_to_target"].dropna()
+    assert reached.between(1, 11).any()
+
+
+# Least squares ------------------------------------------------------------------------------
+
+
+def sklearn_coefficients(condition, seed: int) -> np.ndarray:
+    problem = problem_of(condition.problem)
+    u, noise = problem.draw(seed)
+    x = draws.observed(problem, u[None], condition)[0][0]
+    if problem.signal is not None:
+        y = problem.signal(u)
+    elif condition.design == "F":
+        y = x @ problem.coefficients
+    else:
+        y = (u * problem.reference_scale) @ problem.coefficients
+    return LinearRegression().fit(x, y + noise).coef_
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_the_least_squares_weights_stored_are_scikit_learns(name):
+    designs = ["U"] if PROBLEMS[name]().signal is not None else ["F", "U"]
+    axes = {"problem": name, "design": designs, "scale_factor": [1.0, 300.0], "offset": [0, 7.0]}
+    rows, conditions = rows_of(epochs=1, **axes), expand(parse(axes))
+    for place, condition in enumerate(conditions):
+        for seed in (0, 3):
+            expected = sklearn_coefficients(condition, seed)
+            np.testing.assert_allclose(rows.loc[(place, seed), "weight_ols"], expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("objective", ["moments", "samples"])
+def test_training_on_all_data_ends_at_the_least_squares_solution(objective):
+    axes = {
+        "problem": {"name": "uniform", "samples": 20, "features": 2, "noise": 0.3},
+        "design": "U",
+        "sampling": "full",
+        "optimizer": "sgd",
+        "learning_rate": 0.2,
+        "updates": 3000,
+        "dtype": "float64",
+        "objective": objective,
+        # A range of 1 trains by itself; scaled away, any other does too.
+        "blocks": {
+            "raw": {"scaler": "none"},
+            "scaled": {
+                "scaler": [name for name in AFFINE if name != "none"],
+                "target_scaler": ["none", "standard"],
+                "scale_factor": 300.0,
+                "offset": 40.0,
+            },
+        },
+    }
+    rows, conditions = rows_of(**axes), expand(parse(axes))
+    assert len(conditions) == 2 * len(AFFINE) - 1
+    for place, condition in enumerate(conditions):
+        for seed in range(4):
+            row = rows.loc[(place, seed)]
+            expected = sklearn_coefficients(condition, seed)
+            np.testing.assert_allclose(row["weight_original"], expected, rtol=1e-7)
+            np.testing.assert_allclose(row["weight_ols"], expected, rtol=1e-9)
+            assert row["weight_error_ols"] < 1e-7
+            assert 0 <= row["excess_loss"] < 1e-12
+            assert row["status"] == "converged"
+
+
+# Neighbours ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {"objective": "moments"},
+        {"objective": "samples"},
+        {"model": RELU},
+        {"scaler": "power"},
+        {"optimizer": "test_optimizers:clipped_by_layer"},
+    ],
+    ids=str,
+)
+def test_a_run_is_the_same_bits_whether_or_not_its_neighbours_diverge(axes):
+    axes = {**BASE, "optimizer": "sgd", "scaler": "standard", "tolerance": 0.5, **axes}
+    wild, calm = (rows_of(**{**axes, "learning_rate": [0.05, rate]}) for rate in (50.0, 0.06))
+    assert set(wild.loc[1, "status"]) == {"diverged"}
+    assert "diverged" not in set(calm["status"])
+    assert_same_bits(wild.loc[0], calm.loc[0])
+
+
+@pytest.mark.parametrize("epochs", [8, 60])
+@pytest.mark.parametrize("objective", ["moments", "samples"])
+def test_a_diverged_run_is_the_same_whether_or_not_its_neighbours_train_on(objective, epochs):
+    axes = {**BASE, "optimizer": "sgd", "scaler": "standard", "objective": objective}
+    alone, among = (
+        rows_of(**{**axes, "epochs": epochs, "learning_rate": [50.0, rate]})
+        for rate in (60.0, 0.05)
+    )
+    assert set(alone["status"]) == {"diverged"}
+    assert "diverged" not in set(among.loc[1, "status"])
+    assert_same_bits(alone.loc[0], among.loc[0])
+    traced = column(among.loc[0].iloc[:8], "trace_loss")
+    assert (traced == among.loc[0, "final_loss"].to_numpy()[:8, None]).all()
+
+
+@pytest.mark.parametrize("model", ["linear", RELU], ids=str)
+def test_a_diverged_run_is_left_as_it_was_at_that_update(model):
+    axes = {**BASE, "model": model, "optimizer": "sgd", "sampling": "full", "scale_factor": 30.0}
+    rows = rows_of(**{**axes, "epochs": 60, "learning_rate": 0.05})
+    lost = rows[rows["status"] == "diverged"]
+    assert len(lost) > 8
+    assert (lost["diverged_at"] == lost["updates"]).all()
+    assert np.isfinite(lost["final_loss"]).all()
+    assert (lost["final_loss"] > 1e6 * lost["initial_loss"]).all()
+    at = int(lost["updates"].mode()[0])
+    # A budget that ends there leaves the same parameters, by the same updates.
+    until = rows_of(**{**axes, "epochs": at, "learning_rate": 0.05})
+    same = lost.index[lost["updates"] == at]
+    np.testing.assert_allclose(
+        column(lost.loc[same], "movement"), column(until.loc[same], "movement"), rtol=1e-5
+    )
+    np.testing.assert_allclose(lost.loc[same, "final_loss"], until.loc[same, "final_loss"], 1e-5)
+    assert (until.loc[same, "status"] != "diverged").all()
+
+
+def test_a_run_does_not_depend_on_its_place_among_the_conditions():
+    axes = {**BASE, "optimizer": "adam", "scaler": ["none", "standard"]}
+    one, other = (
+        rows_of(**axes, target_scaler=targets)
+        for targets in (["none", "standard", "minmax"], ["minmax", "none", "standard"])
+    )
+    one, other = (frame.astype({"condition": str}) for frame in (one, other))
+    assert_same_bits(*(frame.sort_values(["condition", "seed"]) for frame in (one, other)))
+
+
+def test_a_chunks_bytes_are_the_same_each_time():
+    assert bytes_of(**BASE) == bytes_of(**BASE)
+
+
+@pytest.mark.parametrize("seed_block", [0, 3])
+def test_chunks_hold_the_conditions_and_their_own_seeds_without_padding(seed_block):
+    axes = {**BASE, "model": RELU, "scaler": list(AFFINE), "target_scaler": ["none", "standard"]}
+    # Networks train by eights: ten conditions and six of padding, or eight and two.
+    whole = rows_of(Chunk(0, 0, seed_block), **axes)
+    parts = [rows_of(Chunk(0, block, seed_block), 8 * 16, **axes) for block in (0, 1)]
+    assert [len(part) for part in parts] == [8 * 16, 2 * 16]
+    seeds = range(16 * seed_block, 16 * seed_block + 16)
+    assert whole.index.tolist() == [(place, seed) for place in range(10) for seed in seeds]
+    assert_close(pd.concat(parts), whole, rtol=2e-4)
+
+
+# How the budget is cut ----------------------------------------------------------------------
+
+
+CUTS = [
+    ({"objective": "moments"}, 2**15),
+    ({"objective": "samples", "sampling": "replacement"}, 2**12),
+    ({"model": RELU}, 2**12),
+    ({"scaler": "power"}, 2**12),
+]
+
+
+@pytest.mark.parametrize("each", [True, False], ids=["by epoch", "by some"])
+@pytest.mark.parametrize(("axes", "numbers"), CUTS, ids=str)
+def test_a_budget_cut_into_segments_ends_where_an_uncut_one_does(axes, numbers, each, monkeypatch):
+    axes = {**BASE, "epochs": 7, "scaler": "standard", "tolerance": 0.5, **axes}
+    whole = rows_of(**axes, optimizer="adam")
+    cuts, orders = [], draws.orders
+
+    def counted(static, seeds, epochs):
+        for order in orders(static, seeds, epochs):
+            cuts.append(order.shape[1])
+            yield order
+
+    monkeypatch.setattr(draws, "orders", counted)
+    monkeypatch.setattr(chunk, "PREPARED_NUMBERS", 1 if each else numbers)
+    # Other words for the same optimizer, so that no program that is already compiled is used.
+    words = {"name": "adam", "eps": 1e-7} if each else {"name": "adam", "b1": 0.9, "eps": 1e-7}
+    cut = rows_of(**axes, optimizer=words)
+    assert max(cuts) == 1 if each else 1 < max(cuts) < 7
+    # Another program: the same but for how XLA orders its sums.
+    assert_close(cut, whole, rtol=1e-4)
+
+
+# Units and dtypes ---------------------------------------------------------------------------
+
+CANCELLING = [name for name in AFFINE if name != "none"]
+NOT_OF_TRAINING = ("condition", "weight_original", "weight_true", "weight_ols", "weight_error")
+NOT_OF_TRAINING += ("weight_error_ols",)
+
+
+@pytest.mark.parametrize("objective", ["moments", "samples"])
+@pytest.mark.parametrize("scaler", CANCELLING)
+def test_a_scaler_cancels_a_power_of_two_to_the_bit_and_any_other_factor_nearly(scaler, objective):
+    factors = [1.0, 2.0, 1024.0, 0.125, 3.0, 1000.0]
+    axes = {**BASE, "objective": objective, "scaler": scaler, "scale_factor": factors}
+    rows = rows_of(**axes)
+    for place, factor in enumerate(factors):
+        own = rows.loc[place]
+        if np.log2(factor) % 1 == 0:
+            assert_same_bits(own, rows.loc[0], but=NOT_OF_TRAINING)
+        assert_close(own, rows.loc[0], rtol=1e-4, skip=NOT_OF_TRAINING)
+        scaled = column(own, "weight_original") * [1, 1, factor]
+        np.testing.assert_allclose(scaled, column(rows.loc[0], "weight_original"), rtol=1e-3)
+
+
+@pytest.mark.parametrize("model", ["linear", TANH], ids=str)
+def test_without_a_scaler_a_factor_is_not_cancelled(model):
+    rows = rows_of(**BASE, model=model, scale_factor=[1.0, 2.0])
+    assert (column(rows.loc[0], "movement") != column(rows.loc[1], "movement")).any(axis=1).all()
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [{"objective": "moments"}, {"objective": "samples"}, {"model": TANH}, {"scaler": "power"}],
+    ids=str,
+)
+def test_float64_differs_from_float32_by_rounding(axes):
+    axes = {**BASE, "scaler": "standard", "target_scaler": "standard", "tolerance": 0.5, **axes}
+    single, double = (rows_of(**axes, dtype=dtype) for dtype in ("float32", "float64"))
+    assert (single["final_loss"].dtype, double["final_loss"].dtype) == (np.float32, np.float64)
+    for name in ("final_loss", "initial_loss"):
+        np.testing.assert_allclose(single[name], double[name], rtol=1e-4)
+        assert (single[name] != double[name]).any()
+    for name in ("movement", "grad_norm_mean", "grad_norm_init"):
+        np.testing.assert_allclose(column(single, name), column(double, name), rtol=2e-3)
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.parametrize("model", ["linear", RELU], ids=str)
+def test_transformed_features_train(name, model):
+    axes = {"scaler": name, "model": model, "problem": "sines", "design": "U", "optimizer": "adam"}
+    rows = rows_of(**axes, epochs=20, learning_rate=0.01, target_scaler="standard")
+    assert set(rows["status"]) == {"not_converged"}
+    assert (rows["final_loss"] < rows["initial_loss"]).mean() > 0.9
+    assert rows["final_loss"].median() < 0.9 * rows["initial_loss"].median()
+    # No coefficient of the raw feature stands for what was done to it.
+    assert rows["weight_error"].isna().all()
+    assert model == RELU or np.isnan(column(rows, "weight_original")).all()
+
+
+@pytest.mark.parametrize("optimizer", ["lamb", "test_optimizers:clipped"])
+@pytest.mark.parametrize("model", ["linear", RELU], ids=str)
+def test_optimizers_that_look_at_a_whole_run_train(optimizer, model):
+    axes = {**BASE, "optimizer": optimizer, "model": model, "scaler": "standard"}
+    rows = rows_of(**{**axes, "epochs": 20})
+    assert "diverged" not in set(rows["status"])
+    assert rows["final_loss"].median() < 0.7 * rows["initial_loss"].median()
+
+
+@pytest.mark.parametrize("model", ["test_models:OddOneOut", "test_models:OneUnit"])
+def test_a_users_own_model_trains(model):
+    rows = rows_of(**{**BASE, "epochs": 20}, model=model, scaler="standard", optimizer="adam")
+    assert rows["final_loss"].median() < 0.9 * rows["initial_loss"].median()
+    assert column(rows, "movement").shape == (16, 3)
+    assert (column(rows, "grad_norm_mean") > 0).all()

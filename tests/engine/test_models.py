@@ -1,0 +1,181 @@
+"""The networks: what they compute, how they start, and where a feature enters."""
+
+import itertools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scaling_study.engine import models
+from scaling_study.engine.models import ACTIVATIONS, INITIALIZERS, MODELS
+from scaling_study.errors import StudyError
+from scaling_study.experiment.component import Component
+
+FEATURES = 3
+X = np.random.default_rng(0).normal(size=(5, FEATURES)).astype(np.float32)
+
+
+class OddOneOut(nn.Module):
+    """A user's own: a hidden layer as wide as there are features, after a scaling of them."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(FEATURES, name="inner", use_bias=False)(x)
+        return nn.Dense(1, name="outer")(jnp.tanh(x))[..., 0]
+
+
+class OneUnit(nn.Module):
+    """A user's own that is a linear model by another name."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(1, name="unit")(x)[..., 0]
+
+
+class Headless(nn.Module):
+    """A user's own that multiplies no kernel of a row per feature."""
+
+    @nn.compact
+    def __call__(self, x):
+        return x.sum(axis=-1) * self.param("scale", nn.initializers.ones, ())
+
+
+def not_a_model():
+    return 3
+
+
+def build(name: str, **parameters) -> nn.Module:
+    return models.build(Component(name, tuple(sorted(parameters.items()))))
+
+
+def initial(model: nn.Module, seed: int = 0):
+    return model.init(jax.random.key(seed), jnp.zeros((1, FEATURES)))
+
+
+def by_hand(parameters, x: np.ndarray, activation=lambda x: x) -> np.ndarray:
+    layers = parameters["params"]
+    for i in range(len(layers)):
+        x = x @ np.asarray(layers[f"Dense_{i}"]["kernel"]) + np.asarray(
+            layers[f"Dense_{i}"]["bias"]
+        )
+        x = np.asarray(activation(x)) if i < len(layers) - 1 else x
+    return x[..., 0]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_gives_a_number_a_row(name):
+    model = build(name)
+    assert model.apply(initial(model), X).shape == (len(X),)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_has_a_kernel_that_the_features_enter(name):
+    parameters = initial(build(name))
+    kernel = models.first_kernel(parameters, FEATURES)
+    np.testing.assert_array_equal(kernel, parameters["params"]["Dense_0"]["kernel"])
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("hidden", [4, (4,), (4, FEATURES, 2)], ids=str)
+def test_a_network_is_its_matrix_products(activation, hidden):
+    model = build("mlp", hidden=hidden, activation=activation)
+    parameters = initial(model)
+    expected = by_hand(parameters, X, ACTIVATIONS[activation])
+    np.testing.assert_allclose(model.apply(parameters, X), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_linear_model_is_a_weight_for_each_feature_and_a_bias():
+    model = build("linear")
+    parameters = initial(model)
+    assert jax.tree.map(jnp.shape, parameters) == {
+        "params": {"Dense_0": {"kernel": (FEATURES, 1), "bias": (1,)}}
+    }
+    np.testing.assert_allclose(model.apply(parameters, X), by_hand(parameters, X), rtol=1e-6)
+
+
+@pytest.mark.parametrize("hidden", [1, 7, (3, 2)], ids=str)
+def test_layers_are_as_wide_as_asked(hidden):
+    widths = [FEATURES, *np.atleast_1d(hidden), 1]
+    layers = initial(build("mlp", hidden=hidden))["params"]
+    shapes = [layers[f"Dense_{i}"]["kernel"].shape for i in range(len(layers))]
+    assert shapes == list(itertools.pairwise(widths))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_keras_start_holds_by_default(name):
+    # Glorot uniform: within sqrt(6 / (fan_in + fan_out)), and the biases are zero.
+    for seed in range(5):
+        for layer in initial(build(name), seed)["params"].values():
+            bound = np.sqrt(6 / sum(layer["kernel"].shape))
+            assert 0 < np.abs(layer["kernel"]).max() <= bound
+            assert not np.any(layer["bias"])
+
+
+def test_glorot_uniform_fills_its_range():
+    kernels = [initial(build("linear"), seed)["params"]["Dense_0"]["kernel"] for seed in range(300)]
+    bound = np.sqrt(6 / (FEATURES + 1))
+    # The variance of a uniform number in (-b, b) is b²/3; 900 numbers tell it to some 3 %.
+    np.testing.assert_allclose(np.var(kernels), bound**2 / 3, rtol=0.1)
+    np.testing.assert_allclose(np.mean(kernels), 0, atol=4 * bound / np.sqrt(3 * 900))
+
+
+@pytest.mark.parametrize("kernel_init", INITIALIZERS)
+@pytest.mark.parametrize("name", MODELS)
+def test_an_initializer_is_used(name, kernel_init):
+    kernel = initial(build(name, kernel_init=kernel_init))["params"]["Dense_0"]["kernel"]
+    key = jax.random.key(0)
+    assert np.any(kernel) == (kernel_init != "zeros")
+    other = initial(build(name, kernel_init="zeros"))["params"]["Dense_0"]["kernel"]
+    assert kernel.shape == other.shape
+    spread = np.std(INITIALIZERS[kernel_init]()(key, (400, 400)))
+    wide = initial(build("mlp", hidden=(400, 400), kernel_init=kernel_init))
+    np.testing.assert_allclose(np.std(wide["params"]["Dense_1"]["kernel"]), spread, rtol=0.02)
+
+
+@pytest.mark.parametrize("hidden", [0, -1, 2.5, True, (), (4, 0), (4, "4")], ids=str)
+def test_widths_that_make_no_sense_are_refused(hidden):
+    with pytest.raises(StudyError, match="hidden"):
+        build("mlp", hidden=hidden)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "value", "near"),
+    [
+        ("mlp", "activation", "rellu", "relu"),
+        ("mlp", "kernel_init", "glorot", "glorot_"),
+        ("linear", "kernel_init", "zero", "zeros"),
+        ("mlp", "hiden", 3, "hidden"),
+        ("linear", "hidden", 3, "kernel_init"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_with_the_nearest(name, parameter, value, near):
+    with pytest.raises(StudyError, match=near):
+        build(name, **{parameter: value})
+
+
+def test_an_unknown_model_is_refused_with_the_nearest():
+    with pytest.raises(StudyError, match="did you mean 'linear'"):
+        build("liner")
+
+
+def test_what_makes_no_module_is_refused():
+    with pytest.raises(StudyError, match="Module"):
+        build(f"{__name__}:not_a_model")
+
+
+@pytest.mark.parametrize("name", [*MODELS, f"{__name__}:OddOneOut"])
+def test_only_a_single_affine_map_is_linear(name):
+    assert models.is_linear(build(name)) == (name == "linear")
+
+
+def test_a_users_own_model_shows_its_first_kernel():
+    parameters = initial(build(f"{__name__}:OddOneOut"))
+    kernel = models.first_kernel(parameters, FEATURES)
+    np.testing.assert_array_equal(kernel, parameters["params"]["inner"]["kernel"])
+
+
+def test_a_model_that_the_features_do_not_enter_by_rows_is_refused():
+    with pytest.raises(StudyError, match=f"{FEATURES} rows"):
+        models.first_kernel(initial(build(f"{__name__}:Headless")), FEATURES)

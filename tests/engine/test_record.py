@@ -1,0 +1,272 @@
+"""What is kept of a chunk: one row per run, whose columns agree with each other."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_block import FIRST, bytes_of, column, groups_of, rows_of
+
+from scaling_study.engine import record
+from scaling_study.engine.chunk import loop_of
+from scaling_study.engine.record import REASONS, STATUSES
+from scaling_study.engine.train import Loop
+from scaling_study.engine.watch import TRACED_SEEDS
+from scaling_study.experiment.conditions import Chunk, expand, problem_of
+from scaling_study.experiment.study import parse
+from scaling_study.store import LIST_COLUMNS, TRACE_COLUMNS
+
+FEATURES, EPOCHS, BATCHES = 3, 6, 3
+BASE = {
+    "problem": {"name": "gaussian", "samples": 14, "features": FEATURES, "noise": 0.5},
+    "design": "U",
+    "scale_factor": 30.0,
+    "batch_size": 5,
+    "epochs": EPOCHS,
+    "optimizer": "sgd",
+    "tolerance": 0.2,
+}
+KINDS = {
+    "linear": {"scaler": ["none", "standard", "maxabs"], "learning_rate": [0.02, 0.05]},
+    "samples": {"scaler": ["none", "standard"], "learning_rate": 0.05, "objective": "samples"},
+    "network": {
+        "model": {"name": "mlp", "hidden": 4},
+        "learning_rate": [0.05, 100.0],
+        "target_loss": ["none", 0.5],
+        "scaler": "standard",
+        "target_scaler": "standard",
+    },
+    "narrow": {"model": {"name": "mlp", "hidden": 1}, "scaler": "standard"},
+    "transformed": {"scaler": "power", "learning_rate": [0.05, 100.0]},
+    "double": {"scaler": "standard", "dtype": "float64"},
+    "curves": {"scaler": ["none", "standard"], "learning_rate": 0.05, "record": "curves"},
+}
+
+
+@pytest.fixture(scope="module")
+def kept():
+    """Return a function that gives the rows of a kind, computed once."""
+    found = {}
+
+    def rows(kind: str):
+        if kind not in found:
+            found[kind] = rows_of(**{**BASE, **KINDS[kind]})
+        return found[kind]
+
+    return rows
+
+
+every_kind = pytest.mark.parametrize("kind", KINDS)
+watched_kind = pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "curves"])
+
+
+@every_kind
+def test_there_is_a_row_for_each_condition_and_seed(kind, kept):
+    axes = {**BASE, **KINDS[kind]}
+    (own,) = groups_of(**axes)
+    rows = kept(kind)
+    assert not rows.index.has_duplicates
+    assert set(rows.index) == {
+        (place, seed) for place in range(len(own.conditions)) for seed in own.seeds(FIRST)
+    }
+    ids = [condition.id for condition in expand(parse(axes))]
+    assert rows["condition"].astype(str).tolist() == [ids[place] for place, _ in rows.index]
+
+
+@every_kind
+def test_a_status_has_its_reason(kind, kept):
+    rows = kept(kind)
+    reasons = {
+        status: set(own["reason"].astype(str))
+        for status, own in rows.groupby("status", observed=True)
+    }
+    assert set(reasons) <= set(STATUSES)
+    allowed = {
+        "converged": {""},
+        "not_converged": {REASONS[1], REASONS[2]},
+        "diverged": {REASONS[3], REASONS[4]},
+    }
+    for status, given_reasons in reasons.items():
+        assert given_reasons <= allowed[status]
+
+
+def test_the_kinds_meet_every_status_and_reason(kept):
+    rows = [kept(kind) for kind in ("linear", "network")]
+    assert {s for own in rows for s in own["status"]} == set(STATUSES) - {"failed"}
+    assert {r for own in rows for r in own["reason"]} == set(REASONS) - {REASONS[3]}
+
+
+@watched_kind
+def test_a_run_has_converged_if_it_ended_below_its_target(kind, kept):
+    rows = kept(kind)
+    conditions = expand(parse({**BASE, **KINDS[kind]}))
+    for (place, _), row in rows.iterrows():
+        own = conditions[place]
+        if own.target_loss != "none":
+            target = own.target_loss - row["loss_ols"]
+        elif own.model.name == "linear":
+            target = own.tolerance * (row["initial_loss"] - row["loss_ols"])
+        else:
+            target = np.nan
+        if row["status"] == "diverged":
+            assert row["final_loss"] > row["initial_loss"]
+        elif np.isnan(target):
+            assert row["reason"] == REASONS[2]
+        elif abs(row["excess_loss"] - target) > 1e-4 * target:
+            assert (row["status"] == "converged") == (row["excess_loss"] < target)
+
+
+@every_kind
+def test_numbers_are_there_where_the_status_says_so(kind, kept):
+    rows = kept(kind)
+    lost, converged = rows["status"] == "diverged", rows["status"] == "converged"
+    assert (rows["diverged_at"].notna() == lost).all()
+    assert (rows.loc[lost, "updates"] == rows.loc[lost, "diverged_at"]).all()
+    assert (rows.loc[~lost, "updates"] == EPOCHS * BATCHES).all()
+    if kind != "curves":
+        assert (rows["steps_to_target"].notna() == converged).all()
+        assert rows.loc[converged, "steps_to_target"].between(0, EPOCHS * BATCHES).all()
+
+
+@every_kind
+def test_an_excess_is_the_loss_above_least_squares(kind, kept):
+    rows = kept(kind)
+    np.testing.assert_allclose(
+        rows["final_loss"], rows["excess_loss"] + rows["loss_ols"], rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", ["linear", "samples", "double"])
+def test_weights_are_given_in_original_units_too(kind, kept):
+    rows = kept(kind)
+    conditions = expand(parse({**BASE, **KINDS[kind]}))
+    for (place, seed), row in rows.groupby("place").head(4).iterrows():
+        own = conditions[place]
+        x = problem_of(own.problem).draw(seed)[0] * [1, 1, own.scale_factor]
+        divisor = {
+            "none": np.ones(FEATURES),
+            "standard": x.std(axis=0),
+            "maxabs": np.abs(x).max(axis=0),
+        }[own.scaler.name]
+        np.testing.assert_allclose(row["weight_original"], row["weight"] / divisor, rtol=1e-5)
+        spread = x.std(axis=0)
+        for name, reference in (("", row["weight_true"]), ("_ols", row["weight_ols"])):
+            missed = np.sqrt((spread**2 * (row["weight_original"] - reference) ** 2).sum())
+            expected = missed / np.sqrt(((spread * reference) ** 2).sum())
+            np.testing.assert_allclose(row[f"weight_error{name}"], expected, rtol=1e-4)
+        np.testing.assert_allclose(row["weight_true"] * [1, 1, own.scale_factor], np.ones(FEATURES))
+
+
+@every_kind
+def test_weights_are_there_where_a_feature_has_one(kind, kept):
+    rows = kept(kind)
+    for name in ("weight", "weight_init"):
+        assert rows[name].notna().all() == (kind != "network")
+        if kind != "network":
+            assert column(rows, name).shape == (len(rows), FEATURES)
+    if kind not in ("network",):
+        movement = np.abs(column(rows, "weight") - column(rows, "weight_init"))
+        np.testing.assert_allclose(movement, column(rows, "movement"), rtol=1e-4)
+    linear = kind not in ("network", "narrow")
+    for name in ("weight_original", "bias", "bias_init"):
+        assert rows[name].notna().all() == linear, name
+    for name in ("weight_error", "weight_error_ols"):
+        assert rows[name].notna().all() == (linear and kind != "transformed"), name
+
+
+@watched_kind
+def test_a_trace_is_kept_of_the_first_seeds_only(kind, kept):
+    rows = kept(kind)
+    traced = rows["trace_update"].notna()
+    assert (traced == (rows.index.get_level_values("seed") < TRACED_SEEDS)).all()
+    for name in TRACE_COLUMNS:
+        linear = kind not in ("network", "narrow")
+        assert (rows[f"trace_{name}"].notna() == (traced & (linear or name != "weight"))).all()
+
+
+@watched_kind
+def test_a_trace_ends_where_the_run_does(kind, kept):
+    rows = kept(kind)
+    rows = rows[rows["trace_update"].notna()]
+    updates = column(rows, "trace_update")
+    assert (updates == BATCHES * np.arange(1, EPOCHS + 1)).all()
+    np.testing.assert_allclose(column(rows, "trace_loss")[:, -1], rows["final_loss"], rtol=1e-6)
+    assert column(rows, "trace_grad_norm").shape == (len(rows), EPOCHS * FEATURES)
+    if kind not in ("network", "narrow"):
+        last = column(rows, "trace_weight")[:, -FEATURES:]
+        np.testing.assert_array_equal(last, column(rows, "weight"))
+
+
+@watched_kind
+def test_a_traces_gradient_norms_average_to_the_runs(kind, kept):
+    rows = kept(kind)
+    rows = rows[rows["trace_update"].notna()]
+    norms = column(rows, "trace_grad_norm").reshape(len(rows), EPOCHS, FEATURES)
+    done = rows["updates"].to_numpy()[:, None] / BATCHES
+    np.testing.assert_allclose(norms.sum(axis=1) / done, column(rows, "grad_norm_mean"), rtol=1e-4)
+    np.testing.assert_allclose(norms[:, 0], column(rows, "grad_norm_first_epoch"), rtol=1e-5)
+
+
+@pytest.mark.parametrize("seed_block", [1, 5])
+def test_later_seeds_have_no_trace(seed_block):
+    rows = rows_of(Chunk(0, 0, seed_block), **{**BASE, **KINDS["narrow"]})
+    assert rows.index.get_level_values("seed").min() == 16 * seed_block
+    assert rows["trace_update"].isna().all()
+
+
+def test_curves_end_where_a_standard_record_does():
+    axes = {**BASE, "scaler": ["none", "standard"], "learning_rate": 0.05}
+    standard, curves = (rows_of(**axes, record=record) for record in ("standard", "curves"))
+    for name in ("status", "reason", "updates"):
+        assert standard[name].tolist() == curves[name].tolist(), name
+    for name in ("initial_loss", "final_loss", "excess_loss", "weight_error"):
+        np.testing.assert_allclose(standard[name], curves[name], rtol=1e-3, err_msg=name)
+    for name in ("weight", "movement", "grad_norm_mean", "grad_norm_first_epoch"):
+        np.testing.assert_allclose(column(standard, name), column(curves, name), rtol=1e-3)
+    # Which update was the last above the target is not watched.
+    assert curves["steps_to_target"].isna().all()
+    assert curves["steps_to_feature_target"].isna().all()
+
+
+@every_kind
+def test_every_kind_has_the_same_columns(kind, kept):
+    assert kept(kind).columns.tolist() == kept("linear").columns.tolist()
+    assert {*LIST_COLUMNS, *(f"trace_{name}" for name in TRACE_COLUMNS)} <= set(kept(kind))
+
+
+@every_kind
+def test_a_file_holds_words_once_and_lists_of_one_length(kind):
+    table = pq.read_table(io.BytesIO(bytes_of(**{**BASE, **KINDS[kind]})))
+    for name in ("condition", "status", "reason"):
+        assert pa.types.is_dictionary(table.schema.field(name).type)
+    for name in LIST_COLUMNS:
+        if table[name].null_count < len(table):
+            assert table.schema.field(name).type.list_size == FEATURES
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(epochs=st.integers(1, 500), batches=st.integers(1, 9), data=st.data())
+def test_a_traces_points_are_spread_over_the_budget_and_end_with_it(epochs, batches, data):
+    slots = data.draw(st.integers(1, min(epochs, 200)))
+    updates = record.trace_updates(Loop(epochs, batches, 2, slots, False))
+    assert len(updates) == slots
+    assert updates[-1] == epochs * batches
+    assert (updates % batches == 0).all()
+    steps = np.diff(updates, prepend=0) // batches
+    assert set(steps) <= {epochs // slots, -(-epochs // slots)}
+
+
+@pytest.mark.parametrize("scalers", [1, 5])
+def test_a_longer_budget_is_thinned(scalers):
+    names = ["none", "minmax", "standard", "robust", "maxabs"][:scalers]
+    axes = {"scaler": names, "epochs": 450, "batch_size": 50, "optimizer": "sgd"}
+    rows = rows_of(**axes)
+    (own,) = groups_of(**axes)
+    loop = loop_of(own, "standard")
+    traced = rows[rows["trace_update"].notna()]
+    assert loop.slots < 450
+    np.testing.assert_array_equal(traced["trace_update"].iloc[0], record.trace_updates(loop))
+    np.testing.assert_allclose(column(traced, "trace_loss")[:, -1], traced["final_loss"], rtol=1e-6)

@@ -1,0 +1,138 @@
+"""What is watched: the summaries are those of the whole history, which is not kept."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_block import block_of, leaves, linear_parameters
+
+from scaling_study.engine import watch
+from scaling_study.engine.objective import explode
+from scaling_study.engine.watch import Gauge, Info, Trace
+
+few = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+losses = st.lists(
+    st.sampled_from([0.0, 0.5, 1.0, 2.0, float("inf"), float("nan")]), min_size=1, max_size=8
+)
+
+
+def one(value: float):
+    return jnp.full((1, 1), value)
+
+
+def begin(excess: float, tolerance: float = 0.1, target: float = np.nan, distance=(1.0,)):
+    now = Gauge(one(excess), [one(d) for d in distance])
+    full = Info(one(2.0), [one(3.0)])
+    return watch.begin(now, full, jnp.full((1, 1), tolerance), one(target))
+
+
+@few
+@given(history=losses)
+def test_the_last_update_above_the_target_is_kept(history):
+    above, target = Gauge(one(-1), []), Gauge(one(1.0), [])
+    for number, value in enumerate(history):
+        above = watch.observe(above, target, Gauge(one(value), []), jnp.int32(number))
+    late = [number for number, value in enumerate(history) if not value <= 1.0]
+    assert int(above.excess[0, 0]) == max(late, default=-1)
+
+
+def test_a_run_that_is_not_alive_is_not_observed():
+    above, target = Gauge(one(-1), [one(-1)]), Gauge(one(1.0), [one(1.0)])
+    now = Gauge(one(5.0), [one(5.0)])
+    seen = watch.observe(above, target, now, jnp.int32(4), jnp.array([[False]]))
+    assert leaves(seen) == leaves(above)
+
+
+def test_each_feature_is_observed_by_itself():
+    above, target = Gauge(one(-1), [one(-1)] * 2), Gauge(one(1.0), [one(1.0), one(3.0)])
+    seen = watch.observe(above, target, Gauge(one(0.0), [one(2.0)] * 2), jnp.int32(4))
+    assert [int(x[0, 0]) for x in (seen.excess, *seen.distance)] == [-1, 4, -1]
+
+
+def test_the_target_is_the_tolerated_share_of_the_initial_excess():
+    assert float(begin(8.0, tolerance=0.25).target.excess[0, 0]) == 2.0
+
+
+def test_an_explicit_target_goes_before_the_tolerance():
+    assert float(begin(8.0, tolerance=0.25, target=5.0).target.excess[0, 0]) == 5.0
+
+
+@pytest.mark.parametrize("target", [np.nan, 5.0])
+def test_a_model_whose_minimum_is_not_known_has_only_an_explicit_target(target):
+    found = begin(8.0, target=target, distance=()).target.excess[0, 0]
+    np.testing.assert_equal(float(found), target)
+
+
+def test_the_beginning_is_what_the_full_data_say():
+    seen = begin(8.0)
+    assert float(seen.ceiling[0, 0]) == watch.DIVERGED_ABOVE * 2.0
+    assert float(seen.initial_excess[0, 0]) == float(seen.excess[0, 0]) == 8.0
+    assert float(seen.norm_init[0][0, 0]) == 3.0
+    assert float(seen.norm_sum[0][0, 0]) == float(seen.norm_first_epoch[0][0, 0]) == 0.0
+    assert int(seen.above.excess[0, 0]) == int(seen.above.distance[0][0, 0]) == -1
+
+
+@pytest.mark.parametrize("exploded", [False, True])
+@pytest.mark.parametrize("width", [1, 4])
+def test_a_features_norm_is_that_of_its_row_of_the_first_kernel(width, exploded):
+    features, runs = 3, (2, 5)
+    kernel = np.random.default_rng(0).normal(size=(features, width, *runs)).astype(np.float32)
+    layers = {"Dense_0": {"kernel": jnp.asarray(kernel), "bias": jnp.ones((width, *runs))}}
+    if width > 1:
+        layers["Dense_1"] = {"kernel": jnp.ones((width, 1, *runs)), "bias": jnp.ones((1, *runs))}
+    gradient = {"params": layers}
+    if exploded and width == 1:
+        gradient = explode(gradient)
+    norms = watch.to_array(watch.feature_norms(gradient, features))
+    np.testing.assert_allclose(norms, np.linalg.norm(kernel, axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("scaler", ["none", "standard", "minmax"])
+def test_at_the_least_squares_solution_nothing_is_left(scaler):
+    block = block_of(scaler=scaler, problem="gaussian", design="U", scale_factor=10.0)
+    numbers = block.data.numbers
+    weight = np.asarray(numbers.slope / numbers.gain)
+    bias = np.asarray(numbers.intercept) - (weight * np.asarray(numbers.shift)).sum(axis=0)
+    parameters = linear_parameters(weight, bias)
+    excess = block.loss.excess(parameters, numbers, block.whole)
+    now = watch.gauge(parameters, numbers, excess, linear=True)
+    np.testing.assert_allclose(now.excess, 0, atol=1e-10)
+    np.testing.assert_allclose(now.distance, 0, atol=1e-5)
+
+
+def test_distances_are_those_of_the_weights():
+    block = block_of(scaler="standard", problem="gaussian", design="U")
+    numbers = block.data.numbers
+    off = np.array([0.5, -0.25])[:, None, None]
+    weight = np.asarray(numbers.slope / numbers.gain) + off
+    parameters = linear_parameters(weight, np.zeros(weight.shape[1:]))
+    now = watch.gauge(parameters, numbers, jnp.zeros(weight.shape[1:]), linear=True)
+    np.testing.assert_allclose(now.distance, np.broadcast_to(abs(off), weight.shape), rtol=1e-5)
+    assert watch.gauge(parameters, numbers, now.excess, linear=False).distance == []
+
+
+@pytest.mark.parametrize("curves", [False, True])
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("seeds", [3, 11])
+def test_a_trace_keeps_what_was_last_written_in_each_slot(seeds, linear, curves):
+    slots, conditions, features = 4, 2, 3
+    kept = seeds if curves else min(seeds, watch.TRACED_SEEDS)
+    trace = watch.empty_trace(
+        slots, (conditions, seeds), features, np.float32, linear=linear, curves=curves
+    )
+    assert all(not leaf.any() for leaf in leaves(trace))
+
+    def now(value: float) -> Trace:
+        run = jnp.full((conditions, seeds), value)
+        each = [run] * features if linear else jnp.full((features, conditions, seeds), value)
+        if curves:
+            return Trace(Info(run, each), None, [])
+        return Trace(Info(run, each), run, [run] * features if linear else [])
+
+    for slot, value in [(0, 1.0), (1, 2.0), (1, 3.0), (3, 4.0)]:
+        trace = watch.write(trace, now(value), jnp.int32(slot))
+    for leaf in leaves(trace):
+        assert leaf.shape[0] == slots
+        assert leaf.shape[-2:] == (conditions, kept)
+        assert [np.unique(part).tolist() for part in leaf] == [[1.0], [3.0], [0.0], [4.0]]
