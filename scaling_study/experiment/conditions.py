@@ -9,16 +9,18 @@ and a chunk's identity, knows what to compute.
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
-from scaling_study.errors import StudyError
+from scaling_study.errors import StudyError, unknown
 from scaling_study.experiment import scalers
 from scaling_study.experiment.component import Component
 from scaling_study.experiment.problems import PROBLEMS, Problem
 from scaling_study.experiment.study import Study
+from scaling_study.experiment.values import told, whole
 
 
 @dataclass(frozen=True)
@@ -158,19 +160,18 @@ def expand(study: Study) -> list[Condition]:
     StudyError
         If a condition makes no sense, or stands in its block twice.
     """
-    conditions = [
-        _condition(block, dict(zip(grid, cell, strict=True)))
-        for block, grid in study.blocks.items()
-        for cell in itertools.product(*grid.values())
-    ]
-    seen: set[Condition] = set()
-    for condition in conditions:
-        if condition in seen:
-            raise StudyError(
-                f"blocks.{condition.block}: epochs and updates give the same budget,"
-                f" {condition.updates} updates, more than once; keep one of the two"
-            )
-        seen.add(condition)
+    conditions = []
+    for block, grid in study.blocks.items():
+        with told(f"{study.origin}: blocks.{block}"):
+            cells = itertools.product(*grid.values())
+            own = [_condition(block, dict(zip(grid, cell, strict=True))) for cell in cells]
+            ((condition, count),) = Counter(own).most_common(1)
+            if count > 1:
+                raise StudyError(
+                    f"epochs and updates give the same budget, {condition.updates} updates,"
+                    " more than once; keep one of the two"
+                )
+            conditions += own
     return conditions
 
 
@@ -201,7 +202,8 @@ def split(condition: Condition) -> Static:
     if objective == "moments" and not applies:
         raise StudyError(
             f"blocks.{condition.block}: objective moments is for a linear model and an affine"
-            f" scaler, not {condition.model} and {condition.scaler}; write objective = 'samples'"
+            f" scaler, not {condition.model.name!r} and {condition.scaler.name!r}; write"
+            " objective = 'samples'"
         )
     if objective == "auto":
         objective = "moments" if applies and _moments_pay(condition) else "samples"
@@ -228,7 +230,8 @@ def chunk_shape(static: Static, conditions: int, chunk_runs: int | None = None) 
     A tile is what trains at once and should stay in a core's cache: in moment form a run is
     some forty numbers, per sample it is a batch of activations. A chunk is some tiles, so that
     what a seed's conditions share is computed once, and few enough runs that a study makes
-    several. ``chunk_runs`` bounds the runs of a chunk, or on a wide device raises them.
+    several. ``chunk_runs`` bounds the runs of a chunk, but for the last tile's padding, or on
+    a wide device raises them.
     """
     moments = static.objective == "moments"
     wide = conditions >= 64
@@ -242,7 +245,6 @@ def chunk_shape(static: Static, conditions: int, chunk_runs: int | None = None) 
     return ChunkShape(conditions=tile * tiles, seeds=seeds, tile=tile)
 
 
-@lru_cache(maxsize=64)
 def problem_of(component: Component) -> Problem:
     """Return the problem that a component names."""
     problem = component.build("problem", PROBLEMS)
@@ -254,8 +256,10 @@ def problem_of(component: Component) -> Problem:
 @lru_cache(maxsize=64)
 def shape_of(component: Component) -> tuple[int, int]:
     """Return the number of samples and of features of a problem."""
-    samples, features = problem_of(component).draw(0)[0].shape
-    return samples, features
+    problem = problem_of(component)
+    with told(f"problem {component.name!r}", Exception):
+        samples, features = problem.draw(0)[0].shape
+        return samples, features
 
 
 def batches_per_epoch(static: Static | Condition) -> int:
@@ -268,21 +272,15 @@ def batches_per_epoch(static: Static | Condition) -> int:
 def _condition(block: str, cell: dict[str, Any]) -> Condition:
     epochs, updates = cell.pop("epochs"), cell.pop("updates")
     condition = Condition(block=block, updates=1, **cell)
-    where = f"blocks.{block}"
-    try:
-        problem = problem_of(condition.problem)
-        scalers.check(condition.scaler)
-        if not scalers.is_affine(condition.target_scaler):
-            raise StudyError(f"target_scaler {condition.target_scaler.name!r} is not affine")
-        scalers.check(condition.target_scaler)
-        if condition.design == "F" and problem.signal is not None:
-            raise StudyError(
-                f"problem {condition.problem.name!r} has no coefficients to fix; use design U"
-            )
-    except StudyError as error:
-        raise StudyError(f"{where}: {error}") from None
-    except Exception as error:
-        raise StudyError(f"{where}: problem {condition.problem}: {error}") from error
+    problem = problem_of(condition.problem)
+    scalers.check(condition.scaler)
+    if not scalers.is_affine(condition.target_scaler):
+        raise unknown("target_scaler", condition.target_scaler.name, scalers.AFFINE)
+    scalers.check(condition.target_scaler)
+    if condition.design == "F" and problem.signal is not None:
+        raise StudyError(
+            f"problem {condition.problem.name!r} has no coefficients to fix; use design U"
+        )
     per_epoch = batches_per_epoch(condition)
     if updates == "none":
         updates = epochs * per_epoch
@@ -290,7 +288,8 @@ def _condition(block: str, cell: dict[str, Any]) -> Condition:
         below = updates - updates % per_epoch
         right = f"{below} or {below + per_epoch}" if below else str(per_epoch)
         raise StudyError(
-            f"{where}: updates = {updates} is not a whole number of epochs of {per_epoch}"
-            f" updates; write {right}"
+            f"updates = {updates} is not a whole number of epochs of {per_epoch} updates;"
+            f" write {right}"
         )
-    return Condition(**{**condition.__dict__, "updates": updates})
+    with told("updates"):
+        return replace(condition, updates=whole(updates))
