@@ -246,7 +246,7 @@ def _statuses(results: store.Results) -> dict[str, int]:
     """Return how many runs ended how; none are kept of curves."""
     if results.study.record == "curves":
         return {}
-    return {k: int(v) for k, v in results.runs["status"].value_counts().items()}
+    return {str(k): int(v) for k, v in results.runs["status"].value_counts().items()}
 
 
 def _cache_programs() -> None:
@@ -282,7 +282,7 @@ def _train(
         free.put(device)
 
     def compile_on(device: Any, own: Group) -> None:
-        with jax.default_device(device), jax.enable_x64(own.static.dtype == "float64"):
+        with jax.default_device(device):
             compiled(own, planned.study.record)
 
     def train(chunk: Chunk) -> tuple[Chunk, bytes | None]:

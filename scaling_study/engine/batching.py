@@ -40,15 +40,10 @@ class Batching(NamedTuple):
             sizes[-1] = self.samples - self.batch_size * (self.batches - 1)
         return sizes
 
-    def rows(self, order: Array) -> tuple[Array, np.ndarray]:
-        """Return the samples of each batch, and the share of each in its batch's mean.
+    def rows(self, order: Array) -> Array:
+        """Return the samples of each batch, (S, K, n_batches, B).
 
-        Returns
-        -------
-        rows : Array of shape (S, K, n_batches, B)
-            A batch that is smaller is padded with its epoch's first samples.
-        shares : ndarray of shape (n_batches, B)
-            Padding has none.
+        A batch that is smaller is padded with sample 0; `sizes` says how many are its own.
         """
         seeds, epochs = order.shape[:2]
         if not self.replacement:
@@ -59,9 +54,7 @@ class Batching(NamedTuple):
                 .at[index]
                 .set(jnp.arange(self.samples, dtype=order.dtype))
             )
-        real = np.arange(self.batch_size) < self.sizes[:, None]
-        shares = real / self.sizes[:, None]
-        return order.reshape(seeds, epochs, self.batches, self.batch_size), shares
+        return order.reshape(seeds, epochs, self.batches, self.batch_size)
 
     def shares(self, order: Array, dtype: np.dtype) -> Array:
         """Return the share of each sample in each batch's mean, (S, K, n_batches, N)."""

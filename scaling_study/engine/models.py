@@ -1,10 +1,12 @@
 """The networks: Flax Linen modules, and where a feature enters one."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from flax.typing import Array
 
 from scaling_study.errors import StudyError, unknown
@@ -91,6 +93,39 @@ def build(component: Component) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise StudyError(f"model {component.name!r} makes no flax.linen.Module")
     return model
+
+
+def forward(model: nn.Module) -> Callable[[Parameters, Array], Array]:
+    """Return ``f(parameters, x) -> y`` over a block of runs.
+
+    Parameters end in a block's two axes; x is (n_rows, n_features, ...) with the same two
+    axes, or 1 in place of one that shares its rows; y is (n_rows, ...).
+
+    Layers of an `MLP` are sums over products, so that every operation is elementwise along
+    the runs. Any other module is mapped over them.
+    """
+    if isinstance(model, MLP):
+        return partial(_forward_dense, model)
+    return partial(_forward_mapped, model)
+
+
+def _forward_dense(model: MLP, parameters: Parameters, x: Array) -> Array:
+    for i in range(len(model.hidden) + 1):
+        layer = parameters["params"][f"Dense_{i}"]
+        x = jnp.sum(x[:, :, None] * layer["kernel"], axis=1) + layer["bias"]
+        if i < len(model.hidden):
+            x = ACTIVATIONS[model.activation](x)
+    return x[:, 0]
+
+
+def _forward_mapped(model: nn.Module, parameters: Parameters, x: Array) -> Array:
+    runs = jax.tree.leaves(parameters)[0].shape[-2:]
+    function = model.apply
+    for axis in (-2, -1):  # the inner axis of runs first
+        shared = x.shape[-1] == 1 < runs[axis]
+        x, in_axis = (x[..., 0], None) if shared else (x, -1)
+        function = jax.vmap(function, in_axes=(-1, in_axis), out_axes=-1)
+    return function(parameters, x)
 
 
 def is_linear(model: nn.Module) -> bool:

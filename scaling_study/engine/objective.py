@@ -68,8 +68,24 @@ class Objective(NamedTuple):
     excess: Callable[[Parameters, Numbers, Any], Array]
 
 
+class Rows(NamedTuple):
+    """The rows of a batch: R places, of which the first ``size`` hold a row.
+
+    Attributes
+    ----------
+    u : Array of shape (R, d, C or 1, S)
+    residual : Array of shape (R, C or 1, S)
+    size : Array
+        Number of rows.
+    """
+
+    u: Array
+    residual: Array
+    size: Array
+
+
 def samples(
-    model: nn.Module, batching: Batching, *, seeds_last: bool, transformed: bool = False
+    model: nn.Module, batching: Batching, *, seeds_last: bool, by_row: bool = False
 ) -> Objective:
     """Return the objective that visits the rows of each batch.
 
@@ -81,46 +97,71 @@ def samples(
         How an order becomes batches.
     seeds_last : bool
         Whether blocks are (C, S) or (S, C).
-    transformed : bool
-        Whether each condition has data of its own, u of shape (C, S, N, d).
+    by_row : bool
+        Visit one row after the other, not all of a batch at once: the activations of a tile
+        stay in a core's first cache then.
     """
+    forward, linear = models.forward(model), models.is_linear(model)
 
-    def prepare(u: Array, residual: Array, order: Array) -> Any:
-        rows, shares = batching.rows(order)
-        gather = jax.vmap(lambda data, rows: data[rows])
-        if transformed:
-            gather = jax.vmap(gather, in_axes=(0, None))
-        axes = (2, 3) if transformed else (1, 2)
-        u, residual = (jnp.moveaxis(gather(data, rows), axes, (0, 1)) for data in (u, residual))
-        shares = jnp.asarray(shares, residual.dtype)
-        return u, residual, jnp.broadcast_to(shares, (u.shape[0], *shares.shape))
+    def of_runs(data: Array, lead: int) -> Array:
+        """Move the axes of seeds, and of conditions where there is one, to the end."""
+        has_conditions = data.ndim == lead + 2
+        data = jnp.moveaxis(data, 1 if has_conditions else 0, -1)
+        data = jnp.moveaxis(data, 0, -1) if has_conditions else data[..., None]
+        return jnp.swapaxes(data, -1, -2) if seeds_last else data
 
-    def whole(u: Array, residual: Array) -> Any:
-        return u, residual, jnp.full(residual.shape[-1], 1 / residual.shape[-1], residual.dtype)
+    def prepare(u: Array, residual: Array, order: Array) -> Rows:
+        index = batching.rows(order)
+        take = jax.vmap(lambda data, rows: data[rows])  # over seeds
+        take = take if residual.ndim == 2 else jax.vmap(take, in_axes=(0, None))
+        size = jnp.broadcast_to(jnp.asarray(batching.sizes, jnp.int32), index.shape[1:3])
+        return Rows(of_runs(take(u, index), 4), of_runs(take(residual, index), 3), size)
 
-    def over_runs(function: Callable[..., Any]) -> Callable[..., Any]:
-        of_condition = (0, 0, None) if transformed else None
-        of_seed = (1, 1, None) if transformed else (0, 0, None)
-        seeds = -1 if seeds_last else -2
-        over_conditions = jax.vmap(function, in_axes=(-1, -1, of_condition), out_axes=-1)
-        return jax.vmap(over_conditions, in_axes=(seeds, seeds, of_seed), out_axes=seeds)
+    def whole(u: Array, residual: Array) -> Rows:
+        return Rows(of_runs(u, 2), of_runs(residual, 1), jnp.int32(batching.samples))
 
-    def errors(parameters: Parameters, numbers: Numbers, u: Array, residual: Any) -> Array:
-        target = u @ numbers.slope + numbers.intercept + residual / numbers.target_divisor
-        return model.apply(parameters, u * numbers.gain + numbers.shift) - target
+    def errors(parameters: Parameters, numbers: Numbers, rows: Rows) -> Array:
+        target = jnp.sum(rows.u * numbers.slope, axis=1) + numbers.intercept
+        target += rows.residual / numbers.target_divisor
+        return forward(parameters, rows.u * numbers.gain + numbers.shift) - target
 
-    def loss(parameters: Parameters, numbers: Numbers, batch: Any) -> Array:
-        u, residual, weights = batch
-        return jnp.sum(weights * errors(parameters, numbers, u, residual) ** 2)
+    def sum_over(rows: Rows, function: Callable[[Rows, Array], Any]) -> Any:
+        """Add up what a function returns for some rows and their weights, 1 or 0."""
+        if not by_row:
+            weight = (jnp.arange(len(rows.u)) < rows.size).astype(rows.u.dtype)
+            return function(rows, weight[:, None, None])
 
-    def excess(parameters: Parameters, numbers: Numbers, batch: Any) -> Array:
-        if not models.is_linear(model):
-            return loss(parameters, numbers, batch) - numbers.loss_ols
-        # Least-squares residuals are orthogonal to every affine function of the inputs.
-        u, _, weights = batch
-        return jnp.sum(weights * errors(parameters, numbers, u, 0.0) ** 2)
+        def one(place: Any) -> Any:
+            u, residual = (
+                jax.lax.dynamic_slice_in_dim(x, place, 1) for x in (rows.u, rows.residual)
+            )
+            return function(Rows(u, residual, rows.size), jnp.ones((), u.dtype))
 
-    return Objective(prepare, whole, over_runs(jax.value_and_grad(loss)), over_runs(excess))
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, 0))
+        return jax.lax.fori_loop(
+            0, rows.size, lambda place, total: jax.tree.map(jnp.add, total, one(place)), nothing
+        )
+
+    def value_and_gradient(parameters: Parameters, numbers: Numbers, rows: Rows) -> Any:
+        def of_some(rows: Rows, weight: Array) -> tuple[Array, Parameters]:
+            # Runs do not meet in the loss, so one pull-back of ones is every run's gradient.
+            value, pull_back = jax.vjp(
+                lambda p: jnp.sum(weight * errors(p, numbers, rows) ** 2, axis=0), parameters
+            )
+            return value, pull_back(jnp.ones_like(value))[0]
+
+        return jax.tree.map(lambda total: total / rows.size, sum_over(rows, of_some))
+
+    def excess(parameters: Parameters, numbers: Numbers, rows: Rows) -> Array:
+        if linear:
+            # Least-squares residuals are orthogonal to every affine function of the inputs.
+            rows = rows._replace(residual=jnp.zeros_like(rows.residual))
+        total = sum_over(
+            rows, lambda some, w: jnp.sum(w * errors(parameters, numbers, some) ** 2, axis=0)
+        )
+        return total / rows.size - (0 if linear else numbers.loss_ols)
+
+    return Objective(prepare, whole, value_and_gradient, excess)
 
 
 def moments(features: int, batching: Batching, *, seeds_last: bool) -> Objective:

@@ -90,16 +90,12 @@ class Static(NamedTuple):
 
 
 class ChunkShape(NamedTuple):
-    """How many conditions and seeds a chunk holds, and how many conditions a tile."""
+    """How many conditions and seeds a chunk holds, and how many of them a tile."""
 
     conditions: int
     seeds: int
-    tile: int
-
-    @property
-    def seeds_last(self) -> bool:
-        """Whether seeds are the longer axis of a tile, which lies last."""
-        return self.seeds >= self.tile
+    tile_conditions: int
+    tile_seeds: int
 
 
 @dataclass(frozen=True)
@@ -185,6 +181,9 @@ def group(conditions: list[Condition], chunk_runs: int | None = None) -> list[Gr
     chunk_runs : int, optional
         Upper bound on the runs of a chunk; chosen by `chunk_shape` when not given.
     """
+    if chunk_runs is not None:
+        with told("chunk size"):
+            whole(chunk_runs)
     members: dict[Static, list[Condition]] = {}
     for condition in conditions:
         members.setdefault(split(condition), []).append(condition)
@@ -227,22 +226,40 @@ def _moments_pay(condition: Condition) -> bool:
 def chunk_shape(static: Static, conditions: int, chunk_runs: int | None = None) -> ChunkShape:
     """Return the shape of a group's chunks, from what the group is and nothing else.
 
-    A tile is what trains at once and should stay in a core's cache: in moment form a run is
-    some forty numbers, per sample it is a batch of activations. A chunk is some tiles, so that
-    what a seed's conditions share is computed once, and few enough runs that a study makes
-    several. ``chunk_runs`` bounds the runs of a chunk, but for the last tile's padding, or on
-    a wide device raises them.
+    A tile is what trains at once and should stay in a core's first cache, its longer axis a
+    few vector registers long: in moment form a run is some forty numbers, per sample some
+    hundreds. A chunk is as many tiles as make the work between chunks small beside theirs.
+
+    Parameters
+    ----------
+    static : Static
+        What the group's conditions share.
+    conditions : int
+        Number of the group's conditions.
+    chunk_runs : int, optional
+        Most runs in a chunk; also raises a chunk's seeds, for a device that wants more.
     """
-    moments = static.objective == "moments"
-    wide = conditions >= 64
-    seeds, tile = ((8, 64) if wide else (256, 4)) if moments else (16, 8)
-    most = (1024 if moments else 64) if chunk_runs is None else max(1, chunk_runs // seeds)
-    most = min(conditions, most)
-    if chunk_runs is not None and wide:
-        seeds *= max(1, chunk_runs // (seeds * most))
-    tiles = -(-most // tile)
-    tile = -(-most // tiles)
-    return ChunkShape(conditions=tile * tiles, seeds=seeds, tile=tile)
+    moments, many = static.objective == "moments", conditions >= 64
+    if moments:
+        seeds, tile_conditions, tile_seeds = (8, 128, 4) if many else (256, 4, 256)
+    else:
+        seeds, tile_conditions, tile_seeds = (4, 128, 1) if many else (32, 2, 32)
+    most = 1024 if moments else 128
+    if chunk_runs is not None:
+        seeds = min(seeds, 2 ** (chunk_runs.bit_length() - 1))
+        most = chunk_runs // seeds
+        while 2 * seeds * min(most, conditions) <= chunk_runs:
+            seeds *= 2
+    wanted = min(conditions, most)
+    tiles = -(-wanted // tile_conditions)
+    tile_conditions = -(-wanted // tiles)
+    tiles = min(tiles, most // tile_conditions)
+    return ChunkShape(
+        conditions=tile_conditions * tiles,
+        seeds=seeds,
+        tile_conditions=tile_conditions,
+        tile_seeds=min(tile_seeds, seeds),
+    )
 
 
 def problem_of(component: Component) -> Problem:

@@ -1,0 +1,125 @@
+"""A group's program: its chunk's tiles, one after the other, from initial parameters on."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from scaling_study.engine import models, objective, optimizers, train, watch
+from scaling_study.engine.batching import Batching
+from scaling_study.engine.tiles import Tiles
+from scaling_study.engine.train import Data, Loop, Training
+from scaling_study.engine.watch import Trace
+from scaling_study.experiment.conditions import Group, shape_of
+
+
+def objective_of(own: Group, model: Any, seeds_last: bool) -> objective.Objective:
+    """Return the objective that a group's conditions are trained on."""
+    static = own.static
+    samples, features = shape_of(static.problem)
+    batching = Batching(samples, static.batch_size, static.sampling == "replacement")
+    if static.objective == "moments":
+        return objective.moments(features, batching, seeds_last=seeds_last)
+    by_row = jax.default_backend() == "cpu" and isinstance(model, models.MLP)
+    return objective.samples(model, batching, seeds_last=seeds_last, by_row=by_row)
+
+
+def functions(
+    own: Group, loop: Loop, tiles: Tiles
+) -> tuple[Callable[..., Training], Callable[..., Training]]:
+    """Return the two pure functions of a chunk's training, tile by tile.
+
+    Returns
+    -------
+    first : callable
+        ``(seeds, data, order, count) -> Training``: begin, and train ``count`` epochs.
+    more : callable
+        ``(training, data, order, count) -> Training``: train ``count`` epochs more.
+    """
+    static = own.static
+    model = models.build(static.model)
+    factory = optimizers.build(static.optimizer, static.dialect)
+    loss = objective_of(own, model, tiles.seeds_last)
+    begin, advance = train.make_train(model, loss, factory, loop)
+    exploded = static.objective == "moments" and optimizers.is_elementwise(factory)
+    shared = () if static.transformed else ("u", "residual")
+
+    def by_tile(
+        start: Callable[..., Training],
+        data: Data,
+        order: Any,
+        count: Any,
+        carried: Any,
+        trace: Trace,
+    ) -> Training:
+        """Train tile by tile; all write into one trace, so that it is never copied.
+
+        ``start(data, trace, carried, of_seeds) -> Training`` is how a tile begins.
+        """
+
+        def seed_tile(trace: Trace, x: Any) -> tuple[Trace, Training]:
+            data, order, carried, of_seeds = x
+            of_all = {name: getattr(data, name) for name in shared}
+            batches = None
+            if order is not None and shared:
+                batches = loss.prepare(data.u, data.residual, order)
+
+            def tile(trace: Trace, x: Any) -> tuple[Trace, Training]:
+                data, carried = x
+                data, own_batches = data._replace(**of_all), batches
+                if order is not None and not shared:
+                    own_batches = loss.prepare(data.u, data.residual, order)
+                begun = start(data, trace, carried, of_seeds)
+                training = advance(begun, data, own_batches, count)
+                return training.trace, training._replace(trace=None)
+
+            own_data = data._replace(**dict.fromkeys(shared))
+            return jax.lax.scan(tile, trace, (own_data, carried))
+
+        inputs, of_seeds = carried
+        trace, training = jax.lax.scan(seed_tile, trace, (data, order, inputs, of_seeds))
+        return training._replace(trace=trace)
+
+    def first(seeds: Any, data: Data, order: Any, count: Any) -> Training:
+        outer, inner, *runs = data.numbers.intercept.shape
+        conditions = -2 if tiles.seeds_last else -1
+
+        def start(data: Data, trace: Trace, first_slot: Any, seeds: Any) -> Training:
+            drawn = train.initial_parameters(model, seeds, loop.features, static.dtype)
+            parameters = jax.tree.map(
+                lambda x: jnp.broadcast_to(jnp.expand_dims(x, conditions), (*x.shape[:-1], *runs)),
+                drawn,
+            )
+            parameters = objective.explode(parameters) if exploded else parameters
+            return begin(parameters, data, trace, first_slot)
+
+        traced = tiles.seeds if loop.curves else min(tiles.seeds, watch.TRACED_SEEDS)
+        trace = watch.empty_trace(
+            outer * inner * loop.slots,
+            (runs[0], traced) if tiles.seeds_last else (traced, runs[1]),
+            loop.features,
+            static.dtype,
+            linear=models.is_linear(model),
+            curves=loop.curves,
+        )
+        slots = loop.slots * jnp.arange(outer * inner, dtype=jnp.int32).reshape(outer, inner)
+        done = by_tile(start, data, order, count, (slots, seeds), trace)
+        split = (outer, inner, loop.slots)
+        return done._replace(
+            trace=jax.tree.map(lambda x: x.reshape(*split, *x.shape[1:]), done.trace)
+        )
+
+    def more(training: Training, data: Data, order: Any, count: Any) -> Training:
+        def start(data: Data, trace: Trace, before: Training, _: Any) -> Training:
+            return before._replace(trace=trace)
+
+        shape = jax.tree.leaves(training.trace)[0].shape[:3]
+        trace = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), training.trace)
+        carried = (training._replace(trace=None), None)
+        done = by_tile(start, data, order, count, carried, trace)
+        return done._replace(
+            trace=jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), done.trace)
+        )
+
+    return first, more

@@ -1,0 +1,63 @@
+"""How a chunk's runs are cut into the tiles that train at once, and put together again."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from scaling_study.experiment.conditions import ChunkShape
+
+
+class Tiles(NamedTuple):
+    """The tiles of a chunk of C conditions and S seeds.
+
+    Arrays of runs end in (C, S) outside, and lead with (n_seed_tiles, n_condition_tiles)
+    inside, where they end in a tile's two axes, the longer one last.
+
+    Attributes
+    ----------
+    conditions, seeds : int
+        Of a tile.
+    """
+
+    conditions: int
+    seeds: int
+
+    @classmethod
+    def of(cls, shape: ChunkShape) -> "Tiles":
+        """Return a cache's worth on a CPU; a device with threads to fill takes all at once."""
+        if jax.default_backend() == "cpu":
+            return cls(shape.tile_conditions, shape.tile_seeds)
+        return cls(shape.conditions, shape.seeds)
+
+    @property
+    def seeds_last(self) -> bool:
+        """Whether a tile is (C, S) or (S, C)."""
+        return self.seeds >= self.conditions
+
+    def cut(self, array: np.ndarray) -> np.ndarray:
+        """Return an array (..., C, S or 1) as tiles."""
+        *lead, conditions, seeds = array.shape
+        width = self.seeds if seeds > 1 else 1
+        split = array.reshape(*lead, conditions // self.conditions, self.conditions, -1, width)
+        tiles = np.moveaxis(split, (-2, -4), (0, 1))
+        return tiles if self.seeds_last else tiles.swapaxes(-1, -2)
+
+    def cut_seeds(self, array: np.ndarray) -> np.ndarray:
+        """Return an array (S, ...) that all conditions share as (n_seed_tiles, seeds, ...)."""
+        return array.reshape(-1, self.seeds, *array.shape[1:])
+
+    def cut_data(self, array: np.ndarray) -> np.ndarray:
+        """Return an array (C, S, ...) as (n_seed_tiles, n_condition_tiles, C, S, ...)."""
+        split = array.reshape(-1, self.conditions, *array.shape[1:])
+        split = split.reshape(*split.shape[:2], -1, self.seeds, *array.shape[2:])
+        return np.moveaxis(split, 2, 0)
+
+    def join(self, array: Any) -> np.ndarray:
+        """Undo `cut`; of what is not of runs, and the same in all tiles, return one."""
+        if np.ndim(array) < 4:
+            return np.asarray(array)[0, 0]
+        tiles = array if self.seeds_last else array.swapaxes(-1, -2)
+        split = np.moveaxis(tiles, (0, 1), (-2, -4))
+        *lead, outer, conditions, inner, seeds = split.shape
+        return split.reshape(*lead, outer * conditions, inner * seeds)
