@@ -2,7 +2,8 @@
 
 results/article/
   study.toml        the resolved study, every default written out
-  manifest.json     schema and package versions, platform, devices, commit, timings
+  manifest.json     schema and package versions, platform, devices, commit, timings; while a
+                    study runs, only what its results must share
   conditions.parquet
   chunks/*.parquet  one row per run; its features and its trace are lists in the row
 """
@@ -11,7 +12,7 @@ import json
 import os
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +25,8 @@ import pyarrow.parquet as pq
 
 from scaling_study.errors import StudyError
 from scaling_study.experiment.conditions import Chunk, Condition, Group
-from scaling_study.experiment.study import Study, parse
+from scaling_study.experiment.study import Study, read_study
+from scaling_study.experiment.values import told
 
 SCHEMA_VERSION = 1
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pandas", "pyarrow")
@@ -41,6 +43,7 @@ LIST_COLUMNS = (
     "movement",
 )
 TRACE_COLUMNS = ("update", "batch_loss", "loss", "grad_norm", "weight")
+Columns = dict[str, np.ndarray]
 
 
 class Results:
@@ -58,11 +61,14 @@ class Results:
     conditions : DataFrame
         One row per condition, every axis a column.
     runs : DataFrame
-        One row per run: condition × seed, the condition's axes as categorical columns.
+        One row per run: condition × seed, the condition's axes as categorical columns. Here
+        ``updates`` is the number of updates done, fewer than the budget where a run diverged;
+        the budget is ``updates`` in every other frame.
     features : DataFrame
         One row per run and feature.
     traces : DataFrame
-        The first 8 seeds over the updates, one row per update kept and feature.
+        The first 8 seeds over the updates, one row per update kept and feature; no rows where
+        the study's seeds begin later.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -71,75 +77,80 @@ class Results:
             raise StudyError(
                 f"{self.folder}: no results here (no manifest.json); run a study first"
             )
-        self.manifest: dict[str, Any] = _read_json(self.folder / "manifest.json")
-        if self.manifest.get("schema_version") != SCHEMA_VERSION:
-            raise StudyError(
-                f"{self.folder}: schema version {self.manifest.get('schema_version')}, this"
-                f" release reads {SCHEMA_VERSION}; read it with the release that wrote it"
-            )
-        text = (self.folder / "study.toml").read_text()
-        self.study: Study = parse(tomllib.loads(text), str(self.folder / "study.toml"))
+        self.manifest: dict[str, Any] = _read_manifest(self.folder)
+        if "chunks" not in self.manifest:
+            raise StudyError(f"{self.folder}: the run was interrupted; run it again to finish it")
+        self.study: Study = read_study(self.folder / "study.toml")
 
     @cached_property
     def conditions(self) -> pd.DataFrame:
         """One row per condition."""
-        return pq.read_table(self.folder / "conditions.parquet").to_pandas()
+        file = self.folder / "conditions.parquet"
+        with told(file, OSError, ValueError):
+            return pq.read_table(file).to_pandas()
 
     @cached_property
     def runs(self) -> pd.DataFrame:
         """One row per run."""
-        names = [n for n in self._names() if n not in LIST_COLUMNS and not n.startswith("trace_")]
-        return self._with_axes(self._frame(lambda table: table.select(names).to_pandas()))
+        whole = pa.concat_tables(self._tables(_is_of_runs), promote_options="permissive")
+        frame = whole.to_pandas()
+        return self._with_axes(frame, self._codes(frame["condition"]))
 
     @cached_property
     def features(self) -> pd.DataFrame:
         """One row per run and feature."""
-        return self._with_axes(self._frame(_unfold_features))
+        names = {"condition", "seed", *LIST_COLUMNS}
+        return self._unfold(self._tables(names.__contains__), _features)
 
     @cached_property
     def traces(self) -> pd.DataFrame:
         """One row per traced run, point in time and feature."""
-        return self._with_axes(self._frame(_unfold_traces))
+        names = {"condition", "seed", "weight_true", *(f"trace_{name}" for name in TRACE_COLUMNS)}
+        tables = self._tables(names.__contains__)
+        return self._unfold([t.filter(t["trace_update"].is_valid()) for t in tables], _traces)
 
-    def _files(self) -> list[Path]:
-        return sorted((self.folder / "chunks").glob("*.parquet"))
-
-    def _names(self) -> list[str]:
-        return pq.read_schema(self._files()[0]).names
-
-    def _tables(self) -> Iterator[pa.Table]:
+    def _tables(self, wanted: Callable[[str], bool]) -> list[pa.Table]:
+        """Return the wanted columns of every chunk, for the seeds of the study."""
         first, last = self.study.seeds
-        seeds = pc_range("seed", first, last)
-        for file in self._files():
-            yield pq.read_table(file, filters=seeds)
+        tables = []
+        for name in self.manifest["chunks"]:
+            file = self.folder / "chunks" / name
+            with told(file, OSError, ValueError):
+                columns = [column for column in pq.read_schema(file).names if wanted(column)]
+                seeds = [("seed", ">=", first), ("seed", "<", last)]
+                tables.append(pq.read_table(file, columns=columns, filters=seeds))
+        if not tables:
+            raise StudyError(f"{self.folder / 'chunks'}: no runs are kept here")
+        return tables
 
-    def _frame(self, unfold: Callable[[pa.Table], pd.DataFrame]) -> pd.DataFrame:
-        ids = self.conditions["condition"]
-        frames = []
-        for table in self._tables():
-            frame = unfold(table)
-            if len(frame):
-                frame["condition"] = pd.Categorical(frame["condition"], categories=ids)
-                frames.append(frame)
-        empty = [frame.columns[frame.isna().all()] for frame in frames]
-        shared = set(empty[0]).intersection(*empty[1:]) if frames else set()
-        # A column that one chunk lacks must not decide the type of another's.
-        trimmed = [
-            f.drop(columns=[c for c in e if c not in shared])
-            for f, e in zip(frames, empty, strict=True)
-        ]
-        whole = pd.concat(trimmed, ignore_index=True)
-        return whole[frames[0].columns]
+    def _codes(self, ids: pd.Series) -> np.ndarray:
+        """Return the place of each run's condition among the study's conditions."""
+        codes = pd.Categorical(ids, categories=self.conditions["condition"]).codes
+        if (codes < 0).any():
+            raise StudyError(f"{self.folder / 'conditions.parquet'}: lacks conditions of the runs")
+        return codes
 
-    def _with_axes(self, frame: pd.DataFrame) -> pd.DataFrame:
-        conditions = self.conditions
-        codes = frame["condition"].cat.codes.to_numpy()
+    def _unfold(
+        self, tables: list[pa.Table], unfold: Callable[[pa.Table], tuple[int, Columns]]
+    ) -> pd.DataFrame:
+        """Return a frame of what lies in lists, so many rows for each run."""
+        parts: list[Columns] = []
+        for table in tables:
+            each, columns = unfold(table)
+            codes = self._codes(table["condition"].to_pandas())
+            runs = {"condition": codes, "seed": table["seed"].to_numpy()}
+            parts.append({name: value.repeat(each) for name, value in runs.items()} | columns)
+        whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return self._with_axes(pd.DataFrame(whole), whole["condition"])
+
+    def _with_axes(self, frame: pd.DataFrame, codes: np.ndarray) -> pd.DataFrame:
+        """Return the frame with the axes of each row's condition."""
         axes = {}
-        for name in conditions.columns.drop("condition"):
-            if name in frame.columns:  # the budget and the updates done share their name
-                continue
-            axis = pd.Categorical(conditions[name], categories=conditions[name].dropna().unique())
+        own = frame.columns.drop("condition")
+        for name, values in self.conditions.drop(columns=own, errors="ignore").items():
+            axis = pd.Categorical(values, categories=values.dropna().unique())
             axes[name] = pd.Categorical.from_codes(axis.codes[codes], dtype=axis.dtype)
+        frame["condition"] = axes.pop("condition")
         return pd.concat([frame, pd.DataFrame(axes, index=frame.index)], axis=1)
 
 
@@ -154,7 +165,7 @@ def load(folder: str | Path) -> Results:
     Raises
     ------
     StudyError
-        If there are no results, or another release's.
+        If there are no results, or not all of a run's, or another release's.
     """
     return Results(folder)
 
@@ -169,53 +180,52 @@ class Store:
     identity : dict
         What, beside the study, results of one folder must share.
     overwrite : bool
-        Remove what another study left there.
+        Remove what another study left there, and nothing that is not a study's.
+
+    Raises
+    ------
+    StudyError
+        If the folder holds something else, or cannot be written.
     """
 
     def __init__(
         self, folder: Path, study: Study, identity: dict[str, Any], *, overwrite: bool = False
     ) -> None:
         self.folder, self.study, self.identity = folder, study, identity
-        self._refuse_another(overwrite)
-        try:
+        with told(folder, OSError):
+            holds = os.listdir(folder) if folder.exists() else []
+            if holds and "study.toml" not in holds:
+                raise StudyError("not empty and no study's folder; choose another")
+        if holds and not overwrite:
+            self._continue()
+        with told(f"{folder}: cannot be written", OSError):
+            if overwrite:
+                own = [folder / name for name in ("conditions.parquet", "manifest.json")]
+                for file in [*folder.glob("chunks/*.parquet"), *own, folder / "study.toml"]:
+                    file.unlink(missing_ok=True)
             (folder / "chunks").mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 pass
-        except OSError as error:
-            raise StudyError(f"{folder}: cannot be written ({error.strerror})") from None
 
-    def _refuse_another(self, overwrite: bool) -> None:
-        if not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir())):
-            return
-        if not (self.folder / "study.toml").is_file():
-            raise StudyError(f"{self.folder}: not empty and no study's folder; choose another")
-        if overwrite:
-            for file in [*self.folder.glob("*.*"), *self.folder.glob("chunks/*.parquet")]:
-                if file.is_file():
-                    file.unlink()
-            return
-        theirs = self._their_identity()
-        ours = {**self.identity, **_identity_of(self.study)}
-        for key, value in ours.items():
-            if theirs.get(key) != value:
-                raise StudyError(
-                    f"{self.folder}: holds another study ({key} is {_short(theirs.get(key))},"
-                    f" not {_short(value)}); choose another folder or say --overwrite"
-                )
-
-    def _their_identity(self) -> dict[str, Any]:
-        text = (self.folder / "study.toml").read_text()
-        theirs = _identity_of(parse(tomllib.loads(text)))
-        manifest = self.folder / "manifest.json"
-        return {**(_read_json(manifest)["identity"] if manifest.exists() else {}), **theirs}
+    def _continue(self) -> None:
+        """Refuse another study's results; let the seeds grow by those of the same study's."""
+        manifest = _read_manifest(self.folder)
+        stored = read_study(self.folder / "study.toml")
+        theirs = {**_plain(stored), **manifest.get("identity", {})}
+        ours = {**_plain(self.study), **self.identity}
+        different = _difference(theirs, json.loads(json.dumps(ours)))
+        if different:
+            raise StudyError(
+                f"{self.folder}: holds another study ({different}); choose another folder or say"
+                " --overwrite"
+            )
+        (first, last), (a, b) = self.study.seeds, stored.seeds
+        if "chunks" in manifest and a <= last and first <= b:
+            self.study = self.study.with_seeds((min(first, a), max(last, b)))
 
     def begin(self, conditions: list[Condition]) -> None:
         """Write what is known before anything has run."""
-        if (self.folder / "study.toml").exists():
-            before = parse(tomllib.loads((self.folder / "study.toml").read_text())).seeds
-            first, last = self.study.seeds
-            if before[0] <= last and first <= before[1]:  # a range that grows
-                self.study = self.study.with_seeds((min(first, before[0]), max(last, before[1])))
+        self._write_manifest({})
         self._write("study.toml", self.study.to_toml().encode())
         frame = pd.DataFrame([condition.row() for condition in conditions])
         for name in frame.columns[frame.dtypes == np.dtype(object)]:
@@ -234,21 +244,25 @@ class Store:
 
     def finish(self, manifest: dict[str, Any]) -> None:
         """Write the manifest, which makes the folder one that `load` reads."""
+        chunks = sorted(file.name for file in self.folder.glob("chunks/*.parquet"))
+        self._write_manifest({**manifest, "chunks": chunks})
+
+    def _write_manifest(self, manifest: dict[str, Any]) -> None:
         whole = {"schema_version": SCHEMA_VERSION, "identity": self.identity, **manifest}
         self._write("manifest.json", json.dumps(whole, indent=2).encode() + b"\n")
 
     def _write(self, name: str, data: bytes) -> None:
         target = self.folder / name
         temporary = target.with_name(f".{target.name}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise StudyError(f"{target}: cannot be written ({error.strerror})") from None
+        with told(f"{target}: cannot be written", OSError):
+            try:
+                with temporary.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
 
 
 def identity(platform: str, chunk_runs: int | None, groups: list[Group]) -> dict[str, Any]:
@@ -257,8 +271,8 @@ def identity(platform: str, chunk_runs: int | None, groups: list[Group]) -> dict
         "schema_version": SCHEMA_VERSION,
         "platform": platform,
         "chunk_size": chunk_runs,
-        "chunk_shapes": [list(group.shape) for group in groups],
         "packages": versions(),
+        "chunk_shapes": [list(group.shape) for group in groups],
     }
 
 
@@ -267,70 +281,78 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("scaling-study", *PACKAGES)}
 
 
-def pc_range(name: str, first: int, last: int) -> Any:
-    """Return the filter ``first <= name < last``."""
-    return [(name, ">=", first), (name, "<", last)]
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    file = folder / "manifest.json"
+    with told(file, OSError, ValueError):
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(manifest, dict):
+            raise StudyError("not a manifest")
+        version = manifest.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise StudyError(
+                f"schema version {version}, this release reads {SCHEMA_VERSION}; read it with the"
+                " release that wrote it"
+            )
+    return manifest
 
 
-def _identity_of(study: Study) -> dict[str, Any]:
-    blocks = {
-        name: {k: [str(v) for v in values] for k, values in grid.items()}
-        for name, grid in study.blocks.items()
-    }
-    return {"name": study.name, "record": study.record, "blocks": blocks}
+def _plain(study: Study) -> dict[str, Any]:
+    """Return what makes results those of one study: all of its text but words and seeds."""
+    text = tomllib.loads(study.to_toml())
+    return {key: text[key] for key in ("name", "record", "blocks")}
+
+
+def _difference(theirs: Any, ours: Any, where: str = "") -> str:
+    """Return the first place where two nested mappings differ, empty if there is none."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        places = {**ours, **theirs}
+        inner = (
+            _difference(theirs.get(key), ours.get(key), f"{where}.{key}".lstrip("."))
+            for key in places
+        )
+        return next(filter(None, inner), "")
+    return "" if theirs == ours else f"{where} is {_short(theirs)}, not {_short(ours)}"
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, default=str)
+    text = "missing" if value is None else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path}: cannot be read ({error})") from None
+def _is_of_runs(column: str) -> bool:
+    return column not in LIST_COLUMNS and not column.startswith("trace_")
 
 
-def _lists(table: pa.Table, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a list column as an array of the given shape, NaN where it is null."""
+def _lists(table: pa.Table, name: str, each: int) -> np.ndarray:
+    """Return a list column end to end, NaN for the ``each`` numbers of a null row."""
     column = table[name].combine_chunks()
-    if column.null_count == len(column):
-        return np.full(shape, np.nan)
     flat = column.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(shape)
+    # Always a float type, so that a column has one type whatever a chunk is without.
+    array = np.full((len(column), each), np.nan, np.result_type(flat, np.float32))
+    array[column.is_valid().to_numpy(zero_copy_only=False)] = flat.reshape(-1, each)
+    return array
 
 
-def _unfold_features(table: pa.Table) -> pd.DataFrame:
-    width = table.schema.field("weight_true").type.list_size
-    rows = table.num_rows
-    columns = {
-        name: table[name].to_pandas().repeat(width).reset_index(drop=True)
-        for name in ("condition", "seed")
+def _width(table: pa.Table) -> int:
+    return table.schema.field("weight_true").type.list_size
+
+
+def _features(table: pa.Table) -> tuple[int, Columns]:
+    each = _width(table)
+    feature = np.tile(np.arange(each, dtype=np.int32), table.num_rows)
+    return each, {"feature": feature} | {
+        name: _lists(table, name, each).ravel() for name in LIST_COLUMNS
     }
-    columns["feature"] = np.tile(np.arange(width, dtype=np.int32), rows)
-    for name in LIST_COLUMNS:
-        columns[name] = _lists(table, name, (rows * width,))
-    return pd.DataFrame(columns)
 
 
-def _unfold_traces(table: pa.Table) -> pd.DataFrame:
-    names = ["condition", "seed", *(f"trace_{name}" for name in TRACE_COLUMNS)]
-    width = table.schema.field("weight_true").type.list_size
-    table = table.select(names).filter(table["trace_update"].is_valid())
-    rows = table.num_rows
-    if not rows:
-        return pd.DataFrame()
-    points = len(table["trace_update"][0])
-    each = points * width
-    columns: dict[str, Any] = {
-        name: table[name].to_pandas().repeat(each).reset_index(drop=True)
-        for name in ("condition", "seed")
-    }
-    columns["feature"] = np.tile(np.arange(width, dtype=np.int32), rows * points)
+def _traces(table: pa.Table) -> tuple[int, Columns]:
+    rows, width = table.num_rows, _width(table)
+    points = len(table["trace_update"][0]) if rows else 1
+    shape = rows, points, width
+    columns = {"feature": np.broadcast_to(np.arange(width, dtype=np.int32), shape).ravel()}
     for name in TRACE_COLUMNS:
-        per_feature = name in ("grad_norm", "weight")
-        shape = (rows, points, width if per_feature else 1)
-        values = _lists(table, f"trace_{name}", shape)
-        columns[name] = np.broadcast_to(values, (rows, points, width)).ravel()
-    return pd.DataFrame(columns)
+        each = width if name in ("grad_norm", "weight") else 1
+        values = _lists(table, f"trace_{name}", points * each).reshape(rows, points, each)
+        columns[name] = np.broadcast_to(values, shape).ravel()
+    columns["update"] = columns["update"].astype(np.int32)
+    return points * width, columns

@@ -5,15 +5,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import scaling_study
+from scaling_study import store
 from scaling_study.errors import StudyError
 from scaling_study.experiment.conditions import expand
 from scaling_study.experiment.study import parse
-from scaling_study.store import Store
 
 STUDY: dict[str, Any] = {
     "name": "tiny",
@@ -117,7 +119,7 @@ def test_conditions_have_every_axis(results):
 
 def test_hyperparameters_are_columns_where_they_were_given(tmp_path):
     study = parse({**STUDY, "optimizer": ["sgd", {"name": "adam", "eps": [1e-3, 1e-7]}]})
-    Store(tmp_path / "new", study, {}).begin(expand(study))
+    store.Store(tmp_path / "new", study, {}).begin(expand(study))
     table = pq.read_table(tmp_path / "new" / "conditions.parquet").to_pandas()
     eps = table.set_index("optimizer")["optimizer.eps"]
     assert eps["adam(eps=0.001)"].tolist() == [1e-3, 1e-3]
@@ -195,13 +197,41 @@ def test_a_lost_chunk_comes_back_the_same(folder):
     assert chunks(folder) == before
 
 
-def test_an_interrupted_study_is_continued(folder):
-    before = chunks(folder)
-    (folder / "manifest.json").unlink()  # written last
-    (folder / sorted(before)[-1]).unlink()
-    continued = run(folder)
-    assert chunks(folder) == before
+def interrupt(progress: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def interrupted(tmp_path) -> Path:
+    """A folder whose run was stopped after its first chunk."""
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "stopped", on_progress=interrupt)
+    return tmp_path / "stopped"
+
+
+def test_an_interrupted_study_is_continued(interrupted, stored):
+    assert len(chunks(interrupted)) == 1
+    continued = run(interrupted)
+    assert continued.manifest["summary"]["runs_trained"] == CONDITIONS * SEEDS // 2
+    assert chunks(interrupted) == chunks(stored)
     assert len(continued.runs) == CONDITIONS * SEEDS
+
+
+def test_an_interrupted_study_is_not_loaded(interrupted):
+    refused(lambda: scaling_study.load(interrupted), str(interrupted), "interrupted")
+
+
+def test_an_interrupted_study_is_not_taken_for_another(interrupted):
+    before = contents(interrupted)
+    refused(lambda: run(interrupted, {**STUDY, "name": "other"}), "name is tiny, not other")
+    refused(lambda: run(interrupted, chunk_size=WIDTH), "chunk_size")
+    assert contents(interrupted) == before
+
+
+def test_seeds_that_were_never_trained_are_not_promised(interrupted):
+    less = run(interrupted, seeds="0:2")
+    assert less.study.seeds == (0, 2)
+    assert len(less.runs) == CONDITIONS * 2
 
 
 # Seeds --------------------------------------------------------------------------------------
@@ -241,28 +271,33 @@ def test_rows_do_not_depend_on_which_seeds_were_asked_for(tmp_path, results):
     pd.testing.assert_frame_equal(both, expected)
 
 
-def test_seeds_that_are_not_traced_have_an_empty_table_of_traces(tmp_path):
+def test_seeds_that_are_not_traced_have_an_empty_table_of_traces(tmp_path, results):
     late = run(tmp_path / "late", seeds=f"{WIDTH}:{WIDTH + 2}")
     assert len(late.runs) == CONDITIONS * 2
     assert len(late.traces) == 0
+    assert late.traces.columns.tolist() == results.traces.columns.tolist()
+    assert (late.traces.dtypes.drop("condition") == results.traces.dtypes.drop("condition")).all()
 
 
 # Whose folder it is -------------------------------------------------------------------------
 
 OTHERS = {
-    "name": {"name": "other"},
-    "record": {"record": "curves"},
-    "learning_rate": {"learning_rate": 0.5},
-    "epochs": {"epochs": 3},
-    "scaler": {"scaler": ["none", "standard", "robust"]},
-    "target_loss": {"target_loss": 1.0},
+    "name is tiny, not other": {"name": "other"},
+    "record is standard, not curves": {"record": "curves"},
+    "blocks.main.learning_rate is [0.001], not [0.5]": {"learning_rate": 0.5},
+    "blocks.main.epochs is [2], not [3]": {"epochs": 3},
+    "blocks.main.scaler is ['none', 'standard'], not ['none', 'standard', 'robust']": {
+        "scaler": ["none", "standard", "robust"]
+    },
+    "blocks.main.target_loss is ['none'], not [1.0]": {"target_loss": 1.0},
+    "blocks.second is missing, not": {"blocks": {"main": {}, "second": {"epochs": 3}}},
 }
 
 
-@pytest.mark.parametrize("key", OTHERS)
-def test_another_study_is_refused_with_what_differs(key, folder):
+@pytest.mark.parametrize("words", OTHERS)
+def test_another_study_is_refused_with_what_differs(words, folder):
     before = contents(folder)
-    refused(lambda: run(folder, {**STUDY, **OTHERS[key]}), str(folder), key)
+    refused(lambda: run(folder, {**STUDY, **OTHERS[words]}), str(folder), words)
     assert contents(folder) == before
 
 
@@ -277,7 +312,7 @@ def test_other_versions_are_refused(folder):
     manifest["identity"]["packages"]["numpy"] = "1.0.0"
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     before = contents(folder)
-    refused(lambda: run(folder), str(folder), "numpy", "1.0.0")
+    refused(lambda: run(folder), str(folder), "packages.numpy is 1.0.0, not")
     assert contents(folder) == before
 
 
@@ -306,9 +341,13 @@ def test_overwrite_trains_the_same_study_again(folder):
 
 
 def test_overwrite_leaves_a_users_own_files_alone(folder):
-    (folder / "notes.md").write_text("mine", encoding="utf-8")
+    own = ["notes.md", "mine.toml", "report/figure.pdf", "chunks/notes.csv"]
+    (folder / "report").mkdir()
+    for name in own:
+        (folder / name).write_text("mine", encoding="utf-8")
     run(folder, overwrite=True)
-    assert (folder / "notes.md").read_text(encoding="utf-8") == "mine"
+    for name in own:
+        assert (folder / name).read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -333,6 +372,32 @@ def test_a_study_that_is_wrong_leaves_no_folder(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+# Rows that lack something -------------------------------------------------------------------
+
+
+def test_a_list_that_a_row_lacks_is_nan():
+    rows = pa.array([[1, 2], None, [3, None]], pa.list_(pa.int32(), 2))
+    for column in (rows, rows.cast(pa.list_(pa.int32()))):
+        table = pa.table({"weight": column})
+        expected = [[1, 2], [np.nan, np.nan], [3, np.nan]]
+        np.testing.assert_array_equal(store._lists(table, "weight", 2), expected)
+        np.testing.assert_array_equal(store._lists(table.slice(1), "weight", 2), expected[1:])
+
+
+def test_a_column_that_one_chunk_lacks_does_not_decide_its_type(tmp_path):
+    mixed = {**STUDY, "blocks": {"linear": {}, "network": {"model": "mlp"}}}
+    both, linear = run(tmp_path / "both", mixed), run(tmp_path / "linear")
+    for table in TABLES:
+        frame, own = getattr(both, table), getattr(linear, table)
+        numbers = own.columns[[pd.api.types.is_numeric_dtype(t) for t in own.dtypes]]
+        assert (frame.dtypes[numbers] == own.dtypes[numbers]).all()
+    weights = both.features.groupby("block", observed=True)["weight_original"]
+    assert weights.apply(lambda own: own.isna().all()).to_dict() == {
+        "linear": False,
+        "network": True,
+    }
+
+
 # What cannot be read ------------------------------------------------------------------------
 
 
@@ -353,7 +418,7 @@ DAMAGE = {
     "manifest.json": [b"", b"{", b"[]", b"\xff"],
     "study.toml": [None, b"[", b"nonsense = 1\n", b"\xff"],
     "conditions.parquet": [None, b"", b"PAR1"],
-    "chunks/000-0000-000000.parquet": [b"", b"PAR1"],
+    "chunks/000-0000-000000.parquet": [None, b"", b"PAR1"],
 }
 
 

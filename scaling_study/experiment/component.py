@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scaling_study.errors import StudyError, unknown
+from scaling_study.experiment.values import listed, told
 
 
 @dataclass(frozen=True, order=True)
@@ -39,14 +40,15 @@ class Component:
         """
         if isinstance(value, str) and value:
             return [cls(value)]
-        if not (isinstance(value, Mapping) and isinstance(value.get("name"), str)):
+        name = value.get("name") if isinstance(value, Mapping) else None
+        if not (isinstance(value, Mapping) and isinstance(name, str) and name):
             raise StudyError(f'{value!r} is neither a name nor a table {{name = "...", ...}}')
-        keys = sorted(key for key in value if key != "name")
-        axes = [value[key] if isinstance(value[key], list) else [value[key]] for key in keys]
-        return [
-            cls(value["name"], tuple((k, _freeze(v)) for k, v in zip(keys, cell, strict=True)))
-            for cell in itertools.product(*axes)
-        ]
+        axes = {}
+        for key in sorted(value.keys() - {"name"}):
+            with told(f"{name}.{key}"):
+                axes[key] = [_freeze(item) for item in listed(value[key])]
+        cells = itertools.product(*axes.values())
+        return [cls(name, tuple(zip(axes, cell, strict=True))) for cell in cells]
 
     def plain(self) -> str | dict[str, Any]:
         """Return what `expand` reads back: the name alone where there are no parameters."""
@@ -69,12 +71,13 @@ class Component:
         Raises
         ------
         StudyError
-            If the name is unknown, or the factory does not take a parameter.
+            If the name is unknown, or the factory does not take a parameter or its value.
         """
         factory = self.resolve(kind, registry)
         arguments = {**more, **dict(self.parameters)}
         check_arguments(f"{kind} {self.name!r}", factory, arguments)
-        return factory(**arguments)
+        with told(f"{kind} {self.name!r}", Exception):
+            return factory(**arguments)
 
     def resolve(self, kind: str, registry: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
         """Return the factory, from the registry or from ``package.module:attribute``."""
@@ -83,15 +86,19 @@ class Component:
         module, colon, attribute = self.name.partition(":")
         if not colon:
             raise unknown(kind, self.name, registry)
-        try:
-            return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise StudyError(f"{kind} {self.name!r} cannot be imported: {error}") from error
+        with told(f"{kind} {self.name!r} cannot be imported", Exception):
+            factory = getattr(importlib.import_module(module), attribute)
+        if not callable(factory):
+            raise StudyError(f"{kind} {self.name!r} cannot be called")
+        return factory
 
 
 def check_arguments(where: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     """Raise a `StudyError` that names the first argument the factory does not take."""
-    parameters = inspect.signature(factory).parameters
+    try:
+        parameters = inspect.signature(factory).parameters
+    except ValueError:  # some built-in callables have none
+        return
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
     for key in arguments:
@@ -105,4 +112,8 @@ def _thaw(value: Any) -> Any:
 
 
 def _freeze(value: Any) -> Any:
-    return tuple(_freeze(item) for item in value) if isinstance(value, list) else value
+    if isinstance(value, list | tuple):
+        return tuple(_freeze(item) for item in value)
+    if not isinstance(value, str | int | float) or value != value:
+        raise StudyError(f"must be text, a number, a truth value or a list of them, not {value!r}")
+    return value

@@ -9,16 +9,18 @@ and a chunk's identity, knows what to compute.
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
-from scaling_study.errors import StudyError
+from scaling_study.errors import StudyError, unknown
 from scaling_study.experiment import scalers
 from scaling_study.experiment.component import Component
 from scaling_study.experiment.problems import PROBLEMS, Problem
 from scaling_study.experiment.study import Study
+from scaling_study.experiment.values import told, whole
 
 
 @dataclass(frozen=True)
@@ -154,19 +156,18 @@ def expand(study: Study) -> list[Condition]:
     StudyError
         If a condition makes no sense, or stands in its block twice.
     """
-    conditions = [
-        _condition(block, dict(zip(grid, cell, strict=True)))
-        for block, grid in study.blocks.items()
-        for cell in itertools.product(*grid.values())
-    ]
-    seen: set[Condition] = set()
-    for condition in conditions:
-        if condition in seen:
-            raise StudyError(
-                f"blocks.{condition.block}: epochs and updates give the same budget,"
-                f" {condition.updates} updates, more than once; keep one of the two"
-            )
-        seen.add(condition)
+    conditions = []
+    for block, grid in study.blocks.items():
+        with told(f"{study.origin}: blocks.{block}"):
+            cells = itertools.product(*grid.values())
+            own = [_condition(block, dict(zip(grid, cell, strict=True))) for cell in cells]
+            ((condition, count),) = Counter(own).most_common(1)
+            if count > 1:
+                raise StudyError(
+                    f"epochs and updates give the same budget, {condition.updates} updates,"
+                    " more than once; keep one of the two"
+                )
+            conditions += own
     return conditions
 
 
@@ -180,6 +181,9 @@ def group(conditions: list[Condition], chunk_runs: int | None = None) -> list[Gr
     chunk_runs : int, optional
         Upper bound on the runs of a chunk; chosen by `chunk_shape` when not given.
     """
+    if chunk_runs is not None:
+        with told("chunk size"):
+            whole(chunk_runs)
     members: dict[Static, list[Condition]] = {}
     for condition in conditions:
         members.setdefault(split(condition), []).append(condition)
@@ -197,7 +201,8 @@ def split(condition: Condition) -> Static:
     if objective == "moments" and not applies:
         raise StudyError(
             f"blocks.{condition.block}: objective moments is for a linear model and an affine"
-            f" scaler, not {condition.model} and {condition.scaler}; write objective = 'samples'"
+            f" scaler, not {condition.model.name!r} and {condition.scaler.name!r}; write"
+            " objective = 'samples'"
         )
     if objective == "auto":
         objective = "moments" if applies and _moments_pay(condition) else "samples"
@@ -257,7 +262,6 @@ def chunk_shape(static: Static, conditions: int, chunk_runs: int | None = None) 
     )
 
 
-@lru_cache(maxsize=64)
 def problem_of(component: Component) -> Problem:
     """Return the problem that a component names."""
     problem = component.build("problem", PROBLEMS)
@@ -269,8 +273,10 @@ def problem_of(component: Component) -> Problem:
 @lru_cache(maxsize=64)
 def shape_of(component: Component) -> tuple[int, int]:
     """Return the number of samples and of features of a problem."""
-    samples, features = problem_of(component).draw(0)[0].shape
-    return samples, features
+    problem = problem_of(component)
+    with told(f"problem {component.name!r}", Exception):
+        samples, features = problem.draw(0)[0].shape
+        return samples, features
 
 
 def batches_per_epoch(static: Static | Condition) -> int:
@@ -283,21 +289,15 @@ def batches_per_epoch(static: Static | Condition) -> int:
 def _condition(block: str, cell: dict[str, Any]) -> Condition:
     epochs, updates = cell.pop("epochs"), cell.pop("updates")
     condition = Condition(block=block, updates=1, **cell)
-    where = f"blocks.{block}"
-    try:
-        problem = problem_of(condition.problem)
-        scalers.check(condition.scaler)
-        if not scalers.is_affine(condition.target_scaler):
-            raise StudyError(f"target_scaler {condition.target_scaler.name!r} is not affine")
-        scalers.check(condition.target_scaler)
-        if condition.design == "F" and problem.signal is not None:
-            raise StudyError(
-                f"problem {condition.problem.name!r} has no coefficients to fix; use design U"
-            )
-    except StudyError as error:
-        raise StudyError(f"{where}: {error}") from None
-    except Exception as error:
-        raise StudyError(f"{where}: problem {condition.problem}: {error}") from error
+    problem = problem_of(condition.problem)
+    scalers.check(condition.scaler)
+    if not scalers.is_affine(condition.target_scaler):
+        raise unknown("target_scaler", condition.target_scaler.name, scalers.AFFINE)
+    scalers.check(condition.target_scaler)
+    if condition.design == "F" and problem.signal is not None:
+        raise StudyError(
+            f"problem {condition.problem.name!r} has no coefficients to fix; use design U"
+        )
     per_epoch = batches_per_epoch(condition)
     if updates == "none":
         updates = epochs * per_epoch
@@ -305,7 +305,8 @@ def _condition(block: str, cell: dict[str, Any]) -> Condition:
         below = updates - updates % per_epoch
         right = f"{below} or {below + per_epoch}" if below else str(per_epoch)
         raise StudyError(
-            f"{where}: updates = {updates} is not a whole number of epochs of {per_epoch}"
-            f" updates; write {right}"
+            f"updates = {updates} is not a whole number of epochs of {per_epoch} updates;"
+            f" write {right}"
         )
-    return Condition(**{**condition.__dict__, "updates": updates})
+    with told("updates"):
+        return replace(condition, updates=whole(updates))

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling_study.experiment.values import number, told, whole
+
 Array = NDArray[np.float64]
 
 
@@ -44,6 +46,7 @@ def article(*, samples: int = 100, noise: float = 10.0) -> Problem:
     The stream is `numpy.random.RandomState`, drawn in the article's order, so that seed 42
     gives its data to the bit.
     """
+    _check(samples, noise)
 
     def draw(seed: int) -> tuple[Array, Array]:
         random = np.random.RandomState(seed)
@@ -55,6 +58,7 @@ def article(*, samples: int = 100, noise: float = 10.0) -> Problem:
 
 def uniform(*, samples: int = 100, features: int = 2, noise: float = 0.1) -> Problem:
     """Return features of unit range that all matter alike: ``y = sum_j u_j + noise``."""
+    _check(samples, noise, features)
 
     def draw(seed: int) -> tuple[Array, Array]:
         random = np.random.default_rng([0, seed])
@@ -67,8 +71,10 @@ def gaussian(
     *, samples: int = 100, features: int = 2, noise: float = 0.1, correlation: float = 0.0
 ) -> Problem:
     """Return centred features of unit variance, equally correlated, that all matter alike."""
-    covariance = np.full((features, features), correlation) + np.eye(features) * (1 - correlation)
-    mixing = np.linalg.cholesky(covariance)
+    _check(samples, noise, features)
+    with told("correlation", ValueError):  # an impossible one has no Cholesky factor
+        rest = np.eye(features) * (1 - number(correlation))
+        mixing = np.linalg.cholesky(np.full((features, features), correlation) + rest)
 
     def draw(seed: int) -> tuple[Array, Array]:
         random = np.random.default_rng([1, seed])
@@ -80,6 +86,7 @@ def gaussian(
 
 def sines(*, samples: int = 100, noise: float = 0.1) -> Problem:
     """Return ``y = sin 2a + sin 2b + noise`` with standard normal a, b: alike, not linear."""
+    _check(samples, noise)
 
     def draw(seed: int) -> tuple[Array, Array]:
         random = np.random.default_rng([2, seed])
@@ -89,6 +96,15 @@ def sines(*, samples: int = 100, noise: float = 0.1) -> Problem:
         return np.sin(2 * u).sum(axis=-1)
 
     return Problem(draw, np.full(2, np.nan), np.ones(2), scaled_feature=1, signal=signal)
+
+
+def _check(samples: int, noise: float, features: int = 2) -> None:
+    with told("samples"):
+        whole(samples)
+    with told("noise"):
+        number(noise, 0, "a finite number of at least 0")
+    with told("features"):
+        whole(features)
 
 
 PROBLEMS: dict[str, Callable[..., Problem]] = {

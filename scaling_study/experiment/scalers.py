@@ -6,6 +6,7 @@ fit one data set at a time.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from scaling_study.errors import StudyError
 from scaling_study.experiment.component import Component
+from scaling_study.experiment.values import told
 
 Array = NDArray[np.float64]
 EPS = np.finfo(np.float64).eps
@@ -99,18 +101,25 @@ def is_affine(scaler: Component) -> bool:
     return scaler.name in AFFINE
 
 
+@lru_cache(maxsize=64)
 def check(scaler: Component) -> None:
     """Raise a `StudyError` unless the scaler exists and takes its parameters."""
     if not is_affine(scaler):
-        transformer = scaler.build("scaler", SCALERS)
-        if not hasattr(transformer, "fit_transform"):
-            raise StudyError(f"scaler {scaler.name!r} makes no scikit-learn transformer")
+        # scikit-learn looks at parameters only when it fits.
+        transform(scaler, np.linspace(1, 2, 40).reshape(1, 20, 2))
     elif scaler.parameters:
         raise StudyError(f"scaler {scaler.name!r} takes no parameters")
 
 
 def transform(scaler: Component, x: Array) -> Array:
     """Return each data set of a stack (..., n_samples, n_features) transformed by itself."""
-    flat = x.reshape(-1, *x.shape[-2:])
-    fitted = [scaler.build("scaler", SCALERS).fit_transform(data) for data in flat]
-    return np.asarray(fitted, dtype=np.float64).reshape(x.shape)
+    stack = x.reshape(-1, *x.shape[-2:])
+    transformers = [scaler.build("scaler", SCALERS) for _ in stack]
+    with told(f"scaler {scaler.name!r}", Exception):
+        fitted = []
+        for transformer, data in zip(transformers, stack, strict=True):
+            if isinstance(getattr(transformer, "n_quantiles", None), int):
+                # As scikit-learn does, which warns of it for every data set.
+                transformer.n_quantiles = min(transformer.n_quantiles, len(data))
+            fitted.append(transformer.fit_transform(data))
+        return np.asarray(fitted, dtype=np.float64).reshape(x.shape)

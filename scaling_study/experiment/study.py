@@ -5,8 +5,10 @@ scalar or a list is a grid axis. Every default stands in `AXES`, and nowhere els
 """
 
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +17,11 @@ import tomli_w
 
 from scaling_study.errors import StudyError, unknown
 from scaling_study.experiment.component import Component
+from scaling_study.experiment.values import MOST, listed, number, positive, told, whole
 
+TEXTS = ("name", "title", "description")
+STUDY_KEYS = (*TEXTS, "seeds", "record", "blocks")
+BUDGETS = ("epochs", "updates")
 RECORDS = ("standard", "curves")
 PRESETS = resources.files("scaling_study") / "presets"
 
@@ -28,24 +34,6 @@ class Axis(NamedTuple):
     meaning: str
 
 
-def _number(value: Any, *, above: float = float("-inf"), what: str = "a finite number") -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise StudyError(f"must be {what}, not {value!r}")
-    if not above < value < float("inf"):
-        raise StudyError(f"must be {what}, not {value!r}")
-    return float(value)
-
-
-def _positive(value: Any) -> float:
-    return _number(value, above=0, what="a finite number above 0")
-
-
-def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise StudyError(f"must be a whole number of at least 1, not {value!r}")
-    return value
-
-
 def _one_of(*choices: str) -> Callable[[Any], str]:
     def read(value: Any) -> str:
         if value not in choices:
@@ -55,42 +43,45 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
     return read
 
 
-def _stream(value: Any) -> int | str:
-    if value == "vary" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
-        return value
-    raise StudyError(f'must be "vary" or a seed (a whole number of at least 0), not {value!r}')
+def _or(word: str, read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def either(value: Any) -> Any:
+        try:
+            return word if value == word else read(value)
+        except StudyError as error:
+            raise StudyError(f'{error}; or write "{word}"') from None
+
+    return either
 
 
-def _or_none(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: "none" if value == "none" else read(value)
+_seed = _or("vary", partial(whole, least=0))
 
 
 AXES: dict[str, Axis] = {
     "problem": Axis("article", Component.expand, "where the data come from"),
     "design": Axis("F", _one_of("F", "U"), "F: fixed coefficient; U: unit change"),
-    "scale_factor": Axis(1.0, _positive, "what the scaled feature is multiplied by"),
-    "offset": Axis(0.0, _number, "what is then added to it"),
+    "scale_factor": Axis(1.0, positive, "what the scaled feature is multiplied by"),
+    "offset": Axis(0.0, number, "what is then added to it"),
     "scaler": Axis("none", Component.expand, "feature scaler"),
     "target_scaler": Axis("none", Component.expand, "target scaler (an affine one)"),
     "model": Axis("linear", Component.expand, "network"),
     "dialect": Axis("keras", _one_of("keras", "torch", "optax"), "whose optimizer defaults hold"),
     "optimizer": Axis("adam", Component.expand, "Optax optimizer and its hyperparameters"),
-    "learning_rate": Axis(1e-3, _positive, "learning rate"),
-    "batch_size": Axis(32, _count, "rows per batch; the last of an epoch may be smaller"),
+    "learning_rate": Axis(1e-3, positive, "learning rate"),
+    "batch_size": Axis(32, whole, "rows per batch; the last of an epoch may be smaller"),
     "sampling": Axis(
         "reshuffled", _one_of("reshuffled", "replacement", "full"), "how batches are drawn"
     ),
-    "epochs": Axis(200, _count, "passes over the data (an update each, if sampling is full)"),
-    "updates": Axis("none", _or_none(_count), "budget in updates, in place of epochs"),
+    "epochs": Axis(200, whole, "passes over the data (an update each, if sampling is full)"),
+    "updates": Axis("none", _or("none", whole), "budget in updates, in place of epochs"),
     "dtype": Axis("float32", _one_of("float32", "float64"), "arithmetic of the training"),
     "objective": Axis(
         "auto", _one_of("auto", "moments", "samples"), "how the loss is computed, not what it is"
     ),
-    "data_seed": Axis("vary", _stream, "the data stream: varied with the seed, or held"),
-    "init_seed": Axis("vary", _stream, "the initialisation stream"),
-    "order_seed": Axis("vary", _stream, "the batch-order stream"),
-    "tolerance": Axis(1e-3, _positive, "share of the initial excess loss that counts as converged"),
-    "target_loss": Axis("none", _or_none(_positive), "explicit loss that counts as converged"),
+    "data_seed": Axis("vary", _seed, "the data stream: varied with the seed, or held"),
+    "init_seed": Axis("vary", _seed, "the initialisation stream"),
+    "order_seed": Axis("vary", _seed, "the batch-order stream"),
+    "tolerance": Axis(1e-3, positive, "share of the initial excess loss that counts as converged"),
+    "target_loss": Axis("none", _or("none", positive), "explicit loss that counts as converged"),
 }
 
 
@@ -118,7 +109,7 @@ class Study:
     title: str = ""
     description: str = ""
     record: str = "standard"
-    origin: str = field(default="", compare=False)
+    origin: str = field(default="study", compare=False)
 
     def to_toml(self) -> str:
         """Return the resolved study, every default written out; `parse` reads it back."""
@@ -135,7 +126,7 @@ class Study:
         return self if seeds is None else replace(self, seeds=read_seeds(seeds))
 
 
-def read_seeds(value: object) -> tuple[int, int]:
+def read_seeds(value: Any) -> tuple[int, int]:
     """Read ``"A:B"`` (from A, up to but without B), a pair, or a count.
 
     Raises
@@ -143,18 +134,18 @@ def read_seeds(value: object) -> tuple[int, int]:
     StudyError
         If the range is malformed, negative or empty.
     """
-    right = "write A:B with 0 <= A < B, such as 0:1000"
     try:
         if isinstance(value, str):
             first, last = (int(part) for part in value.split(":"))
-        elif isinstance(value, int) and not isinstance(value, bool):
-            first, last = 0, value
         else:
-            first, last = (int(part) for part in value)  # type: ignore[union-attr]
+            first, last = (0, whole(value)) if isinstance(value, int) else value
+        whole(first, 0)
+        whole(last - 1, first)
     except (TypeError, ValueError):
-        raise StudyError(f"seeds {value!r} is not a range; {right}") from None
-    if not 0 <= first < last <= 2**31:
-        raise StudyError(f"seeds {value!r} is empty or out of range; {right}")
+        raise StudyError(
+            f"seeds {value!r} is not a range; write A:B with 0 <= A < B <= {MOST + 1},"
+            " such as 0:1000"
+        ) from None
     return first, last
 
 
@@ -187,64 +178,72 @@ def read_study(source: "Study | str | Path | Mapping[str, Any]", settings: list[
 
 def presets() -> dict[str, str]:
     """Return the name and title of each preset."""
-    files = sorted(PRESETS.iterdir(), key=lambda file: file.name)
-    texts = {f.name.removesuffix(".toml"): f.read_text() for f in files if f.name[-5:] == ".toml"}
-    return {name: tomllib.loads(text)["title"] for name, text in texts.items()}
+    names = sorted(file.name for file in PRESETS.iterdir() if file.name.endswith(".toml"))
+    return {name.removesuffix(".toml"): _preset(name)["title"] for name in names}
 
 
 def parse(raw: Mapping[str, Any], origin: str = "study") -> Study:
-    """Check a study's keys and values, and fill in every default."""
-    raw = dict(raw)
-    blocks = raw.pop("blocks", {"main": {}})
-    plain = {key: raw.pop(key) for key in ("name", "title", "description") if key in raw}
-    for key, value in plain.items():
-        if not isinstance(value, str):
-            raise StudyError(f"{origin}: {key} must be text, not {value!r}")
-    record = raw.pop("record", "standard")
-    if record not in RECORDS:
-        raise StudyError(f"{origin}: record: {unknown('value', record, RECORDS)}")
-    seeds = read_seeds(raw.pop("seeds", 16))
+    """Check a study's keys and values, and fill in every default.
+
+    Raises
+    ------
+    StudyError
+        If a key or value is not right; it begins with ``origin``, the file's name.
+    """
+    with told(origin):
+        for key in raw:
+            if key not in STUDY_KEYS and key not in AXES:
+                raise unknown("key", key, [*AXES, *STUDY_KEYS])
+        texts = {key: raw[key] for key in TEXTS if key in raw}
+        for key, value in texts.items():
+            if not isinstance(value, str):
+                raise StudyError(f"{key} must be text, not {value!r}")
+        name = texts.pop("name", Path(origin).stem)
+        if not name.replace("-", "").replace("_", "").isalnum():
+            raise StudyError(f"name {name!r} may hold letters, digits, '-' and '_' only")
+        with told("record"):
+            record = _one_of(*RECORDS)(raw.get("record", "standard"))
+        seeds = read_seeds(raw.get("seeds", 16))
+        axes = {key: value for key, value in raw.items() if key in AXES}
+        blocks = {block: _grid(block, own, axes) for block, own in _blocks(raw).items()}
+        return Study(name=name, blocks=blocks, seeds=seeds, record=record, origin=origin, **texts)
+
+
+def _blocks(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return a copy of each block's own keys; a study without blocks has one."""
+    blocks = raw.get("blocks", {"main": {}})
     if not isinstance(blocks, Mapping) or not blocks:
-        raise StudyError(f"{origin}: blocks must be tables, [blocks.NAME]")
-    name = plain.pop("name", Path(origin).stem)
-    if not name.replace("-", "").replace("_", "").isalnum():
-        raise StudyError(f"{origin}: name {name!r} may hold letters, digits, '-' and '_' only")
-    grids = {}
-    for block, grid in blocks.items():
-        if not isinstance(grid, Mapping):
-            raise StudyError(f"{origin}: blocks.{block} must be a table")
-        # A block that names one of the two budgets does not inherit the other.
-        inherited = {
-            k: v
-            for k, v in raw.items()
-            if not ({"epochs", "updates"} & {k} and {"epochs", "updates"} & set(grid))
-        }
-        grids[block] = _grid({**inherited, **grid}, f"{origin}: blocks.{block}")
-    return Study(name=name, blocks=grids, seeds=seeds, record=record, origin=origin, **plain)
+        raise StudyError("blocks must be tables, [blocks.NAME]")
+    for block, own in blocks.items():
+        if not isinstance(own, Mapping):
+            raise StudyError(f"blocks.{block} must be a table, [blocks.{block}]")
+    return {block: dict(own) for block, own in blocks.items()}
 
 
-def _grid(raw: Mapping[str, Any], where: str) -> dict[str, list[Any]]:
-    for key in raw:
-        if key not in AXES:
-            keys = [*AXES, "name", "title", "description", "seeds", "record", "blocks"]
-            raise StudyError(f"{where}: {unknown('key', key, keys)}")
-    return {key: _values(key, raw.get(key, axis.default), where) for key, axis in AXES.items()}
+def _grid(block: str, own: dict[str, Any], above: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return every axis of a block, from its own keys, those above the blocks, and defaults."""
+    # A block that names one of the two budgets does not inherit the other.
+    dropped = BUDGETS if any(key in own for key in BUDGETS) else ()
+    raw = {key: value for key, value in above.items() if key not in dropped} | own
+    with told(f"blocks.{block}"):
+        for key in own:
+            if key in STUDY_KEYS:
+                raise StudyError(f"{key!r} is the whole study's; write it above the blocks")
+            if key not in AXES:
+                raise unknown("key", key, AXES)
+        return {key: _values(key, raw.get(key, axis.default)) for key, axis in AXES.items()}
 
 
-def _values(key: str, raw: Any, where: str) -> list[Any]:
-    values: list[Any] = []
-    for item in raw if isinstance(raw, list) else [raw]:
-        try:
+def _values(key: str, raw: Any) -> list[Any]:
+    with told(key):
+        values = []
+        for item in listed(raw):
             read = AXES[key].read(item)
-        except StudyError as error:
-            raise StudyError(f"{where}: {key}: {error}") from None
-        values.extend(read if isinstance(read, list) else [read])
-    if not values:
-        raise StudyError(f"{where}: {key} is an empty list; give at least one value")
-    repeated = [value for i, value in enumerate(values) if value in values[:i]]
-    if repeated:
-        raise StudyError(f"{where}: {key} lists {repeated[0]!s} more than once")
-    return values
+            values += read if isinstance(read, list) else [read]
+        ((value, count),) = Counter(values).most_common(1)
+        if count > 1:
+            raise StudyError(f"lists {value!s} more than once")
+        return values
 
 
 def _load(source: str | Path) -> tuple[dict[str, Any], str]:
@@ -252,49 +251,49 @@ def _load(source: str | Path) -> tuple[dict[str, Any], str]:
     if not text.endswith(".toml") and "/" not in text:
         if text not in presets():
             raise unknown("preset", text, presets())
-        return {"name": text, **tomllib.loads((PRESETS / f"{text}.toml").read_text())}, text
-    try:
-        return tomllib.loads(Path(source).read_text()), text
-    except FileNotFoundError:
-        raise StudyError(f"{text}: no such study file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{text}: cannot be read ({error})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise StudyError(f"{text}: not valid TOML: {error}") from None
+        return {"name": text, **_preset(f"{text}.toml")}, text
+    with told(text, OSError, ValueError):
+        content = Path(source).read_text(encoding="utf-8")
+    with told(f"{text}: not valid TOML", ValueError, RecursionError):
+        return tomllib.loads(content), text
 
 
-def _set(raw: dict[str, Any], setting: str) -> dict[str, Any]:
+def _preset(file: str) -> dict[str, Any]:
+    return tomllib.loads((PRESETS / file).read_text(encoding="utf-8"))
+
+
+def _set(raw: Mapping[str, Any], setting: str) -> dict[str, Any]:
+    """Return a study's keys with one ``key=value`` put into every block, or into one."""
     key, equals, text = setting.partition("=")
     key = key.strip()
-    if not equals or not key:
-        raise StudyError(f"--set {setting!r}: write key=value")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        words = [word.strip() for word in text.split(",")]
-        value = words[0] if len(words) == 1 else words
-    blocks = {name: dict(grid) for name, grid in raw.get("blocks", {}).items()}
-    place, dot, axis = key.rpartition(".")
-    if dot:
+    with told(f"--set {setting!r}"):
+        if not equals or not key:
+            raise StudyError("write key=value")
+        value = _value(text)
+        if key in STUDY_KEYS and key != "blocks":
+            return {**raw, key: value}
+        blocks = _blocks(raw)
+        place, dot, axis = key.rpartition(".")
         name = place.removeprefix("blocks.")
-        if name not in blocks:
-            raise StudyError(f"--set {setting!r}: {unknown('block', name, blocks)}")
-        blocks[name] |= _budget(axis) | {axis: value}
+        if dot and name not in blocks:
+            raise unknown("block", name, blocks)
+        if not dot and axis not in AXES:
+            raise unknown("key", axis, [*AXES, *STUDY_KEYS])
+        for own in [blocks[name]] if dot else blocks.values():
+            if axis in BUDGETS:
+                for budget in BUDGETS:
+                    own.pop(budget, None)
+            own[axis] = value
         return {**raw, "blocks": blocks}
-    if key not in AXES:
-        if key not in ("name", "title", "description", "seeds", "record"):
-            known = [*AXES, "name", "title", "description", "seeds", "record"]
-            raise StudyError(f"--set {setting!r}: {unknown('key', key, known)}")
-        return {**raw, key: value}
-    for grid in blocks.values():
-        grid |= _budget(key) | {key: value}
-    result = {**raw, **_budget(key), key: value}
-    return {**result, "blocks": blocks} if blocks else result
 
 
-def _budget(key: str) -> dict[str, Any]:
-    """Return what setting one of the two budgets says of the other."""
-    return {"updates": "none"} if key == "epochs" else {}
+def _value(text: str) -> Any:
+    """Read a setting's value: TOML, or bare words with commas between them."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        words = text.split(",")
+        return text.strip() if len(words) == 1 else [_value(word) for word in words]
 
 
 def _plain(value: Any) -> Any:

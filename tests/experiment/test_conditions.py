@@ -208,7 +208,7 @@ def test_one_budget_given_twice_is_refused(refused):
 
 
 def test_a_budget_that_cannot_be_counted_is_refused(refused):
-    refused(lambda: conditions_of(epochs=10**12), "blocks.main", "updates")
+    refused(lambda: conditions_of(epochs=10**9), "blocks.main", "updates")
 
 
 # What makes no sense ------------------------------------------------------------------------
@@ -410,11 +410,17 @@ def test_a_chunks_shape_does_not_depend_on_the_seeds(seeds):
 def test_a_chunk_is_whole_tiles_within_the_bound(count, objective, chunk_runs):
     static = split(conditions_of(objective=objective)[0])
     shape = chunk_shape(static, count, chunk_runs)
-    assert shape.conditions % shape.tile == 0
-    assert 1 <= shape.tile <= count
-    assert shape.conditions - count < shape.tile
-    if chunk_runs is not None and chunk_runs >= shape.seeds:
+    assert shape.conditions % shape.tile_conditions == 0
+    assert 1 <= shape.tile_conditions <= count
+    assert 1 <= shape.tile_seeds <= shape.seeds
+    assert shape.conditions - count < shape.tile_conditions
+    if chunk_runs is not None:
         assert shape.conditions * shape.seeds <= chunk_runs
+
+
+@pytest.mark.parametrize("chunk_runs", [0, -1, 1.5, "many", True])
+def test_a_bad_chunk_size_is_refused(chunk_runs, refused):
+    refused(lambda: group(conditions_of(), chunk_runs), "chunk size", repr(chunk_runs))
 
 
 # Problems -----------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from scaling_study.experiment.conditions import (
     shape_of,
     split,
 )
-from scaling_study.experiment.problems import PROBLEMS
+from scaling_study.experiment.problems import PROBLEMS, Problem
 from scaling_study.experiment.scalers import AFFINE, TRANSFORMERS
 from scaling_study.experiment.study import parse
 
@@ -471,3 +471,21 @@ def test_a_seeds_encoding_does_not_depend_on_the_others(scaler):
             getattr(together, field)[..., 13], getattr(alone, field)[..., 0], rtol=1e-12,
             atol=1e-12, err_msg=field,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("coefficients", [[1.0, 1.0], [0.0, 0.0]], ids=["target", "constant target"])
+@pytest.mark.parametrize("design", ["F", "U"])
+@pytest.mark.parametrize("offset", [0.0, 1e8])
+def test_a_constant_column_makes_no_number_infinite(coefficients, design, offset):
+    def draw(seed: int) -> tuple[np.ndarray, np.ndarray]:
+        u = np.random.default_rng(seed).random((50, 2))
+        u[:, 1] = 0.1
+        return u, np.zeros(50)
+
+    problem = Problem(draw, np.array(coefficients), np.ones(2), scaled_feature=1)
+    drawn = draws.Draw(*(np.stack(part) for part in zip(*map(draw, SEEDS), strict=True)))
+    axes = {"scaler": [*AFFINE], "target_scaler": [*AFFINE], "scale_factor": [1e-12, 1.0, 1e6]}
+    conditions = expand(parse({**axes, "design": design, "offset": offset}))
+    encoding = draws.encode_problem(problem, drawn, conditions, False)
+    for name, values in encoding._asdict().items():
+        assert np.isfinite(values).all(), name

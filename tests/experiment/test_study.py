@@ -502,7 +502,7 @@ def test_a_file_is_utf_8_wherever_it_is_read(tmp_path):
 
 def test_a_missing_file_is_refused(tmp_path, refused):
     path = tmp_path / "nowhere.toml"
-    refused(lambda: read_study(path), str(path), "no such study file")
+    refused(lambda: read_study(path), str(path), "No such file")
 
 
 def test_a_folder_is_no_study(tmp_path, refused):
