@@ -93,9 +93,9 @@ def block_of(seeds: Sequence[int] = range(3), epochs: int = 2, **axes: Any) -> B
     model = models.build(static.model)
     batching = Batching(samples, static.batch_size, static.sampling == "replacement")
     loss = (
-        objective.moments(features, batching)
+        objective.moments(features, batching, seeds_last=True)
         if static.objective == "moments"
-        else objective.samples(model, batching, transformed=static.transformed)
+        else objective.samples(model, batching, seeds_last=True)
     )
     order = None
     if static.sampling != "full":
@@ -159,8 +159,8 @@ def hand_problem(way: str, learning_rate: float = 0.1) -> tuple[Objective, Data,
     )
     batching = Batching(3, 2)
     loss = (
-        objective.moments(1, batching)
+        objective.moments(1, batching, seeds_last=True)
         if way == "moments"
-        else objective.samples(models.linear(), batching)
+        else objective.samples(models.linear(), batching, seeds_last=True)
     )
     return loss, data, linear_parameters(HAND_WEIGHT * one[None], HAND_BIAS * one)
