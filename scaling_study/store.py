@@ -308,7 +308,7 @@ def _difference(theirs: Any, ours: Any, where: str = "") -> str:
     if isinstance(theirs, dict) and isinstance(ours, dict):
         places = {**ours, **theirs}
         inner = (
-            _difference(*(own.get(key, "missing") for own in (theirs, ours)), f"{where}.{key}")
+            _difference(theirs.get(key, "missing"), ours.get(key, "missing"), f"{where}.{key}")
             for key in places
         )
         return next(filter(None, inner), "")
