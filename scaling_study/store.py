@@ -203,7 +203,7 @@ class Store:
                 own = [folder / name for name in ("conditions.parquet", "manifest.json")]
                 for file in [*folder.glob("chunks/*.parquet"), *own, folder / "study.toml"]:
                     file.unlink(missing_ok=True)
-            (folder / "chunks").mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 pass
 
@@ -227,6 +227,7 @@ class Store:
         """Write what is known before anything has run."""
         self._write_manifest({})
         self._write("study.toml", self.study.to_toml().encode())
+        (self.folder / "chunks").mkdir(exist_ok=True)
         frame = pd.DataFrame([condition.row() for condition in conditions])
         for name in frame.columns[frame.dtypes == np.dtype(object)]:
             frame[name] = frame[name].astype("string")
@@ -307,15 +308,15 @@ def _difference(theirs: Any, ours: Any, where: str = "") -> str:
     if isinstance(theirs, dict) and isinstance(ours, dict):
         places = {**ours, **theirs}
         inner = (
-            _difference(theirs.get(key), ours.get(key), f"{where}.{key}".lstrip("."))
+            _difference(theirs.get(key, "missing"), ours.get(key, "missing"), f"{where}.{key}")
             for key in places
         )
         return next(filter(None, inner), "")
-    return "" if theirs == ours else f"{where} is {_short(theirs)}, not {_short(ours)}"
+    return "" if theirs == ours else f"{where[1:]} is {_short(theirs)}, not {_short(ours)}"
 
 
 def _short(value: Any) -> str:
-    text = "missing" if value is None else str(value)
+    text = str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -303,7 +303,7 @@ def test_another_study_is_refused_with_what_differs(words, folder):
 
 def test_another_chunk_size_is_refused(folder):
     before = contents(folder)
-    refused(lambda: run(folder, chunk_size=WIDTH), str(folder), "chunk_size")
+    refused(lambda: run(folder, chunk_size=WIDTH), str(folder), "chunk_size is None, not 256")
     assert contents(folder) == before
 
 

@@ -48,9 +48,11 @@ def whole(value: Any, least: int = 1) -> int:
 
 def listed(value: Any) -> list[Any]:
     """Return the values of a grid axis, which may be written as one without a list."""
-    if value == []:
+    if not isinstance(value, list):
+        return [value]
+    if not value:
         raise StudyError("an empty list; give at least one value")
-    return value if isinstance(value, list) else [value]
+    return value
 
 
 def _within(value: Any, kind: Any, least: float, most: float, what: str) -> Any:

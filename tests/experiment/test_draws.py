@@ -473,7 +473,9 @@ def test_a_seeds_encoding_does_not_depend_on_the_others(scaler):
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("coefficients", [[1.0, 1.0], [0.0, 0.0]], ids=["target", "constant target"])
+@pytest.mark.parametrize(
+    "coefficients", [[1.0, 1.0], [0.0, 0.0]], ids=["target", "constant target"]
+)
 @pytest.mark.parametrize("design", ["F", "U"])
 @pytest.mark.parametrize("offset", [0.0, 1e8])
 def test_a_constant_column_makes_no_number_infinite(coefficients, design, offset):
