@@ -73,7 +73,7 @@ def mlp(
     """Return a perceptron with hidden layers of the given widths."""
     widths = tuple(hidden) if isinstance(hidden, Sequence) else (hidden,)
     if not widths or any(not isinstance(w, int) or isinstance(w, bool) or w < 1 for w in widths):
-        raise StudyError(f"model 'mlp': hidden must hold whole numbers above 0, not {hidden!r}")
+        raise StudyError(f"hidden must hold whole numbers above 0, not {hidden!r}")
     return MLP(
         hidden=widths,
         activation=_known("activation", activation, ACTIVATIONS),

@@ -186,9 +186,8 @@ def _panelled(frame: pd.DataFrame, settings: list[str]) -> tuple[pd.DataFrame, s
 
 def _curves(results: Results) -> pd.DataFrame:
     """Return the traces with the loss at update 0, and NaN from where a run has diverged."""
-    try:
-        traces = results.traces
-    except ValueError:  # no seed of the study is traced
+    traces = results.traces
+    if traces.empty:  # no seed of the study is traced
         return pd.DataFrame()
     runs = results.runs
     columns = ["condition", "seed", "feature", "update", "loss", "grad_norm"]

@@ -29,8 +29,13 @@ def order_of(batching: Batching, seed: int = 0) -> np.ndarray:
 
 def views(batching: Batching, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return rows, the share of each, and the shares of all samples."""
-    rows, of_rows = batching.rows(jnp.asarray(order))
-    return np.asarray(rows), of_rows, np.asarray(batching.shares(jnp.asarray(order), np.float32))
+    rows = np.asarray(batching.rows(jnp.asarray(order)))
+    own = np.arange(batching.batch_size) < batching.sizes[:, None]
+    return (
+        rows,
+        own / batching.sizes[:, None],
+        np.asarray(batching.shares(jnp.asarray(order), np.float32)),
+    )
 
 
 @few
