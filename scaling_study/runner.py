@@ -47,6 +47,8 @@ class Plan:
     chunks : list of Chunk
     runs, updates : int
         Trainings asked for, and their updates together.
+    chunk_runs : int or None
+        The chunk size that was asked for, if any.
     """
 
     study: Study
@@ -55,6 +57,7 @@ class Plan:
     chunks: list[Chunk]
     runs: int
     updates: int
+    chunk_runs: int | None = None
 
     def summary(self) -> dict[str, Any]:
         """Return the plan in numbers, estimates of memory, disk and time among them."""
@@ -105,7 +108,7 @@ def plan(study: Study, chunk_runs: int | None = None) -> Plan:
     chunks = [chunk for own in groups for chunk in own.chunks(study.seeds)]
     seeds = study.seeds[1] - study.seeds[0]
     updates = seeds * sum(condition.updates for condition in conditions)
-    return Plan(study, conditions, groups, chunks, seeds * len(conditions), updates)
+    return Plan(study, conditions, groups, chunks, seeds * len(conditions), updates, chunk_runs)
 
 
 @dataclass
@@ -168,14 +171,15 @@ def run(
     resolved = read_study(study, settings or []).with_seeds(seeds)
     planned = plan(resolved, chunk_size)
     _check_engine(planned)
-    pool = _devices(devices)
+    pool = local_devices(devices)
     folder = Path(output_dir or Path("results") / resolved.name)
     identity = store.identity(pool[0].platform, chunk_size, planned.groups)
     kept = store.Store(folder, resolved, identity, overwrite=overwrite)
     todo = [chunk for chunk in planned.chunks if not kept.has(chunk)]
     kept.begin(planned.conditions)
-    compile_seconds, run_seconds = _train(
-        planned, todo, pool, kept, chunk_size, on_progress, on_curves
+    _cache_programs()
+    compile_seconds, run_seconds = train(
+        planned, todo, pool, kept.put, on_progress=on_progress, on_curves=on_curves
     )
     manifest = _manifest(planned, pool, compile_seconds, run_seconds)
     kept.finish(manifest)
@@ -196,7 +200,7 @@ def run(
         "runs_per_second": round(new / run_seconds, 1) if todo else None,
         "updates_per_second": round(_updates_of(planned, todo) / run_seconds, 1) if todo else None,
         "peak_memory_bytes": peak_memory(),
-        "statuses": _statuses(results),
+        "statuses": results.statuses,
     }
     kept.finish(manifest)
     return store.load(folder)
@@ -226,8 +230,14 @@ def _check_engine(planned: Plan) -> None:
             ) from error
 
 
-def _devices(count: int | None) -> list[Any]:
-    """Return the devices to use, making CPU devices first where nobody else decided."""
+def local_devices(count: int | None = None) -> list[Any]:
+    """Return the devices to use, making CPU devices first where nobody else decided.
+
+    Parameters
+    ----------
+    count : int, optional
+        How many; all by default.
+    """
     import jax
 
     asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
@@ -242,13 +252,6 @@ def _devices(count: int | None) -> list[Any]:
     return devices[:count]
 
 
-def _statuses(results: store.Results) -> dict[str, int]:
-    """Return how many runs ended how; none are kept of curves."""
-    if results.study.record == "curves":
-        return {}
-    return {str(k): int(v) for k, v in results.runs["status"].value_counts().items()}
-
-
 def _cache_programs() -> None:
     """Keep compiled programs in the user's cache folder, unless JAX was told another way."""
     import jax
@@ -260,38 +263,54 @@ def _cache_programs() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-def _train(
+def train(
     planned: Plan,
-    todo: list[Chunk],
-    devices: list[Any],
-    kept: store.Store,
-    chunk_size: int | None,
-    on_progress: Callable[[Progress], None],
-    on_curves: Callable[[Sequence[Condition], range, Any], None] | None,
+    todo: Sequence[Chunk],
+    devices: Sequence[Any],
+    put: Callable[[Chunk, bytes], None],
+    *,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_curves: Callable[[Sequence[Condition], range, Any], None] | None = None,
 ) -> tuple[float, float]:
-    """Train chunks on all devices at once; return seconds of compilation, and of the rest."""
+    """Train chunks on all devices at once, group by group.
+
+    Parameters
+    ----------
+    planned : Plan
+    todo : sequence of Chunk
+        Those of the plan that are not done.
+    devices : sequence of jax.Device
+        Each gets whole chunks.
+    put : callable
+        Called in this thread with each chunk and its rows, while others train.
+    on_progress, on_curves : callable
+        As of `run`.
+
+    Returns
+    -------
+    compile_seconds, run_seconds : float
+        Of all groups; compiling is over before a group's first chunk begins.
+    """
     import jax
 
     from scaling_study.engine.chunk import compiled, run_chunk, run_curves
 
-    _cache_programs()
-    curves = planned.study.record == "curves"
-    text = planned.study.to_toml()
+    record, text = planned.study.record, planned.study.to_toml()
     free: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for device in devices:
         free.put(device)
 
     def compile_on(device: Any, own: Group) -> None:
         with jax.default_device(device):
-            compiled(own, planned.study.record)
+            compiled(own, record)
 
-    def train(chunk: Chunk) -> tuple[Chunk, bytes | None]:
+    def train_chunk(chunk: Chunk) -> tuple[Chunk, bytes | None]:
         device = free.get()
         try:
             with jax.default_device(device):
-                if curves:
-                    return chunk, run_curves(text, chunk, chunk_size, on_curves)
-                return chunk, run_chunk(text, chunk, chunk_size)
+                if record == "curves":
+                    return chunk, run_curves(text, chunk, planned.chunk_runs, on_curves)
+                return chunk, run_chunk(text, chunk, planned.chunk_runs)
         finally:
             free.put(device)
 
@@ -307,9 +326,9 @@ def _train(
             used = devices[: len(chunks)]
             list(workers.map(lambda device, own=own: compile_on(device, own), used))
             compiled_at = time.perf_counter()
-            for chunk, rows in _completed(workers, train, chunks, 2 * len(devices)):
+            for chunk, rows in _completed(workers, train_chunk, chunks, 2 * len(devices)):
                 if rows is not None:
-                    kept.put(chunk, rows)
+                    put(chunk, rows)
                 done += _runs_of(planned, [chunk])
                 on_progress(Progress(done, planned.runs, time.perf_counter() - start))
             compile_seconds += compiled_at - begin
@@ -333,7 +352,7 @@ def _completed(
         yield from (future.result() for future in finished)
 
 
-def _runs_of(planned: Plan, chunks: list[Chunk]) -> int:
+def _runs_of(planned: Plan, chunks: Sequence[Chunk]) -> int:
     """Return how many of the runs asked for these chunks hold."""
     first, last = planned.study.seeds
     total = 0
@@ -344,7 +363,7 @@ def _runs_of(planned: Plan, chunks: list[Chunk]) -> int:
     return total
 
 
-def _updates_of(planned: Plan, chunks: list[Chunk]) -> int:
+def _updates_of(planned: Plan, chunks: Sequence[Chunk]) -> int:
     return sum(
         _runs_of(planned, [chunk]) * planned.groups[chunk.group].static.updates for chunk in chunks
     )
@@ -392,4 +411,4 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
-__all__ = ["Plan", "Progress", "plan", "run"]
+__all__ = ["Plan", "Progress", "local_devices", "plan", "run", "train"]

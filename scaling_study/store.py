@@ -69,6 +69,8 @@ class Results:
     traces : DataFrame
         The first 8 seeds over the updates, one row per update kept and feature; no rows where
         the study's seeds begin later.
+    statuses : dict of str to int
+        How many runs ended how.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -95,6 +97,15 @@ class Results:
         whole = pa.concat_tables(self._tables(_is_of_runs), promote_options="permissive")
         frame = whole.to_pandas()
         return self._with_axes(frame, self._codes(frame["condition"]))
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        """How many runs ended how; nothing where no runs are kept."""
+        if self.study.record == "curves":
+            return {}
+        counts = pa.concat_tables(self._tables({"seed", "status"}.__contains__))
+        pairs = counts["status"].value_counts().to_pylist()
+        return {pair["values"]: pair["counts"] for pair in pairs}
 
     @cached_property
     def features(self) -> pd.DataFrame:
