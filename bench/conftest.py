@@ -1,0 +1,45 @@
+"""What the benchmarks share: a study's program kept warm, and rates beside times."""
+
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from scaling_study import runner
+from scaling_study.experiment.study import read_study
+
+
+class Trainer:
+    """A study, planned and compiled: called, it trains every run and drops what comes of it."""
+
+    def __init__(self, study: str, settings: list[str] = [], devices: int | None = None) -> None:  # noqa: B006
+        self.planned = runner.plan(read_study(study, settings))
+        self.devices = runner.local_devices(devices)
+        self.runs = self.planned.runs
+        self.compile_seconds, _ = runner.train(
+            self.planned, self.planned.chunks, self.devices, lambda chunk, rows: None
+        )
+
+    def __call__(self) -> None:
+        runner.train(self.planned, self.planned.chunks, self.devices, lambda chunk, rows: None)
+
+
+@pytest.fixture(scope="session")
+def devices() -> int:
+    """Make the devices first, all of them, before anything else starts JAX."""
+    return len(runner.local_devices())
+
+
+@pytest.fixture
+def measure(benchmark: Any, devices: int) -> Callable[..., None]:
+    """Return ``measure(function, runs, rounds, **labels)``: times it, notes runs per second."""
+
+    def measured(function: Callable[[], Any], runs: int, rounds: int = 7, **labels: Any) -> None:
+        benchmark.pedantic(function, rounds=rounds, iterations=1, warmup_rounds=rounds > 1)
+        seconds = statistics.median(benchmark.stats.stats.data) if benchmark.stats else None
+        benchmark.extra_info |= labels | {"runs": runs}
+        if seconds:
+            benchmark.extra_info["runs_per_second"] = runs / seconds
+
+    return measured

@@ -1,0 +1,105 @@
+"""How fast the engine trains: throughput, scaling, and what surrounds a training."""
+
+import os
+import subprocess
+import sys
+import time
+
+import jax
+import pytest
+from conftest import Trainer
+
+from scaling_study.engine import chunk
+from scaling_study.engine.record import to_parquet
+from scaling_study.experiment.conditions import expand, group
+from scaling_study.experiment.study import read_study
+
+WORKLOADS = {"throughput": "linear", "throughput-mlp": "network"}
+
+
+@pytest.mark.parametrize("record", ["curves", "standard"])
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("preset", WORKLOADS)
+def test_throughput(measure, preset, devices, record):
+    if len(jax.local_devices()) < devices:
+        pytest.skip(f"{devices} devices are not here")
+    trainer = Trainer(preset, [f"record={record}"], devices)
+    name = f"scaling_study, {record}, {devices} device{'s' * (devices > 1)}"
+    measure(trainer, trainer.runs, kind=WORKLOADS[preset], name=name)
+
+
+@pytest.mark.parametrize("times", [1, 4, 16])
+def test_scaling_in_runs(measure, times):
+    trainer = Trainer("throughput", [f'seeds="0:{64 * times}"'])
+    measure(trainer, trainer.runs, 5, kind="scaling", name=f"× {times} the runs, standard")
+
+
+def test_compiling(benchmark):
+    """A group's program, not from the cache."""
+    own = group(expand(read_study("throughput")))[0]
+
+    def compile_anew() -> None:
+        chunk._programs.clear()
+        jax.clear_caches()
+        chunk.compiled(own, "standard")
+
+    jax.config.update("jax_enable_compilation_cache", False)
+    benchmark.pedantic(compile_anew, rounds=5, iterations=1)
+    jax.config.update("jax_enable_compilation_cache", True)
+    benchmark.extra_info |= {"kind": "other", "name": "compile one group for one device"}
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("start Python", "pass"),
+        ("import scaling_study", "import scaling_study"),
+        ("import the runner and JAX", "import scaling_study.runner, scaling_study.engine.chunk"),
+    ],
+)
+def test_importing(benchmark, name, code):
+    benchmark.pedantic(lambda: subprocess.run([sys.executable, "-c", code], check=True), rounds=5)
+    benchmark.extra_info |= {"kind": "other", "name": name}
+
+
+def test_asking_for_help(benchmark):
+    command = [sys.executable, "-m", "scaling_study", "--help"]
+    benchmark.pedantic(
+        lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL), rounds=5
+    )
+    benchmark.extra_info |= {"kind": "other", "name": "scaling-study --help"}
+
+
+def test_writing_parquet(measure):
+    own = group(expand(read_study("throughput")))[0]
+    first = next(own.chunks((64, 72)))  # beyond the seeds that are traced
+    training, encoding = chunk.train_chunk(own, first, "standard")
+    loop = chunk.loop_of(own, "standard")
+    runs = own.shape.conditions * own.shape.seeds
+    measure(
+        lambda: to_parquet(own, first, training, encoding, loop),
+        runs,
+        kind="other",
+        name="rows of a chunk to Parquet",
+    )
+
+
+@pytest.mark.parametrize("cache", ["empty", "warm"])
+def test_whole_process(benchmark, cache, tmp_path_factory):
+    """Start, compile, run, write, exit."""
+    folder = tmp_path_factory.mktemp("process")
+
+    def run() -> float:
+        where = folder / str(time.monotonic_ns())
+        cached = where if cache == "empty" else folder / "cache"
+        command = [sys.executable, "-m", "scaling_study", "run", "throughput", "-q"]
+        subprocess.run(
+            [*command, "-o", str(where / "results")],
+            check=True,
+            env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cached / "jax")},
+        )
+        return 0.0
+
+    benchmark.pedantic(run, rounds=3, warmup_rounds=int(cache == "warm"))
+    name = f"scaling-study run throughput, whole process, {cache} compilation cache"
+    benchmark.extra_info |= {"kind": "other", "name": name}
