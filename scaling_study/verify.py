@@ -93,8 +93,8 @@ def _replay(
     """Replay cases that share a model and an optimizer, as the conditions of one block."""
     problem, drawn = _problem(reference)
     conditions = [_condition(case, problem, model_of, optimizer) for case in cases]
-    encoding = draws.encode_problem(problem, drawn, conditions, transformed=False)
-    data = chunk.data_of("float32", encoding, conditions)
+    encoding, rows = draws.encode_distinct(problem, drawn, conditions, transformed=False)
+    data = chunk.data_of("float32", encoding, conditions, rows)
     model = models.build(model_of)
     batching = Batching(drawn.u.shape[1], int(reference["batch_size"]))
     loss = (

@@ -28,6 +28,7 @@ from scaling_study.experiment.conditions import (
     batches_per_epoch,
     expand,
     group,
+    problem_of,
     shape_of,
 )
 from scaling_study.experiment.study import parse
@@ -42,17 +43,23 @@ class Program(NamedTuple):
 
     Attributes
     ----------
+    blank : callable
+        ``() -> Trace``, for ``first`` to write into.
     first : callable
-        ``(seeds, data, order, count) -> Training``: begin, and train the first epochs.
+        ``(trace, seeds, data, order, count) -> Training``: begin, and train the first epochs.
     more : callable or None
         ``(training, data, order, count) -> Training``: train further epochs, if there are.
     memory_bytes : int
         What ``first`` holds at once: inputs, outputs and temporaries.
+    spare : list of Trace
+        Written before and not needed any more: memory that need not be asked for again.
     """
 
+    blank: Callable[[], watch.Trace]
     first: Callable[..., Training]
     more: Callable[..., Training] | None
     memory_bytes: int
+    spare: list[watch.Trace]
 
 
 class Curves(NamedTuple):
@@ -104,14 +111,20 @@ def run_curves(
     """Train every run of a chunk and hand its curves to a function, if there is one."""
     groups, record = groups_of(study_text, chunk_runs)
     own = groups[chunk.group]
-    training, _ = _train(own, chunk, record)
-    jax.block_until_ready(training)
+    training, *_ = jax.block_until_ready(_train(own, chunk, record))
     if on_curves is not None:
-        members = own.members(chunk)
-        mean = _whole(training, own).trace.mean
-        norm = watch.to_array(mean.gradient_norm)
-        curves = Curves(np.asarray(mean.loss)[:, : len(members)], norm[:, :, : len(members)])
-        on_curves(members, own.seeds(chunk), curves)
+        curves = curves_of(_whole(training, own), loop_of(own, record), len(own.members(chunk)))
+        on_curves(own.members(chunk), own.seeds(chunk), curves)
+    compiled(own, record)[0].spare.append(training.trace)
+
+
+def curves_of(training: Training, loop: Loop, members: int) -> Curves:
+    """Return the curves of a training's first conditions, NaN from where a run diverged."""
+    over = loop.trace_updates[:, None, None] > np.asarray(training.state.diverged_at)
+    loss, norm = training.trace.mean
+    loss = np.where(over, np.nan, np.asarray(loss))
+    norm = np.where(over[:, None], np.nan, watch.to_array(norm))
+    return Curves(loss[:, :members], norm[:, :, :members])
 
 
 def train_chunk(own: Group, chunk: Chunk, record: str) -> tuple[Training, draws.Encoding]:
@@ -124,8 +137,8 @@ def train_chunk(own: Group, chunk: Chunk, record: str) -> tuple[Training, draws.
     encoding : Encoding
         What the runs were trained on.
     """
-    training, encoding = _train(own, chunk, record)
-    return _whole(training, own), encoding
+    training, distinct, rows = _train(own, chunk, record)
+    return _whole(training, own), distinct.take(rows)
 
 
 def compiled(own: Group, record: str) -> tuple[Program, float]:
@@ -154,21 +167,22 @@ def _lock_of(key: Any) -> threading.Lock:
 
 
 def _compile(own: Group, record: str) -> Program:
-    first, more = program.functions(own, loop_of(own, record), Tiles.of(own.shape))
+    blank, first, more = program.functions(own, loop_of(own, record), Tiles.of(own.shape))
     options = COMPILER_OPTIONS.get(jax.default_backend())
     seeds = range(own.shape.seeds)
-    data, _ = _inputs(own, [own.conditions[0]] * own.shape.conditions, seeds)
+    data, *_ = _inputs(own, [own.conditions[0]] * own.shape.conditions, seeds)
     order, count = next(_segments(own, seeds))
-    arguments = (_init_seeds(own, seeds), data, order, count)
-    begun = jax.jit(first).lower(*arguments).compile(options)
+    arguments = (jax.eval_shape(blank), _init_seeds(own, seeds), data, order, count)
+    new = jax.jit(blank).lower().compile()
+    begun = jax.jit(first, donate_argnums=0).lower(*arguments).compile(options)
     memory = begun.memory_analysis()
     sizes = ("argument", "output", "temp")
     held = sum(getattr(memory, f"{size}_size_in_bytes", 0) for size in sizes)
     if len(list(_segment_epochs(own))) == 1:
-        return Program(begun, None, held)
+        return Program(new, begun, None, held, [])
     training = jax.eval_shape(first, *arguments)
     lowered = jax.jit(more, donate_argnums=0).lower(training, data, order, count)
-    return Program(begun, lowered.compile(options), held)
+    return Program(new, begun, lowered.compile(options), held, [])
 
 
 def loop_of(own: Group, record: str) -> Loop:
@@ -180,45 +194,63 @@ def loop_of(own: Group, record: str) -> Loop:
     return Loop(epochs, batches, shape_of(own.static.problem)[1], slots, curves)
 
 
-def data_of(dtype: str, encoding: draws.Encoding, members: Sequence[Condition]) -> Data:
-    """Return what a block (C, S) is trained on, NumPy arrays of the given dtype."""
+def data_of(
+    dtype: str, distinct: draws.Encoding, members: Sequence[Condition], rows: np.ndarray
+) -> Data:
+    """Return what a block (C, S) is trained on, NumPy arrays of the given dtype.
+
+    Parameters
+    ----------
+    dtype : str
+    distinct, rows
+        As `draws.encode_distinct` returns them.
+    members : sequence of Condition
+    """
 
     def cast(array: Any) -> Any:
         return np.asarray(array, dtype=dtype)
 
+    def of_members(array: Any) -> Any:
+        return cast(array)[..., rows, :]
+
+    transformed = distinct.u.ndim == 4
     targets = np.array([np.nan if c.target_loss == "none" else c.target_loss for c in members])
     return Data(
-        u=cast(encoding.u),
-        residual=cast(encoding.residual),
+        u=cast(distinct.u)[rows] if transformed else cast(distinct.u),
+        residual=cast(distinct.residual)[rows] if transformed else cast(distinct.residual),
         numbers=objective.Numbers(
-            *(cast(getattr(encoding, name)) for name in objective.Numbers._fields)
+            *(of_members(getattr(distinct, name)) for name in objective.Numbers._fields)
         ),
         learning_rate=cast([[c.learning_rate] for c in members]),
         tolerance=cast([[c.tolerance] for c in members]),
-        target_excess=cast(targets[:, None] - encoding.loss_ols),
+        target_excess=cast(targets[:, None] - distinct.loss_ols[rows]),
     )
 
 
-def _train(own: Group, chunk: Chunk, record: str) -> tuple[Training, draws.Encoding]:
+def _train(own: Group, chunk: Chunk, record: str) -> tuple[Training, draws.Encoding, np.ndarray]:
     """Return a chunk's training as it leaves the device, in tiles, before it is waited for."""
     members, seeds = own.members(chunk), own.seeds(chunk)
     padded = [*members, *[members[-1]] * (own.shape.conditions - len(members))]
     run, _ = compiled(own, record)
     with jax.enable_x64(own.static.dtype == "float64"):
-        data, encoding = _inputs(own, padded, seeds)
+        data, distinct, rows = _inputs(own, padded, seeds)
         segments = _segments(own, seeds)
-        training = run.first(_init_seeds(own, seeds), data, *next(segments))
+        trace = run.spare.pop() if run.spare else run.blank()
+        training = run.first(trace, _init_seeds(own, seeds), data, *next(segments))
         for order, count in segments:
             assert run.more is not None
             training = run.more(training, data, order, count)
-    return training, encoding
+    return training, distinct, rows
 
 
-def _inputs(own: Group, members: Sequence[Condition], seeds: range) -> tuple[Data, draws.Encoding]:
+def _inputs(
+    own: Group, members: Sequence[Condition], seeds: range
+) -> tuple[Data, draws.Encoding, np.ndarray]:
     """Return what conditions and seeds are trained on, in tiles, and where it comes from."""
-    tiles = Tiles.of(own.shape)
-    encoding = draws.encode(own.static, draws.draw(own.static, seeds), members)
-    data = data_of(own.static.dtype, encoding, members)
+    static, tiles = own.static, Tiles.of(own.shape)
+    problem, drawn = problem_of(static.problem), draws.draw(static, seeds)
+    distinct, rows = draws.encode_distinct(problem, drawn, members, static.transformed)
+    data = data_of(static.dtype, distinct, members, rows)
     cut = tiles.cut_data if own.static.transformed else tiles.cut_seeds
     lead = own.shape.seeds // tiles.seeds, own.shape.conditions // tiles.conditions
 
@@ -227,9 +259,8 @@ def _inputs(own: Group, members: Sequence[Condition], seeds: range) -> tuple[Dat
         return np.broadcast_to(parts, (*lead, *parts.shape[2:]))
 
     of_runs = jax.tree.map(tiled, data._replace(u=None, residual=None))
-    return of_runs._replace(
-        u=cut(np.asarray(data.u)), residual=cut(np.asarray(data.residual))
-    ), encoding
+    u, residual = cut(np.asarray(data.u)), cut(np.asarray(data.residual))
+    return of_runs._replace(u=u, residual=residual), distinct, rows
 
 
 def _whole(training: Training, own: Group) -> Training:

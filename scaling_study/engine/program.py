@@ -27,13 +27,16 @@ def objective_of(own: Group, model: Any, seeds_last: bool) -> objective.Objectiv
 
 def functions(
     own: Group, loop: Loop, tiles: Tiles
-) -> tuple[Callable[..., Training], Callable[..., Training]]:
-    """Return the two pure functions of a chunk's training, tile by tile.
+) -> tuple[Callable[[], Trace], Callable[..., Training], Callable[..., Training]]:
+    """Return the pure functions of a chunk's training, tile by tile.
 
     Returns
     -------
+    blank : callable
+        ``() -> Trace`` of the whole chunk.
     first : callable
-        ``(seeds, data, order, count) -> Training``: begin, and train ``count`` epochs.
+        ``(trace, seeds, data, order, count) -> Training``: begin, and train ``count`` epochs,
+        writing over the trace; points after a tile has ended are as they were.
     more : callable
         ``(training, data, order, count) -> Training``: train ``count`` epochs more.
     """
@@ -78,10 +81,26 @@ def functions(
             return jax.lax.scan(tile, trace, (own_data, carried))
 
         inputs, of_seeds = carried
-        trace, training = jax.lax.scan(seed_tile, trace, (data, order, inputs, of_seeds))
+        lead = jax.tree.leaves(trace)[0].shape[:3]
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), trace)
+        flat, training = jax.lax.scan(seed_tile, flat, (data, order, inputs, of_seeds))
+        trace = jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), flat)
         return training._replace(trace=trace)
 
-    def first(seeds: Any, data: Data, order: Any, count: Any) -> Training:
+    def blank() -> Trace:
+        traced = tiles.seeds if loop.curves else min(tiles.seeds, watch.TRACED_SEEDS)
+        wide = own.shape.conditions // tiles.conditions
+        runs = (tiles.conditions, traced) if tiles.seeds_last else (traced, tiles.conditions)
+        return watch.empty_trace(
+            (own.shape.seeds // tiles.seeds, wide, loop.slots),
+            runs,
+            loop.features,
+            static.dtype,
+            linear=models.is_linear(model),
+            curves=loop.curves,
+        )
+
+    def first(trace: Trace, seeds: Any, data: Data, order: Any, count: Any) -> Training:
         outer, inner, *runs = data.numbers.intercept.shape
         conditions = -2 if tiles.seeds_last else -1
 
@@ -94,32 +113,14 @@ def functions(
             parameters = objective.explode(parameters) if exploded else parameters
             return begin(parameters, data, trace, first_slot)
 
-        traced = tiles.seeds if loop.curves else min(tiles.seeds, watch.TRACED_SEEDS)
-        trace = watch.empty_trace(
-            outer * inner * loop.slots,
-            (runs[0], traced) if tiles.seeds_last else (traced, runs[1]),
-            loop.features,
-            static.dtype,
-            linear=models.is_linear(model),
-            curves=loop.curves,
-        )
         slots = loop.slots * jnp.arange(outer * inner, dtype=jnp.int32).reshape(outer, inner)
-        done = by_tile(start, data, order, count, (slots, seeds), trace)
-        split = (outer, inner, loop.slots)
-        return done._replace(
-            trace=jax.tree.map(lambda x: x.reshape(*split, *x.shape[1:]), done.trace)
-        )
+        return by_tile(start, data, order, count, (slots, seeds), trace)
 
     def more(training: Training, data: Data, order: Any, count: Any) -> Training:
         def start(data: Data, trace: Trace, before: Training, _: Any) -> Training:
             return before._replace(trace=trace)
 
-        shape = jax.tree.leaves(training.trace)[0].shape[:3]
-        trace = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), training.trace)
         carried = (training._replace(trace=None), None)
-        done = by_tile(start, data, order, count, carried, trace)
-        return done._replace(
-            trace=jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), done.trace)
-        )
+        return by_tile(start, data, order, count, carried, training.trace)
 
-    return first, more
+    return blank, first, more

@@ -153,7 +153,7 @@ def _traces(training: Training, encoding: Encoding, loop: Loop, seeds: range) ->
     trace = training.trace
     runs = training.state.diverged_at.shape
     kept = sum(seed < TRACED_SEEDS for seed in seeds)
-    done = trace_updates(loop)
+    done = loop.trace_updates
     # A run's trace ends where it diverged: how long its neighbours went on is not its own.
     over = done[:, None, None] > training.state.diverged_at[:, :kept]
     traced = np.tile(np.arange(runs[1]) < kept, runs[0])
@@ -178,13 +178,6 @@ def _traces(training: Training, encoding: Encoding, loop: Loop, seeds: range) ->
         "trace_grad_norm": lists(to_array(trace.mean.gradient_norm)),
         "trace_weight": lists(to_array(trace.weight) if trace.weight else None),
     }
-
-
-def trace_updates(loop: Loop) -> np.ndarray:
-    """Return the number of updates done at each point of a trace."""
-    slot = np.arange(loop.epochs, dtype=np.int64) * loop.slots // loop.epochs
-    last = np.searchsorted(slot, np.arange(loop.slots), side="right")
-    return last * loop.batches
 
 
 def _ended(training: Training, loop: Loop) -> tuple[np.ndarray, np.ndarray]:

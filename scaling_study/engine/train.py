@@ -88,6 +88,13 @@ class Loop(NamedTuple):
     slots: int
     curves: bool
 
+    @property
+    def trace_updates(self) -> np.ndarray:
+        """Number of updates done at each point of a trace."""
+        slot = np.arange(self.epochs, dtype=np.int64) * self.slots // self.epochs
+        last = np.searchsorted(slot, np.arange(self.slots), side="right")
+        return last * self.batches
+
 
 def make_update(loss: Objective, factory: Factory) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return the two pure functions of a training: ``initialise`` and ``update``.

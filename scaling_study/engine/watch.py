@@ -158,10 +158,16 @@ def observe(above: Gauge, target: Gauge, now: Gauge, number: Array, alive: Any =
 
 
 def empty_trace(
-    slots: int, runs: tuple[int, ...], features: int, dtype: Any, *, linear: bool, curves: bool
+    slots: tuple[int, ...],
+    runs: tuple[int, ...],
+    features: int,
+    dtype: Any,
+    *,
+    linear: bool,
+    curves: bool,
 ) -> Trace:
     """Return a trace of runs with nothing written; ``curves`` has no full-data loss."""
-    run = jnp.zeros((slots, *runs), dtype)
+    run = jnp.zeros((*slots, *runs), dtype)
     each = [run] * features
     if curves:
         return Trace(Info(run, each), None, [])

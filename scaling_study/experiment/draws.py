@@ -84,6 +84,13 @@ class Encoding(NamedTuple):
         """Least mean squared error of a linear model, in training units; shape (C, S)."""
         return (self.residual**2).mean(axis=-1) / self.target_divisor**2
 
+    def take(self, rows: NDArray[np.intp]) -> "Encoding":
+        """Return the encoding with these of its conditions."""
+        own = {name: getattr(self, name)[..., rows, :] for name in self._fields[2:]}
+        if self.u.ndim == 4:
+            own |= {"u": self.u[rows], "residual": self.residual[rows]}
+        return self._replace(**own)
+
 
 def draw(static: Static, seeds: Sequence[int]) -> Draw:
     """Return the data of each seed, or of the one seed that the data stream is held at."""
@@ -154,16 +161,26 @@ def permutations(
 
 def encode(static: Static, drawn: Draw, conditions: Sequence[Condition]) -> Encoding:
     """Return what the drawn data are under each condition."""
-    return encode_problem(problem_of(static.problem), drawn, conditions, static.transformed)
+    distinct, rows = encode_distinct(
+        problem_of(static.problem), drawn, conditions, static.transformed
+    )
+    return distinct.take(rows)
 
 
-def encode_problem(
+def encode_distinct(
     problem: Problem, drawn: Draw, conditions: Sequence[Condition], transformed: bool
-) -> Encoding:
-    """Return what the drawn data of a problem are under each condition.
+) -> tuple[Encoding, NDArray[np.intp]]:
+    """Return what the drawn data of a problem are under conditions, each kind once.
 
-    Conditions that differ only in how they train, and not in what they see, are encoded once;
-    those that differ only in scale factor and offset, together.
+    Conditions that differ only in how they train, and not in what they see, are of a kind;
+    kinds that differ only in scale factor and offset are encoded together.
+
+    Returns
+    -------
+    distinct : Encoding
+        Of each kind.
+    rows : ndarray of shape (n_conditions,)
+        The kind of each condition.
     """
     # A grid's conditions share their components, so that an identity is enough of a key.
     keys = [
@@ -188,11 +205,11 @@ def encode_problem(
         if name in ("u", "residual") and not transformed:
             stacked[name] = columns[0][name][0]
             continue
-        array = np.concatenate([column[name] for column in columns])[rows]
+        array = np.concatenate([column[name] for column in columns])
         # (C, S, d) to (d, C, S)
         per_feature = array.ndim == 3 and name != "residual"
         stacked[name] = np.moveaxis(array, -1, 0) if per_feature else array
-    return Encoding(**stacked)
+    return Encoding(**stacked), rows
 
 
 def least_squares(u: Array, y: Array) -> tuple[Array, Array, Array]:
