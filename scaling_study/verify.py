@@ -93,8 +93,9 @@ def _replay(
     """Replay cases that share a model and an optimizer, as the conditions of one block."""
     problem, drawn = _problem(reference)
     conditions = [_condition(case, problem, model_of, optimizer) for case in cases]
-    encoding, rows = draws.encode_distinct(problem, drawn, conditions, transformed=False)
-    data = chunk.data_of("float32", encoding, conditions, rows)
+    members = chunk.Members.of(conditions)
+    encoding = draws.encode_kinds(problem, drawn, members.kinds, transformed=False)
+    data = chunk.data_of("float32", encoding, members)
     model = models.build(model_of)
     batching = Batching(drawn.u.shape[1], int(reference["batch_size"]))
     loss = (

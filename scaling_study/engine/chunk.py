@@ -137,8 +137,8 @@ def train_chunk(own: Group, chunk: Chunk, record: str) -> tuple[Training, draws.
     encoding : Encoding
         What the runs were trained on.
     """
-    training, distinct, rows = _train(own, chunk, record)
-    return _whole(training, own), distinct.take(rows)
+    training, distinct, members = _train(own, chunk, record)
+    return _whole(training, own), distinct.take(members.kinds.rows)
 
 
 def compiled(own: Group, record: str) -> tuple[Program, float]:
@@ -170,7 +170,7 @@ def _compile(own: Group, record: str) -> Program:
     blank, first, more = program.functions(own, loop_of(own, record), Tiles.of(own.shape))
     options = COMPILER_OPTIONS.get(jax.default_backend())
     seeds = range(own.shape.seeds)
-    data, *_ = _inputs(own, [own.conditions[0]] * own.shape.conditions, seeds)
+    data, _ = _inputs(own, _members_of(own, 0), seeds)
     order, count = next(_segments(own, seeds))
     arguments = (jax.eval_shape(blank), _init_seeds(own, seeds), data, order, count)
     new = jax.jit(blank).lower().compile()
@@ -194,64 +194,88 @@ def loop_of(own: Group, record: str) -> Loop:
     return Loop(epochs, batches, shape_of(own.static.problem)[1], slots, curves)
 
 
-def data_of(
-    dtype: str, distinct: draws.Encoding, members: Sequence[Condition], rows: np.ndarray
-) -> Data:
+class Members(NamedTuple):
+    """A block of C conditions, in numbers that no seed changes.
+
+    Attributes
+    ----------
+    kinds : Kinds
+        What they see.
+    learning_rate, tolerance, target_loss : ndarray of shape (C, 1)
+        NaN where there is no target loss.
+    """
+
+    kinds: draws.Kinds
+    learning_rate: np.ndarray
+    tolerance: np.ndarray
+    target_loss: np.ndarray
+
+    @classmethod
+    def of(cls, conditions: Sequence[Condition]) -> "Members":
+        """Return what some conditions are in numbers."""
+        return cls(
+            draws.kinds_of(conditions),
+            np.array([[c.learning_rate] for c in conditions]),
+            np.array([[c.tolerance] for c in conditions]),
+            np.array([[np.nan if c.target_loss == "none" else c.target_loss] for c in conditions]),
+        )
+
+
+@lru_cache(maxsize=64)
+def _members_of(own: Group, block: int) -> Members:
+    return Members.of(own.padded(Chunk(own.index, block, 0)))
+
+
+def data_of(dtype: str, distinct: draws.Encoding, members: Members) -> Data:
     """Return what a block (C, S) is trained on, NumPy arrays of the given dtype.
 
     Parameters
     ----------
     dtype : str
-    distinct, rows
-        As `draws.encode_distinct` returns them.
-    members : sequence of Condition
+    distinct : Encoding
+        Of each kind of condition, `draws.encode_kinds`.
+    members : Members
     """
+    rows = members.kinds.rows
+    own = rows if distinct.u.ndim == 4 else slice(None)
 
     def cast(array: Any) -> Any:
         return np.asarray(array, dtype=dtype)
 
-    def of_members(array: Any) -> Any:
-        return cast(array)[..., rows, :]
-
-    transformed = distinct.u.ndim == 4
-    targets = np.array([np.nan if c.target_loss == "none" else c.target_loss for c in members])
     return Data(
-        u=cast(distinct.u)[rows] if transformed else cast(distinct.u),
-        residual=cast(distinct.residual)[rows] if transformed else cast(distinct.residual),
+        u=cast(distinct.u)[own],
+        residual=cast(distinct.residual)[own],
         numbers=objective.Numbers(
-            *(of_members(getattr(distinct, name)) for name in objective.Numbers._fields)
+            *(cast(getattr(distinct, name))[..., rows, :] for name in objective.Numbers._fields)
         ),
-        learning_rate=cast([[c.learning_rate] for c in members]),
-        tolerance=cast([[c.tolerance] for c in members]),
-        target_excess=cast(targets[:, None] - distinct.loss_ols[rows]),
+        learning_rate=cast(members.learning_rate),
+        tolerance=cast(members.tolerance),
+        target_excess=cast(members.target_loss - distinct.loss_ols[rows]),
     )
 
 
-def _train(own: Group, chunk: Chunk, record: str) -> tuple[Training, draws.Encoding, np.ndarray]:
+def _train(own: Group, chunk: Chunk, record: str) -> tuple[Training, draws.Encoding, Members]:
     """Return a chunk's training as it leaves the device, in tiles, before it is waited for."""
-    members, seeds = own.members(chunk), own.seeds(chunk)
-    padded = [*members, *[members[-1]] * (own.shape.conditions - len(members))]
+    seeds, members = own.seeds(chunk), _members_of(own, chunk.condition_block)
     run, _ = compiled(own, record)
     with jax.enable_x64(own.static.dtype == "float64"):
-        data, distinct, rows = _inputs(own, padded, seeds)
+        data, distinct = _inputs(own, members, seeds)
         segments = _segments(own, seeds)
         trace = run.spare.pop() if run.spare else run.blank()
         training = run.first(trace, _init_seeds(own, seeds), data, *next(segments))
         for order, count in segments:
             assert run.more is not None
             training = run.more(training, data, order, count)
-    return training, distinct, rows
+    return training, distinct, members
 
 
-def _inputs(
-    own: Group, members: Sequence[Condition], seeds: range
-) -> tuple[Data, draws.Encoding, np.ndarray]:
+def _inputs(own: Group, members: Members, seeds: range) -> tuple[Data, draws.Encoding]:
     """Return what conditions and seeds are trained on, in tiles, and where it comes from."""
     static, tiles = own.static, Tiles.of(own.shape)
     problem, drawn = problem_of(static.problem), draws.draw(static, seeds)
-    distinct, rows = draws.encode_distinct(problem, drawn, members, static.transformed)
-    data = data_of(static.dtype, distinct, members, rows)
-    cut = tiles.cut_data if own.static.transformed else tiles.cut_seeds
+    distinct = draws.encode_kinds(problem, drawn, members.kinds, static.transformed)
+    data = data_of(static.dtype, distinct, members)
+    cut = tiles.cut_data if static.transformed else tiles.cut_seeds
     lead = own.shape.seeds // tiles.seeds, own.shape.conditions // tiles.conditions
 
     def tiled(array: np.ndarray) -> np.ndarray:
@@ -260,7 +284,7 @@ def _inputs(
 
     of_runs = jax.tree.map(tiled, data._replace(u=None, residual=None))
     u, residual = cut(np.asarray(data.u)), cut(np.asarray(data.residual))
-    return of_runs._replace(u=u, residual=residual), distinct, rows
+    return of_runs._replace(u=u, residual=residual), distinct
 
 
 def _whole(training: Training, own: Group) -> Training:

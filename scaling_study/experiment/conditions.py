@@ -98,7 +98,7 @@ class ChunkShape(NamedTuple):
     tile_seeds: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """The conditions that share one compiled program.
 
@@ -130,6 +130,11 @@ class Group:
         """Return the chunk's conditions, without the padding."""
         first = chunk.condition_block * self.shape.conditions
         return self.conditions[first : first + self.shape.conditions]
+
+    def padded(self, chunk: "Chunk") -> tuple[Condition, ...]:
+        """Return the chunk's conditions, the last repeated until it is full."""
+        members = self.members(chunk)
+        return members + members[-1:] * (self.shape.conditions - len(members))
 
     def seeds(self, chunk: "Chunk") -> range:
         """Return the absolute seeds of a chunk."""

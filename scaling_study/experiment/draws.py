@@ -161,45 +161,48 @@ def permutations(
 
 def encode(static: Static, drawn: Draw, conditions: Sequence[Condition]) -> Encoding:
     """Return what the drawn data are under each condition."""
-    distinct, rows = encode_distinct(
-        problem_of(static.problem), drawn, conditions, static.transformed
+    kinds = kinds_of(conditions)
+    return encode_kinds(problem_of(static.problem), drawn, kinds, static.transformed).take(
+        kinds.rows
     )
-    return distinct.take(rows)
 
 
-def encode_distinct(
-    problem: Problem, drawn: Draw, conditions: Sequence[Condition], transformed: bool
-) -> tuple[Encoding, NDArray[np.intp]]:
-    """Return what the drawn data of a problem are under conditions, each kind once.
+class Kinds(NamedTuple):
+    """Conditions by what they see: those of a kind differ only in how they train.
 
-    Conditions that differ only in how they train, and not in what they see, are of a kind;
-    kinds that differ only in scale factor and offset are encoded together.
-
-    Returns
-    -------
-    distinct : Encoding
-        Of each kind.
+    Attributes
+    ----------
+    families : list of list of Condition
+        One condition of each kind; a family's differ only in scale factor and offset.
     rows : ndarray of shape (n_conditions,)
-        The kind of each condition.
+        The kind of each condition, counted through the families.
     """
-    # A grid's conditions share their components, so that an identity is enough of a key.
-    keys = [
-        (c.design, id(c.scaler), id(c.target_scaler), c.scale_factor, c.offset) for c in conditions
-    ]
-    first = {key: index for index, key in reversed(list(enumerate(keys)))}
-    families: dict[tuple[Any, ...], list[int]] = {}
-    for key, index in first.items():
-        families.setdefault(key[:3], []).append(index)
-    at_once = max(1, ENCODED_NUMBERS // drawn.u.size)
-    order, columns = [], []
-    fit = least_squares(drawn.u, drawn.noise)
-    for family in families.values():
-        for start in range(0, len(family), at_once):
-            own = family[start : start + at_once]
-            order += own
-            columns.append(_encode(problem, drawn, fit, [conditions[i] for i in own], transformed))
-    place = {keys[index]: row for row, index in enumerate(order)}
+
+    families: list[list[Condition]]
+    rows: NDArray[np.intp]
+
+
+def kinds_of(conditions: Sequence[Condition]) -> Kinds:
+    """Return the kinds of some conditions."""
+    keys = [(c.design, c.scaler, c.target_scaler, c.scale_factor, c.offset) for c in conditions]
+    families: dict[Any, dict[Any, Condition]] = {}
+    for key, condition in zip(keys, conditions, strict=True):
+        families.setdefault(key[:3], {}).setdefault(key, condition)
+    kinds = [key for family in families.values() for key in family]
+    place = {key: row for row, key in enumerate(kinds)}
     rows = np.array([place[key] for key in keys])
+    return Kinds([list(family.values()) for family in families.values()], rows)
+
+
+def encode_kinds(problem: Problem, drawn: Draw, kinds: Kinds, transformed: bool) -> Encoding:
+    """Return what the drawn data of a problem are under a condition of each kind."""
+    at_once = max(1, ENCODED_NUMBERS // drawn.u.size)
+    fit = least_squares(drawn.u, drawn.noise)
+    columns = [
+        _encode(problem, drawn, fit, family[start : start + at_once], transformed)
+        for family in kinds.families
+        for start in range(0, len(family), at_once)
+    ]
     stacked = {}
     for name in Encoding._fields:
         if name in ("u", "residual") and not transformed:
@@ -209,7 +212,7 @@ def encode_distinct(
         # (C, S, d) to (d, C, S)
         per_feature = array.ndim == 3 and name != "residual"
         stacked[name] = np.moveaxis(array, -1, 0) if per_feature else array
-    return Encoding(**stacked), rows
+    return Encoding(**stacked)
 
 
 def least_squares(u: Array, y: Array) -> tuple[Array, Array, Array]:
@@ -276,7 +279,7 @@ def _encode(
         # The law is linear in u, so only the noise has to be fitted.
         slope, intercept, residual = noise_fit
         slope, intercept = slope + law, intercept + level
-        y = (u * law[..., None, :]).sum(axis=-1) + level[..., None] + noise
+        y = np.einsum("snd,cid->csn", u, law) + level[..., None] + noise
         residual = np.broadcast_to(residual, y.shape)
         weight_true = np.broadcast_to(law / scale, slope.shape)
     else:

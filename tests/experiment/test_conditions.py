@@ -399,7 +399,8 @@ def test_a_chunks_seeds_are_aligned_and_whole(count, first):
 @pytest.mark.parametrize("seeds", ["0:1", "0:1000", "12345:99999"])
 def test_a_chunks_shape_does_not_depend_on_the_seeds(seeds):
     study = read_study("smoke")
-    assert group(expand(study.with_seeds(seeds))) == group(expand(study))
+    ours, theirs = (group(expand(s)) for s in (study, study.with_seeds(seeds)))
+    assert [vars(own) for own in ours] == [vars(own) for own in theirs]
 
 
 @given(
