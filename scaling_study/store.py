@@ -30,7 +30,7 @@ from scaling_study.experiment.values import told
 
 SCHEMA_VERSION = 1
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pandas", "pyarrow")
-LIST_COLUMNS = (
+FEATURE_COLUMNS = (
     "weight_init",
     "weight",
     "weight_original",
@@ -110,14 +110,14 @@ class Results:
     @cached_property
     def features(self) -> pd.DataFrame:
         """One row per run and feature."""
-        names = {"condition", "seed", *LIST_COLUMNS}
-        return self._unfold(self._tables(names.__contains__), _features)
+        names = {"condition", "seed", *FEATURE_COLUMNS}
+        return self._unfold(self._tables(lambda name: name.split("/")[0] in names), _features)
 
     @cached_property
     def traces(self) -> pd.DataFrame:
         """One row per traced run, point in time and feature."""
         names = {"condition", "seed", "weight_true", *(f"trace_{name}" for name in TRACE_COLUMNS)}
-        tables = self._tables(names.__contains__)
+        tables = self._tables(lambda name: name.split("/")[0] in names)
         return self._unfold([t.filter(t["trace_update"].is_valid()) for t in tables], _traces)
 
     def _tables(self, wanted: Callable[[str], bool]) -> list[pa.Table]:
@@ -332,7 +332,7 @@ def _short(value: Any) -> str:
 
 
 def _is_of_runs(column: str) -> bool:
-    return column not in LIST_COLUMNS and not column.startswith("trace_")
+    return "/" not in column and not column.startswith("trace_")
 
 
 def _lists(table: pa.Table, name: str, each: int) -> np.ndarray:
@@ -346,15 +346,18 @@ def _lists(table: pa.Table, name: str, each: int) -> np.ndarray:
 
 
 def _width(table: pa.Table) -> int:
-    return table.schema.field("weight_true").type.list_size
+    return sum(name.startswith("weight_true/") for name in table.column_names)
 
 
 def _features(table: pa.Table) -> tuple[int, Columns]:
     each = _width(table)
     feature = np.tile(np.arange(each, dtype=np.int32), table.num_rows)
-    return each, {"feature": feature} | {
-        name: _lists(table, name, each).ravel() for name in LIST_COLUMNS
-    }
+
+    def of_features(name: str) -> np.ndarray:
+        columns = [table[f"{name}/{feature}"].to_numpy() for feature in range(each)]
+        return np.stack(columns, axis=-1).ravel()
+
+    return each, {"feature": feature} | {name: of_features(name) for name in FEATURE_COLUMNS}
 
 
 def _traces(table: pa.Table) -> tuple[int, Columns]:

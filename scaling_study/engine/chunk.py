@@ -133,11 +133,16 @@ def train_chunk(own: Group, chunk: Chunk, record: str) -> tuple[Training, draws.
     Returns
     -------
     training : Training
-        NumPy arrays ending in (C, S), the chunk's conditions (padded) and seeds.
+        NumPy arrays ending in (C, S), the chunk's conditions (padded) and seeds; no trace
+        where no seed of the chunk is traced.
     encoding : Encoding
         What the runs were trained on.
     """
     training, distinct, members = _train(own, chunk, record)
+    if own.seeds(chunk).start >= watch.TRACED_SEEDS:
+        jax.block_until_ready(training)
+        compiled(own, record)[0].spare.append(training.trace)
+        training = training._replace(trace=None)
     return _whole(training, own), distinct.take(members.kinds.rows)
 
 

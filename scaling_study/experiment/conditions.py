@@ -246,7 +246,7 @@ def chunk_shape(static: Static, conditions: int, chunk_runs: int | None = None) 
     """
     moments, many = static.objective == "moments", conditions >= 64
     if moments:
-        seeds, tile_conditions, tile_seeds = (8, 128, 4) if many else (256, 4, 256)
+        seeds, tile_conditions, tile_seeds = (16, 128, 4) if many else (256, 4, 256)
     else:
         seeds, tile_conditions, tile_seeds = (4, 128, 1) if many else (32, 2, 32)
     most = 1024 if moments else 128
