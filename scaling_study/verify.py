@@ -97,7 +97,10 @@ def _replay(
     encoding = draws.encode_kinds(problem, drawn, members.kinds, transformed=False)
     data = chunk.data_of("float32", encoding, members)
     model = models.build(model_of)
-    batching = Batching(drawn.u.shape[1], int(reference["batch_size"]))
+    size = int(reference["batch_size"])
+    if size < 1:
+        raise ValueError(f"batch_size is {size}")
+    batching = Batching(drawn.u.shape[1], size)
     loss = (
         objective.moments(len(problem.coefficients), batching, seeds_last=True)
         if way == "moments"
@@ -107,7 +110,10 @@ def _replay(
     parameters = _parameters([case["initial_params"] for case in cases])
     parameters = objective.explode(parameters) if way == "moments" else parameters
 
-    places = np.argsort(np.asarray(reference["batch_order"]), axis=1).astype(np.int32)
+    order = np.asarray(reference["batch_order"])
+    if not (np.sort(order, axis=1) == np.arange(drawn.u.shape[1])).all():
+        raise ValueError("an epoch of batch_order is not every row once")
+    places = np.argsort(order, axis=1).astype(np.int32)
     batches = loss.prepare(data.u, data.residual, jnp.asarray(places[None]))
     batches = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batches)
 
@@ -222,7 +228,10 @@ def _read(path: str | Path) -> dict[str, Any]:
         raise StudyError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise StudyError(f"{path}: not valid JSON, perhaps truncated ({error})") from None
-    missing = {"problem", "batch_size", "batch_order", "cases"} - set(reference)
-    if not isinstance(reference, dict) or missing:
+    parts = {"problem", "batch_size", "batch_order", "cases"}
+    missing = parts - set(reference) if isinstance(reference, dict) else parts
+    if missing:
         raise StudyError(f"{path}: not a reference trajectory (no {', '.join(sorted(missing))})")
+    if not reference["cases"]:
+        raise StudyError(f"{path}: not a reference trajectory (cases are empty)")
     return reference

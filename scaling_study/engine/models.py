@@ -161,13 +161,12 @@ _contract_in_loop.defvjp(_contract_forward, _contract_backward)
 
 
 def _forward_mapped(model: nn.Module, parameters: Parameters, x: Array) -> Array:
-    runs = jax.tree.leaves(parameters)[0].shape[-2:]
-    function = model.apply
-    for axis in (-2, -1):  # the inner axis of runs first
-        shared = x.shape[-1] == 1 < runs[axis]
-        x, in_axis = (x[..., 0], None) if shared else (x, -1)
-        function = jax.vmap(function, in_axes=(-1, in_axis), out_axes=-1)
-    return function(parameters, x)
+    runs, function = jax.tree.leaves(parameters)[0].shape, model.apply
+    shared = [axis for axis in (-2, -1) if x.shape[axis] == 1 < runs[axis]]
+    for axis in (-2, -1):  # the inner map first
+        of_x = None if axis in shared else -1
+        function = jax.vmap(function, in_axes=(-1, of_x), out_axes=-1)
+    return function(parameters, jnp.squeeze(x, shared))
 
 
 def is_linear(model: nn.Module) -> bool:

@@ -173,8 +173,10 @@ def _traces(training: Training, encoding: Encoding, loop: Loop, seeds: range) ->
     over = done[:, None, None] > training.state.diverged_at[:, :kept]
     traced = np.tile(np.arange(runs[1]) < kept, runs[0])
 
+    def until(points: np.ndarray) -> np.ndarray:
+        return np.where(over if points.ndim == 3 else over[:, None], np.nan, points[..., :kept])
+
     def lists(points: np.ndarray) -> Any:
-        points = np.where(over if points.ndim == 3 else over[:, None], np.nan, points[..., :kept])
         width = int(np.prod(points.shape[:-2]))
         flat = np.moveaxis(points, (-2, -1), (0, 1)).reshape(-1)
         offsets = np.concatenate([[0], np.cumsum(traced * width)]).astype(np.int32)
@@ -183,10 +185,10 @@ def _traces(training: Training, encoding: Encoding, loop: Loop, seeds: range) ->
     loss = np.asarray(trace.excess)[..., :kept] + encoding.loss_ols[:, :kept]
     columns = (
         np.broadcast_to(done[:, None, None], (len(done), runs[0], kept)),
-        np.asarray(trace.mean.loss),
-        loss.astype(trace.mean.loss.dtype),
-        to_array(trace.mean.gradient_norm),
-        to_array(trace.weight) if trace.weight else None,
+        until(np.asarray(trace.mean.loss)),
+        until(loss.astype(trace.mean.loss.dtype)),
+        until(to_array(trace.mean.gradient_norm)),
+        until(to_array(trace.weight)) if trace.weight else None,
     )
     return dict(
         zip(TRACE_COLUMNS, (nothing if x is None else lists(x) for x in columns), strict=True)

@@ -130,6 +130,12 @@ def plain_run(condition: Condition, seed: int) -> dict[str, Any]:
         return None if first == len(history) or diverged_at is not None else int(first)
 
     done = condition.updates if diverged_at is None else diverged_at
+    points = per_epoch * np.arange(1, epochs + 1)
+    over = points > done  # a trace ends where its run diverged
+
+    def until(history: np.ndarray) -> np.ndarray:
+        return np.where(over if history.ndim == 1 else over[:, None], np.nan, history)
+
     return {
         "status": "diverged"
         if diverged_at is not None
@@ -154,10 +160,10 @@ def plain_run(condition: Condition, seed: int) -> dict[str, Any]:
         ]
         if linear
         else None,
-        "trace_update": per_epoch * np.arange(1, epochs + 1),
-        "trace_batch_loss": batch_loss.mean(axis=1),
-        "trace_loss": np.array(full_loss[per_epoch::per_epoch]),
-        "trace_grad_norm": batch_norm.mean(axis=1).ravel(),
+        "trace_update": points,
+        "trace_batch_loss": until(batch_loss.mean(axis=1)),
+        "trace_loss": until(np.array(full_loss[per_epoch::per_epoch])),
+        "trace_grad_norm": until(batch_norm.mean(axis=1)).ravel(),
     }
 
 

@@ -179,3 +179,42 @@ def test_a_users_own_model_shows_its_first_kernel():
 def test_a_model_that_the_features_do_not_enter_by_rows_is_refused():
     with pytest.raises(StudyError, match=f"{FEATURES} rows"):
         models.first_kernel(initial(build(f"{__name__}:Headless")), FEATURES)
+
+
+# Over a block of runs -----------------------------------------------------------------------
+
+FORWARD = [
+    ({"name": "linear"}, 1),
+    ({"name": "mlp", "hidden": 1}, 1),
+    ({"name": "mlp", "hidden": 6}, 1),
+    ({"name": "mlp", "hidden": (6, 5), "activation": "tanh"}, 1),
+    ({"name": "mlp", "hidden": (6, 5), "activation": "tanh"}, 5),
+    ({"name": "test_models:OddOneOut"}, 5),
+]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(("model", "rows"), FORWARD, ids=str)
+def test_forward_over_a_block_is_apply_over_each_run(model, rows, shared):
+    model = build(**model)
+    runs = 2, 3
+    seeds = jnp.arange(6).reshape(runs)
+    parameters = jax.vmap(jax.vmap(lambda s: initial(model, s), out_axes=-1), out_axes=-2)(seeds)
+    x = np.random.default_rng(1).normal(size=(rows, FEATURES, 1 if shared else 2, 3))
+    forward = models.forward(model)
+    with jax.enable_x64(True):
+        parameters = jax.tree.map(lambda p: p.astype(np.float64), parameters)
+        out, pull_back = jax.vjp(lambda p: forward(p, jnp.asarray(x)), parameters)
+        slopes = pull_back(jnp.ones_like(out))[0]
+        assert out.shape == (rows, *runs)
+        for place in np.ndindex(runs):
+            own = jax.tree.map(lambda p, i=place: p[(..., *i)], parameters)
+            data = jnp.asarray(x[..., 0 if shared else place[0], place[1]])
+            expected, back = jax.vjp(lambda p, d=data: model.apply(p, d), own)
+            np.testing.assert_allclose(out[(..., *place)], expected, rtol=1e-12)
+            for a, b in zip(
+                jax.tree.leaves(slopes),
+                jax.tree.leaves(back(jnp.ones_like(expected))[0]),
+                strict=True,
+            ):
+                np.testing.assert_allclose(a[(..., *place)], b, rtol=1e-10, atol=1e-12)

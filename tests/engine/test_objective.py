@@ -36,7 +36,7 @@ def data_in_training_units(block) -> tuple[np.ndarray, np.ndarray]:
     for condition in block.conditions:
         problem = problem_of(condition.problem)
         u, noise = draws.draw(block.static, range(3))
-        x = draws.observed(problem, u, condition)[0]
+        x = draws.observed(problem, u, [condition])[0][0]
         if problem.signal is not None:
             y = problem.signal(u) + noise
         elif condition.design == "F":
@@ -365,3 +365,70 @@ def test_explode_and_assemble_undo_each_other():
         assert jax.tree.structure(whole) == jax.tree.structure(tree)
         for one, other in zip(leaves(whole), leaves(tree), strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+# One number, however it is computed -------------------------------------------------------------
+
+BLOCKS = {
+    "linear": {"model": "linear"},
+    "moments": {"objective": "moments"},
+    "network": {"model": {"name": "mlp", "hidden": 6}},
+    "deep": {"model": {"name": "mlp", "hidden": [[6, 5]], "activation": "tanh"}},
+    "transformed": {"scaler": "power", "model": {"name": "mlp", "hidden": 6}},
+    "own": {"model": "test_models:OddOneOut"},
+}
+
+
+def turned(tree):
+    return jax.tree.map(lambda x: jnp.swapaxes(x, -1, -2), tree)
+
+
+def all_numbers(block, data, parameters):
+    """Return loss and gradient of every batch, and loss, gradient and excess of all data."""
+    batches = [block.loss.whole(data.u, data.residual)]
+    if block.order is not None:
+        prepared = block.loss.prepare(data.u, data.residual, block.order)
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), prepared)
+        count = len(jax.tree.leaves(flat)[0])
+        batches += [jax.tree.map(lambda x, i=i: x[i], flat) for i in range(count)]
+    found = [block.loss.value_and_gradient(parameters, data.numbers, batch) for batch in batches]
+    return found, block.loss.excess(parameters, data.numbers, batches[0])
+
+
+def assert_same_numbers(one, other):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11 * np.abs(b).max())
+
+
+AXES = {
+    "problem": {"name": "gaussian", "samples": 9, "features": 3},
+    "scale_factor": [1.0, 3.0],
+    "batch_size": 4,
+    "dtype": "float64",
+    "epochs": 1,
+}
+
+
+@pytest.mark.parametrize("sampling", ["reshuffled", "replacement", "full"])
+@pytest.mark.parametrize("kind", ["linear", "network", "deep", "transformed"])
+def test_row_by_row_is_all_rows_at_once(kind, sampling):
+    axes = {**AXES, **BLOCKS[kind], "sampling": sampling}
+    with jax.enable_x64(True):
+        found = [
+            all_numbers(block, block.data, block.parameters)
+            for block in (block_of(by_row=by_row, **axes) for by_row in (False, True))
+        ]
+        assert_same_numbers(*found)
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_conditions_last_is_seeds_last_turned_round(kind):
+    axes = {**AXES, **BLOCKS[kind]}
+    with jax.enable_x64(True):
+        block, other = (block_of(seeds_last=last, **axes) for last in (True, False))
+        straight = all_numbers(block, block.data, block.parameters)
+        fixed = {"u": None, "residual": None}
+        data = turned(other.data._replace(**fixed))._replace(
+            u=other.data.u, residual=other.data.residual
+        )
+        assert_same_numbers(turned(all_numbers(other, data, turned(other.parameters))), straight)

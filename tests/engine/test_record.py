@@ -10,14 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_block import FIRST, bytes_of, column, groups_of, rows_of
 
-from scaling_study.engine import record
 from scaling_study.engine.chunk import loop_of
 from scaling_study.engine.record import REASONS, STATUSES
 from scaling_study.engine.train import Loop
 from scaling_study.engine.watch import TRACED_SEEDS
 from scaling_study.experiment.conditions import Chunk, expand, problem_of
 from scaling_study.experiment.study import parse
-from scaling_study.store import LIST_COLUMNS, TRACE_COLUMNS
+from scaling_study.store import FEATURE_COLUMNS, TRACE_COLUMNS
 
 FEATURES, EPOCHS, BATCHES = 3, 6, 3
 BASE = {
@@ -42,7 +41,6 @@ KINDS = {
     "narrow": {"model": {"name": "mlp", "hidden": 1}, "scaler": "standard"},
     "transformed": {"scaler": "power", "learning_rate": [0.05, 100.0]},
     "double": {"scaler": "standard", "dtype": "float64"},
-    "curves": {"scaler": ["none", "standard"], "learning_rate": 0.05, "record": "curves"},
 }
 
 
@@ -60,7 +58,6 @@ def kept():
 
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
-watched_kind = pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "curves"])
 
 
 @every_kind
@@ -99,7 +96,7 @@ def test_the_kinds_meet_every_status_and_reason(kept):
     assert {r for own in rows for r in own["reason"]} == set(REASONS) - {REASONS[3]}
 
 
-@watched_kind
+@every_kind
 def test_a_run_has_converged_if_it_ended_below_its_target(kind, kept):
     rows = kept(kind)
     conditions = expand(parse({**BASE, **KINDS[kind]}))
@@ -126,9 +123,8 @@ def test_numbers_are_there_where_the_status_says_so(kind, kept):
     assert (rows["diverged_at"].notna() == lost).all()
     assert (rows.loc[lost, "updates"] == rows.loc[lost, "diverged_at"]).all()
     assert (rows.loc[~lost, "updates"] == EPOCHS * BATCHES).all()
-    if kind != "curves":
-        assert (rows["steps_to_target"].notna() == converged).all()
-        assert rows.loc[converged, "steps_to_target"].between(0, EPOCHS * BATCHES).all()
+    assert (rows["steps_to_target"].notna() == converged).all()
+    assert rows.loc[converged, "steps_to_target"].between(0, EPOCHS * BATCHES).all()
 
 
 @every_kind
@@ -163,21 +159,22 @@ def test_weights_are_given_in_original_units_too(kind, kept):
 @every_kind
 def test_weights_are_there_where_a_feature_has_one(kind, kept):
     rows = kept(kind)
+    linear = kind not in ("network", "narrow")
     for name in ("weight", "weight_init"):
-        assert rows[name].notna().all() == (kind != "network")
-        if kind != "network":
-            assert column(rows, name).shape == (len(rows), FEATURES)
-    if kind not in ("network",):
+        assert rows[name].notna().all() == linear
+    if linear:
         movement = np.abs(column(rows, "weight") - column(rows, "weight_init"))
         np.testing.assert_allclose(movement, column(rows, "movement"), rtol=1e-4)
-    linear = kind not in ("network", "narrow")
-    for name in ("weight_original", "bias", "bias_init"):
+    for name in ("bias", "bias_init"):
         assert rows[name].notna().all() == linear, name
+    if linear:
+        original = column(rows, "weight_original")
+        assert np.isfinite(original).all() == (kind != "transformed")
     for name in ("weight_error", "weight_error_ols"):
         assert rows[name].notna().all() == (linear and kind != "transformed"), name
 
 
-@watched_kind
+@every_kind
 def test_a_trace_is_kept_of_the_first_seeds_only(kind, kept):
     rows = kept(kind)
     traced = rows["trace_update"].notna()
@@ -187,12 +184,15 @@ def test_a_trace_is_kept_of_the_first_seeds_only(kind, kept):
         assert (rows[f"trace_{name}"].notna() == (traced & (linear or name != "weight"))).all()
 
 
-@watched_kind
+@every_kind
 def test_a_trace_ends_where_the_run_does(kind, kept):
     rows = kept(kind)
     rows = rows[rows["trace_update"].notna()]
-    updates = column(rows, "trace_update")
+    updates, done = column(rows, "trace_update"), rows["updates"].to_numpy()[:, None]
+    over = BATCHES * np.arange(1, EPOCHS + 1) > done
     assert (updates == BATCHES * np.arange(1, EPOCHS + 1)).all()
+    assert (np.isnan(column(rows, "trace_loss")) == over).all()
+    rows = rows[rows["status"] != "diverged"]
     np.testing.assert_allclose(column(rows, "trace_loss")[:, -1], rows["final_loss"], rtol=1e-6)
     assert column(rows, "trace_grad_norm").shape == (len(rows), EPOCHS * FEATURES)
     if kind not in ("network", "narrow"):
@@ -200,10 +200,10 @@ def test_a_trace_ends_where_the_run_does(kind, kept):
         np.testing.assert_array_equal(last, column(rows, "weight"))
 
 
-@watched_kind
+@every_kind
 def test_a_traces_gradient_norms_average_to_the_runs(kind, kept):
     rows = kept(kind)
-    rows = rows[rows["trace_update"].notna()]
+    rows = rows[rows["trace_update"].notna() & (rows["status"] != "diverged")]
     norms = column(rows, "trace_grad_norm").reshape(len(rows), EPOCHS, FEATURES)
     done = rows["updates"].to_numpy()[:, None] / BATCHES
     np.testing.assert_allclose(norms.sum(axis=1) / done, column(rows, "grad_norm_mean"), rtol=1e-4)
@@ -213,45 +213,30 @@ def test_a_traces_gradient_norms_average_to_the_runs(kind, kept):
 @pytest.mark.parametrize("seed_block", [1, 5])
 def test_later_seeds_have_no_trace(seed_block):
     rows = rows_of(Chunk(0, 0, seed_block), **{**BASE, **KINDS["narrow"]})
-    assert rows.index.get_level_values("seed").min() == 16 * seed_block
+    assert rows.index.get_level_values("seed").min() == 32 * seed_block
     assert rows["trace_update"].isna().all()
-
-
-def test_curves_end_where_a_standard_record_does():
-    axes = {**BASE, "scaler": ["none", "standard"], "learning_rate": 0.05}
-    standard, curves = (rows_of(**axes, record=record) for record in ("standard", "curves"))
-    for name in ("status", "reason", "updates"):
-        assert standard[name].tolist() == curves[name].tolist(), name
-    for name in ("initial_loss", "final_loss", "excess_loss", "weight_error"):
-        np.testing.assert_allclose(standard[name], curves[name], rtol=1e-3, err_msg=name)
-    for name in ("weight", "movement", "grad_norm_mean", "grad_norm_first_epoch"):
-        np.testing.assert_allclose(column(standard, name), column(curves, name), rtol=1e-3)
-    # Which update was the last above the target is not watched.
-    assert curves["steps_to_target"].isna().all()
-    assert curves["steps_to_feature_target"].isna().all()
 
 
 @every_kind
 def test_every_kind_has_the_same_columns(kind, kept):
     assert kept(kind).columns.tolist() == kept("linear").columns.tolist()
-    assert {*LIST_COLUMNS, *(f"trace_{name}" for name in TRACE_COLUMNS)} <= set(kept(kind))
+    assert {*FEATURE_COLUMNS, *(f"trace_{name}" for name in TRACE_COLUMNS)} <= set(kept(kind))
 
 
 @every_kind
-def test_a_file_holds_words_once_and_lists_of_one_length(kind):
+def test_a_file_holds_words_once_and_a_column_for_each_feature(kind):
     table = pq.read_table(io.BytesIO(bytes_of(**{**BASE, **KINDS[kind]})))
     for name in ("condition", "status", "reason"):
         assert pa.types.is_dictionary(table.schema.field(name).type)
-    for name in LIST_COLUMNS:
-        if table[name].null_count < len(table):
-            assert table.schema.field(name).type.list_size == FEATURES
+    for name in FEATURE_COLUMNS:
+        assert {f"{name}/{feature}" for feature in range(FEATURES)} <= set(table.column_names)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(epochs=st.integers(1, 500), batches=st.integers(1, 9), data=st.data())
 def test_a_traces_points_are_spread_over_the_budget_and_end_with_it(epochs, batches, data):
     slots = data.draw(st.integers(1, min(epochs, 200)))
-    updates = record.trace_updates(Loop(epochs, batches, 2, slots, False))
+    updates = Loop(epochs, batches, 2, slots, False).trace_updates
     assert len(updates) == slots
     assert updates[-1] == epochs * batches
     assert (updates % batches == 0).all()
@@ -268,5 +253,5 @@ def test_a_longer_budget_is_thinned(scalers):
     loop = loop_of(own, "standard")
     traced = rows[rows["trace_update"].notna()]
     assert loop.slots < 450
-    np.testing.assert_array_equal(traced["trace_update"].iloc[0], record.trace_updates(loop))
+    np.testing.assert_array_equal(traced["trace_update"].iloc[0], loop.trace_updates)
     np.testing.assert_allclose(column(traced, "trace_loss")[:, -1], traced["final_loss"], rtol=1e-6)

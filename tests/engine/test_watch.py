@@ -119,13 +119,13 @@ def test_a_trace_keeps_what_was_last_written_in_each_slot(seeds, linear, curves)
     slots, conditions, features = 4, 2, 3
     kept = seeds if curves else min(seeds, watch.TRACED_SEEDS)
     trace = watch.empty_trace(
-        slots, (conditions, seeds), features, np.float32, linear=linear, curves=curves
+        (slots,), (conditions, kept), features, np.float32, linear=linear, curves=curves
     )
     assert all(not leaf.any() for leaf in leaves(trace))
 
     def now(value: float) -> Trace:
         run = jnp.full((conditions, seeds), value)
-        each = [run] * features if linear else jnp.full((features, conditions, seeds), value)
+        each = [run] * features
         if curves:
             return Trace(Info(run, each), None, [])
         return Trace(Info(run, each), run, [run] * features if linear else [])

@@ -22,6 +22,7 @@ from scaling_study.experiment.conditions import (
     Static,
     expand,
     group,
+    problem_of,
     shape_of,
     split,
 )
@@ -42,6 +43,13 @@ def bytes_of(which: Chunk = FIRST, chunk_runs: int | None = None, **axes: Any) -
 def rows_of(which: Chunk = FIRST, chunk_runs: int | None = None, **axes: Any) -> pd.DataFrame:
     """Return the rows of a chunk, under the condition's place in the study and the seed."""
     frame = pq.read_table(io.BytesIO(bytes_of(which, chunk_runs, **axes))).to_pandas()
+    lacking = frame["weight/0"].isna().all()
+    for name in dict.fromkeys(n.split("/")[0] for n in frame if "/" in n):
+        own = [n for n in frame if n.split("/")[0] == name]
+        values = frame[own].to_numpy()
+        frame = frame.drop(columns=own)
+        # A network has no weights, which is not the same as a run without a number.
+        frame[name] = None if lacking and np.isnan(values).all() else [*values]
     places = {condition.id: i for i, condition in enumerate(expand(parse(axes)))}
     frame.insert(0, "place", frame["condition"].map(places).astype(int))
     return frame.set_index(["place", "seed"])
@@ -83,7 +91,14 @@ class Block(NamedTuple):
         )
 
 
-def block_of(seeds: Sequence[int] = range(3), epochs: int = 2, **axes: Any) -> Block:
+def block_of(
+    seeds: Sequence[int] = range(3),
+    epochs: int = 2,
+    *,
+    seeds_last: bool = True,
+    by_row: bool = False,
+    **axes: Any,
+) -> Block:
     """Return a block; its objective is the one asked for, `samples` where none was."""
     conditions = expand(parse({"objective": "samples", "epochs": epochs, **axes}))
     static = split(conditions[0])
@@ -93,9 +108,9 @@ def block_of(seeds: Sequence[int] = range(3), epochs: int = 2, **axes: Any) -> B
     model = models.build(static.model)
     batching = Batching(samples, static.batch_size, static.sampling == "replacement")
     loss = (
-        objective.moments(features, batching, seeds_last=True)
+        objective.moments(features, batching, seeds_last=seeds_last)
         if static.objective == "moments"
-        else objective.samples(model, batching, seeds_last=True)
+        else objective.samples(model, batching, seeds_last=seeds_last, by_row=by_row)
     )
     order = None
     if static.sampling != "full":
@@ -107,7 +122,11 @@ def block_of(seeds: Sequence[int] = range(3), epochs: int = 2, **axes: Any) -> B
     parameters = jax.tree.map(
         lambda x: jnp.broadcast_to(x[..., None, :], (*x.shape[:-1], *runs)), drawn
     )
-    data = chunk.data_of(static.dtype, encoding, conditions)
+    members = chunk.Members.of(conditions)
+    distinct = draws.encode_kinds(
+        problem_of(static.problem), draws.draw(static, seeds), members.kinds, static.transformed
+    )
+    data = jax.tree.map(jnp.asarray, chunk.data_of(static.dtype, distinct, members))
     return Block(static, conditions, encoding, data, loss, order, parameters)
 
 
