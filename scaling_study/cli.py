@@ -144,7 +144,7 @@ def list_(
         if what is None:
             typer.echo(f"{kind}:")
         for name, text in entries.items():
-            typer.echo(f"{'' if what else '  '}{name:<14}{text}")
+            typer.echo(f"{'' if what else '  '}{name:<15} {text}")
 
 
 @app.command()
