@@ -24,8 +24,10 @@ types: $(VENV)/installed
 layers: $(VENV)/installed
 	$(BIN)/lint-imports
 
-bench: $(VENV)/installed
-	$(BIN)/python -m pytest bench --benchmark-enable --benchmark-only
+bench: $(VENV)/installed  ## Measure speed beside peers; write reports/bench/
+	$(BIN)/python -m pytest bench --benchmark-enable --benchmark-only -W default \
+		--benchmark-columns=median,iqr,rounds --benchmark-json $(VENV)/bench.json
+	$(BIN)/python bench/report.py $(VENV)/bench.json reports/bench
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found; say PYTHON=/path/to/python"; exit 2; }
