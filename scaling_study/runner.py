@@ -19,6 +19,7 @@ from typing import Any
 from scaling_study import store
 from scaling_study.errors import StudyError
 from scaling_study.experiment.conditions import (
+    TRACED_SEEDS,
     Chunk,
     Condition,
     Group,
@@ -26,13 +27,14 @@ from scaling_study.experiment.conditions import (
     expand,
     group,
     shape_of,
+    trace_points,
 )
 from scaling_study.experiment.study import Study, read_study
 
 # Measured on two cores; `plan` says so where it uses them.
-TYPICAL_UPDATES_PER_SECOND = {"moments": 1e8, "samples": 2e6}
-COMPILE_SECONDS = 3.0
-BYTES_PER_RUN = 150
+TYPICAL_UPDATES_PER_SECOND = {"moments": 2e8, "samples": 5e6}
+COMPILE_SECONDS = 1.5
+BYTES_PER_RUN = 80
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Plan:
             "chunks": len(self.chunks),
             "runs": self.runs,
             "updates": self.updates,
-            "memory_bytes": max(self._memory(own) for own in self.groups),
+            "memory_bytes": max(self.memory_of(own) for own in self.groups),
             "disk_bytes": self._padded_runs() * BYTES_PER_RUN,
             "seconds": round(COMPILE_SECONDS * len(self.groups) + seconds, 1),
         }
@@ -85,20 +87,27 @@ class Plan:
         updates = chunks * own.shape.conditions * own.shape.seeds * own.static.updates
         return updates / TYPICAL_UPDATES_PER_SECOND[own.static.objective]
 
-    def _memory(self, own: Group) -> int:
+    def memory_of(self, own: Group) -> int:
         """Return the bytes of a chunk: data, orders, state and traces of its runs."""
         size = 8 if own.static.dtype == "float64" else 4
         samples, features = shape_of(own.static.problem)
         runs = own.shape.conditions * own.shape.seeds
-        rows = own.static.batch_size * batches_per_epoch(own.static)
-        epochs = own.static.updates // batches_per_epoch(own.static)
+        batches = batches_per_epoch(own.static)
+        epochs = own.static.updates // batches
         hidden = dict(own.static.model.parameters).get("hidden", ())
         widths = [features, *([hidden] if isinstance(hidden, int) else hidden), 1]
         parameters = sum(a * b + b for a, b in pairwise(widths))
         state = runs * (6 * parameters + 20 * features)
-        traces = own.shape.conditions * 8 * min(epochs, 200) * (2 + 2 * features)
-        inputs = own.shape.seeds * (samples * (features + 1) + min(epochs, 200) * rows)
-        return size * (state + traces + inputs)
+        traced = runs * min(TRACED_SEEDS, own.shape.tile_seeds) / own.shape.tile_seeds
+        slots = min(epochs, trace_points(len(own.conditions)))
+        traces = 2 * traced * slots * (2 + 2 * features)  # before and after
+        prepared = {
+            "moments": batches * samples,
+            "samples": 2 * batches * own.static.batch_size * (features + 2),
+        }[own.static.objective]
+        held = min(epochs, 200)
+        batches_held = held * (own.shape.tile_seeds * prepared + own.shape.seeds * samples)
+        return int(size * (state + traces + batches_held))
 
 
 def plan(study: Study, chunk_runs: int | None = None) -> Plan:

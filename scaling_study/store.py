@@ -5,7 +5,7 @@ results/article/
   manifest.json     schema and package versions, platform, devices, commit, timings; while a
                     study runs, only what its results must share
   conditions.parquet
-  chunks/*.parquet  one row per run; its features and its trace are lists in the row
+  chunks/*.parquet  one row per run; its features are columns of it, its trace lists
 """
 
 import json

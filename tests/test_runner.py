@@ -13,6 +13,7 @@ from processes import command, python
 
 import scaling_study
 from scaling_study import runner
+from scaling_study.engine.chunk import compiled
 from scaling_study.errors import StudyError
 from scaling_study.experiment.conditions import expand
 from scaling_study.experiment.study import read_study
@@ -236,6 +237,14 @@ def test_a_plan_counts_what_a_run_does(results):
     assert summary["conditions"] == len(conditions) == CONDITIONS
     assert summary["updates"] == sum(40 * condition.updates for condition in conditions)
     assert min(summary["memory_bytes"], summary["disk_bytes"], summary["seconds"]) > 0
+
+
+@pytest.mark.parametrize("name", ["smoke", "article", "throughput", "throughput-mlp"])
+def test_a_plans_memory_is_what_the_compiled_program_says(name):
+    planned = runner.plan(read_study(name))
+    own = planned.groups[-1]
+    held = compiled(own, "standard")[0].memory_bytes
+    assert 0.5 < planned.memory_of(own) / held < 2
 
 
 def test_a_plan_grows_with_the_seeds():

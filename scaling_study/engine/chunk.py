@@ -22,6 +22,7 @@ from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Data, Loop, Training
 from scaling_study.experiment import draws
 from scaling_study.experiment.conditions import (
+    TRACED_SEEDS,
     Chunk,
     Condition,
     Group,
@@ -30,6 +31,7 @@ from scaling_study.experiment.conditions import (
     group,
     problem_of,
     shape_of,
+    trace_points,
 )
 from scaling_study.experiment.study import parse
 
@@ -139,7 +141,7 @@ def train_chunk(own: Group, chunk: Chunk, record: str) -> tuple[Training, draws.
         What the runs were trained on.
     """
     training, distinct, members = _train(own, chunk, record)
-    if own.seeds(chunk).start >= watch.TRACED_SEEDS:
+    if own.seeds(chunk).start >= TRACED_SEEDS:
         jax.block_until_ready(training)
         compiled(own, record)[0].spare.append(training.trace)
         training = training._replace(trace=None)
@@ -195,7 +197,7 @@ def loop_of(own: Group, record: str) -> Loop:
     batches = batches_per_epoch(own.static)
     epochs = own.static.updates // batches
     curves = record == "curves"
-    slots = epochs if curves else min(epochs, watch.trace_points(len(own.conditions)))
+    slots = epochs if curves else min(epochs, trace_points(len(own.conditions)))
     return Loop(epochs, batches, shape_of(own.static.problem)[1], slots, curves)
 
 

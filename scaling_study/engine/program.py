@@ -11,7 +11,7 @@ from scaling_study.engine.batching import Batching
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Data, Loop, Training
 from scaling_study.engine.watch import Trace
-from scaling_study.experiment.conditions import Group, shape_of
+from scaling_study.experiment.conditions import TRACED_SEEDS, Group, shape_of
 
 
 def objective_of(own: Group, model: Any, seeds_last: bool) -> objective.Objective:
@@ -88,7 +88,7 @@ def functions(
         return training._replace(trace=trace)
 
     def blank() -> Trace:
-        traced = tiles.seeds if loop.curves else min(tiles.seeds, watch.TRACED_SEEDS)
+        traced = tiles.seeds if loop.curves else min(tiles.seeds, TRACED_SEEDS)
         wide = own.shape.conditions // tiles.conditions
         runs = (tiles.conditions, traced) if tiles.seeds_last else (traced, tiles.conditions)
         return watch.empty_trace(

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from scaling_study.engine import models
 from scaling_study.engine.train import NEVER, Loop, Training
-from scaling_study.engine.watch import TRACED_SEEDS, to_array
-from scaling_study.experiment.conditions import Chunk, Group
+from scaling_study.engine.watch import to_array
+from scaling_study.experiment.conditions import TRACED_SEEDS, Chunk, Group
 from scaling_study.experiment.draws import Encoding
 
 STATUSES = ("converged", "not_converged", "diverged", "failed")

@@ -14,9 +14,6 @@ Features = list[Array]  # a number of each run for each feature
 
 DIVERGED_ABOVE = 1e6  # times the initial loss
 FEATURE_TOLERANCE = 0.1  # share of the initial distance to the least-squares weight
-TRACED_SEEDS = 8
-TRACE_SLOTS = 25, 200  # fewest and most points of a trace
-TRACE_POINTS = 12_800  # of a seed's conditions together, where the fewest allow
 
 
 class Info(NamedTuple):
@@ -85,12 +82,6 @@ class Trace(NamedTuple):
     mean: Info
     excess: Array | None
     weight: list[Array]
-
-
-def trace_points(conditions: int) -> int:
-    """Return how many points are kept of each trace, fewer where a group is large."""
-    fewest, most = TRACE_SLOTS
-    return max(fewest, min(most, TRACE_POINTS // conditions))
 
 
 def feature_norms(gradient: Parameters, features: int) -> Features:

@@ -22,6 +22,10 @@ from scaling_study.experiment.problems import PROBLEMS, Problem
 from scaling_study.experiment.study import Study
 from scaling_study.experiment.values import told, whole
 
+TRACED_SEEDS = 8
+TRACE_SLOTS = 25, 200  # fewest and most points of a trace
+TRACE_POINTS = 12_800  # of a seed's conditions together, where the fewest allow
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -265,6 +269,12 @@ def chunk_shape(static: Static, conditions: int, chunk_runs: int | None = None) 
         tile_conditions=tile_conditions,
         tile_seeds=min(tile_seeds, seeds),
     )
+
+
+def trace_points(conditions: int) -> int:
+    """Return how many points are kept of each trace, fewer where a group is large."""
+    fewest, most = TRACE_SLOTS
+    return max(fewest, min(most, TRACE_POINTS // conditions))
 
 
 def problem_of(component: Component) -> Problem:

@@ -13,8 +13,7 @@ from tiny_block import FIRST, bytes_of, column, groups_of, rows_of
 from scaling_study.engine.chunk import loop_of
 from scaling_study.engine.record import REASONS, STATUSES
 from scaling_study.engine.train import Loop
-from scaling_study.engine.watch import TRACED_SEEDS
-from scaling_study.experiment.conditions import Chunk, expand, problem_of
+from scaling_study.experiment.conditions import TRACED_SEEDS, Chunk, expand, problem_of
 from scaling_study.experiment.study import parse
 from scaling_study.store import FEATURE_COLUMNS, TRACE_COLUMNS
 

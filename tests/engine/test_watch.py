@@ -10,6 +10,7 @@ from tiny_block import block_of, leaves, linear_parameters
 from scaling_study.engine import watch
 from scaling_study.engine.objective import explode
 from scaling_study.engine.watch import Gauge, Info, Trace
+from scaling_study.experiment.conditions import TRACED_SEEDS
 
 few = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 losses = st.lists(
@@ -117,7 +118,7 @@ def test_distances_are_those_of_the_weights():
 @pytest.mark.parametrize("seeds", [3, 11])
 def test_a_trace_keeps_what_was_last_written_in_each_slot(seeds, linear, curves):
     slots, conditions, features = 4, 2, 3
-    kept = seeds if curves else min(seeds, watch.TRACED_SEEDS)
+    kept = seeds if curves else min(seeds, TRACED_SEEDS)
     trace = watch.empty_trace(
         (slots,), (conditions, kept), features, np.float32, linear=linear, curves=curves
     )
