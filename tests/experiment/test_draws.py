@@ -488,6 +488,6 @@ def test_a_constant_column_makes_no_number_infinite(coefficients, design, offset
     drawn = draws.Draw(*(np.stack(part) for part in zip(*map(draw, SEEDS), strict=True)))
     axes = {"scaler": [*AFFINE], "target_scaler": [*AFFINE], "scale_factor": [1e-12, 1.0, 1e6]}
     conditions = expand(parse({**axes, "design": design, "offset": offset}))
-    encoding = draws.encode_problem(problem, drawn, conditions, False)
+    encoding = draws.encode_kinds(problem, drawn, draws.kinds_of(conditions), False)
     for name, values in encoding._asdict().items():
         assert np.isfinite(values).all(), name

@@ -70,9 +70,12 @@ def parquet(rows: list[dict[str, Any]]) -> bytes:
     arrays = {}
     for name, values in columns.items():
         kind: pa.DataType | None = None
-        if name in store.LIST_COLUMNS:
-            kind = pa.list_(pa.float64(), 2)
-        elif name.startswith("trace_"):
+        if name in store.FEATURE_COLUMNS:
+            for feature in range(2):
+                own = [None if pair is None else pair[feature] for pair in values]
+                arrays[f"{name}/{feature}"] = pa.array(own, type=pa.float64())
+            continue
+        if name.startswith("trace_"):
             kind = pa.list_(pa.int32() if name == "trace_update" else pa.float32())
         elif isinstance(values[0], float) or values[0] is None:
             kind = pa.float64()
