@@ -53,8 +53,8 @@ def peer(request) -> Iterator[tuple[Peer, str, str, int, int]]:
     kind, name, runs, rounds = PEERS[request.param]
     started = Peer(request.param, runs)
     yield started, kind, name, runs, rounds
-    started.process.kill()
-    started.process.communicate()
+    started.process.stdin.close()  # its end: joblib's workers go with it
+    started.process.wait(timeout=60)
 
 
 def test_peer(measure, peer):
