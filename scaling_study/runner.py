@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -313,20 +313,28 @@ def train(
         with jax.default_device(device):
             compiled(own, record)
 
-    def train_chunk(chunk: Chunk) -> tuple[Chunk, bytes | None]:
+    @contextmanager
+    def on_device() -> Iterator[None]:
         device = free.get()
         try:
             with jax.default_device(device):
-                if record == "curves":
-                    return chunk, run_curves(text, chunk, planned.chunk_runs, on_curves)
-                return chunk, run_chunk(text, chunk, planned.chunk_runs)
+                yield
         finally:
             free.put(device)
+
+    def train_chunk(chunk: Chunk) -> tuple[Chunk, bytes | None]:
+        if record == "curves":
+            return chunk, run_curves(text, chunk, planned.chunk_runs, on_curves, on_device)
+        return chunk, run_chunk(text, chunk, planned.chunk_runs, on_device)
 
     compile_seconds = run_seconds = 0.0
     done = planned.runs - _runs_of(planned, todo)
     start = time.perf_counter()
-    with ThreadPoolExecutor(len(devices)) as workers:
+    # A second thread for each device draws and writes while the first computes. One CPU device
+    # is one core, and whoever asks for it wants the others for something else.
+    alone = len(devices) == 1 and devices[0].platform == "cpu"
+    threads = 1 if alone else 2 * len(devices)
+    with ThreadPoolExecutor(threads) as workers:
         for own in planned.groups:
             chunks = [chunk for chunk in todo if chunk.group == own.index]
             if not chunks:
@@ -335,7 +343,7 @@ def train(
             used = devices[: len(chunks)]
             list(workers.map(lambda device, own=own: compile_on(device, own), used))
             compiled_at = time.perf_counter()
-            for chunk, rows in _completed(workers, train_chunk, chunks, 2 * len(devices)):
+            for chunk, rows in _completed(workers, train_chunk, chunks, 2 * threads):
                 if rows is not None:
                     put(chunk, rows)
                 done += _runs_of(planned, [chunk])

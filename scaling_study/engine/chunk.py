@@ -10,6 +10,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -37,6 +38,7 @@ from scaling_study.experiment.study import parse
 
 PREPARED_NUMBERS = 2**22  # numbers of prepared batches that are held at once
 # XLA keeps to 256 bits where a processor has 512; with all of them a run is 1.25 times as fast.
+OnDevice = Callable[[], AbstractContextManager[Any]]
 COMPILER_OPTIONS = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
 
 
@@ -86,7 +88,12 @@ def groups_of(study_text: str, chunk_runs: int | None = None) -> tuple[list[Grou
     return group(expand(study), chunk_runs), study.record
 
 
-def run_chunk(study_text: str, chunk: Chunk, chunk_runs: int | None = None) -> bytes:
+def run_chunk(
+    study_text: str,
+    chunk: Chunk,
+    chunk_runs: int | None = None,
+    on_device: OnDevice = nullcontext,
+) -> bytes:
     """Train every run of a chunk and return its rows as a Parquet file.
 
     Parameters
@@ -97,10 +104,13 @@ def run_chunk(study_text: str, chunk: Chunk, chunk_runs: int | None = None) -> b
         Which conditions and seeds.
     chunk_runs : int, optional
         The chunk size that was asked for, if any.
+    on_device : callable
+        Returns a context manager, entered while a device is needed: not while its inputs are
+        drawn, and not while its rows are written. The default device where nothing is said.
     """
     groups, record = groups_of(study_text, chunk_runs)
     own = groups[chunk.group]
-    training, encoding = train_chunk(own, chunk, record)
+    training, encoding = train_chunk(own, chunk, record, on_device)
     return to_parquet(own, chunk, training, encoding, loop_of(own, record))
 
 
@@ -109,15 +119,20 @@ def run_curves(
     chunk: Chunk,
     chunk_runs: int | None = None,
     on_curves: Callable[[Sequence[Condition], range, Curves], None] | None = None,
+    on_device: OnDevice = nullcontext,
 ) -> None:
     """Train every run of a chunk and hand its curves to a function, if there is one."""
     groups, record = groups_of(study_text, chunk_runs)
     own = groups[chunk.group]
-    training, *_ = jax.block_until_ready(_train(own, chunk, record))
-    if on_curves is not None:
-        curves = curves_of(_whole(training, own), loop_of(own, record), len(own.members(chunk)))
+    with _preparing:
+        inputs = _inputs(own, _members_of(own, chunk.condition_block), own.seeds(chunk))
+    with on_device():
+        training = jax.block_until_ready(_train(own, chunk, record, inputs))
+        whole = None if on_curves is None else _whole(training, own)
+        compiled(own, record)[0].spare.append(training.trace)
+    if on_curves is not None and whole is not None:
+        curves = curves_of(whole, loop_of(own, record), len(own.members(chunk)))
         on_curves(own.members(chunk), own.seeds(chunk), curves)
-    compiled(own, record)[0].spare.append(training.trace)
 
 
 def curves_of(training: Training, loop: Loop, members: int) -> Curves:
@@ -129,8 +144,10 @@ def curves_of(training: Training, loop: Loop, members: int) -> Curves:
     return Curves(loss[:, :members], norm[:, :, :members])
 
 
-def train_chunk(own: Group, chunk: Chunk, record: str) -> tuple[Training, draws.Encoding]:
-    """Train every run of a chunk on the default device.
+def train_chunk(
+    own: Group, chunk: Chunk, record: str, on_device: OnDevice = nullcontext
+) -> tuple[Training, draws.Encoding]:
+    """Train every run of a chunk, on the default device of ``on_device``.
 
     Returns
     -------
@@ -140,12 +157,15 @@ def train_chunk(own: Group, chunk: Chunk, record: str) -> tuple[Training, draws.
     encoding : Encoding
         What the runs were trained on.
     """
-    training, distinct, members = _train(own, chunk, record)
-    if own.seeds(chunk).start >= TRACED_SEEDS:
-        jax.block_until_ready(training)
-        compiled(own, record)[0].spare.append(training.trace)
-        training = training._replace(trace=None)
-    return _whole(training, own), distinct.take(members.kinds.rows)
+    members = _members_of(own, chunk.condition_block)
+    with _preparing:
+        inputs = _inputs(own, members, own.seeds(chunk))
+    with on_device():
+        training = jax.block_until_ready(_train(own, chunk, record, inputs))
+        if own.seeds(chunk).start >= TRACED_SEEDS:
+            compiled(own, record)[0].spare.append(training.trace)
+            training = training._replace(trace=None)
+    return _whole(training, own), inputs.distinct.take(members.kinds.rows)
 
 
 def compiled(own: Group, record: str) -> tuple[Program, float]:
@@ -177,8 +197,8 @@ def _compile(own: Group, record: str) -> Program:
     blank, first, more = program.functions(own, loop_of(own, record), Tiles.of(own.shape))
     options = COMPILER_OPTIONS.get(jax.default_backend())
     seeds = range(own.shape.seeds)
-    data, _ = _inputs(own, _members_of(own, 0), seeds)
-    order, count = next(_segments(own, seeds))
+    inputs = _inputs(own, _members_of(own, 0), seeds)
+    data, (order, count) = inputs.data, inputs.order
     arguments = (jax.eval_shape(blank), _init_seeds(own, seeds), data, order, count)
     new = jax.jit(blank).lower().compile()
     begun = jax.jit(first, donate_argnums=0).lower(*arguments).compile(options)
@@ -261,23 +281,45 @@ def data_of(dtype: str, distinct: draws.Encoding, members: Members) -> Data:
     )
 
 
-def _train(own: Group, chunk: Chunk, record: str) -> tuple[Training, draws.Encoding, Members]:
+# Two threads that draw at once take turns at Python's lock, and both are ready late.
+_preparing = threading.Lock()
+
+
+class Inputs(NamedTuple):
+    """What a chunk is trained on, in tiles.
+
+    Attributes
+    ----------
+    data : Data
+    order : tuple
+        The batch orders of the first segment, and its epochs.
+    later : iterator of tuple
+        The same of each later segment, drawn when it is asked for.
+    distinct : Encoding
+        Of each kind of condition, which the data come from.
+    """
+
+    data: Data
+    order: tuple[Any, np.int32]
+    later: Iterator[tuple[Any, np.int32]]
+    distinct: draws.Encoding
+
+
+def _train(own: Group, chunk: Chunk, record: str, inputs: Inputs) -> Training:
     """Return a chunk's training as it leaves the device, in tiles, before it is waited for."""
-    seeds, members = own.seeds(chunk), _members_of(own, chunk.condition_block)
+    data, seeds = inputs.data, _init_seeds(own, own.seeds(chunk))
     run, _ = compiled(own, record)
     with jax.enable_x64(own.static.dtype == "float64"):
-        data, distinct = _inputs(own, members, seeds)
-        segments = _segments(own, seeds)
         trace = run.spare.pop() if run.spare else run.blank()
-        training = run.first(trace, _init_seeds(own, seeds), data, *next(segments))
-        for order, count in segments:
+        training = run.first(trace, seeds, data, *inputs.order)
+        for order, count in inputs.later:
             assert run.more is not None
             training = run.more(training, data, order, count)
-    return training, distinct, members
+    return training
 
 
-def _inputs(own: Group, members: Members, seeds: range) -> tuple[Data, draws.Encoding]:
-    """Return what conditions and seeds are trained on, in tiles, and where it comes from."""
+def _inputs(own: Group, members: Members, seeds: range) -> Inputs:
+    """Return what conditions and seeds are trained on; NumPy, no device is needed."""
     static, tiles = own.static, Tiles.of(own.shape)
     problem, drawn = problem_of(static.problem), draws.draw(static, seeds)
     distinct = draws.encode_kinds(problem, drawn, members.kinds, static.transformed)
@@ -291,7 +333,8 @@ def _inputs(own: Group, members: Members, seeds: range) -> tuple[Data, draws.Enc
 
     of_runs = jax.tree.map(tiled, data._replace(u=None, residual=None))
     u, residual = cut(np.asarray(data.u)), cut(np.asarray(data.residual))
-    return of_runs._replace(u=u, residual=residual), distinct
+    segments = _segments(own, seeds)
+    return Inputs(of_runs._replace(u=u, residual=residual), next(segments), segments, distinct)
 
 
 def _whole(training: Training, own: Group) -> Training:
