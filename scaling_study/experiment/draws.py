@@ -247,11 +247,14 @@ def observed(
     x : ndarray of shape (n_conditions, n_seeds, n_samples, n_features)
     scale, offset : ndarray of shape (n_conditions, 1, n_features)
     """
+    scaled = problem.scaled_feature
     scale = np.tile(problem.reference_scale, (len(conditions), 1, 1))
     offset = np.zeros_like(scale)
-    scale[:, 0, problem.scaled_feature] = [c.scale_factor for c in conditions]
-    offset[:, 0, problem.scaled_feature] = [c.offset for c in conditions]
-    return scale[..., None, :] * u + offset[..., None, :], scale, offset
+    scale[:, 0, scaled] = [c.scale_factor for c in conditions]
+    offset[:, 0, scaled] = [c.offset for c in conditions]
+    x = np.tile(problem.reference_scale * u, (len(conditions), *[1] * u.ndim))
+    x[..., scaled] = scale[..., scaled, None] * u[..., scaled] + offset[..., scaled, None]
+    return x, scale, offset
 
 
 def _encode(

@@ -1,5 +1,6 @@
 """The problems: where canonical features, noise and the target's own law come from."""
 
+import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -48,8 +49,14 @@ def article(*, samples: int = 100, noise: float = 10.0) -> Problem:
     """
     _check(samples, noise)
 
+    streams = threading.local()
+
     def draw(seed: int) -> tuple[Array, Array]:
-        random = np.random.RandomState(seed)
+        # Making one takes 60 µs, seeding it again 1 µs: the same stream either way.
+        if not hasattr(streams, "random"):
+            streams.random = np.random.RandomState()
+        random = streams.random
+        random.seed(seed)
         u = random.rand(samples, 2)
         return u, noise * random.randn(samples)
 
