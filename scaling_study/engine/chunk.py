@@ -228,13 +228,15 @@ class Members(NamedTuple):
     ----------
     kinds : Kinds
         What they see.
-    learning_rate, tolerance, target_loss : ndarray of shape (C, 1)
-        NaN where there is no target loss.
+    learning_rate, tolerance, l1, l2, target_loss : ndarray of shape (C, 1)
+        NaN where there is no target loss; no tolerance where a penalty moves the minimum.
     """
 
     kinds: draws.Kinds
     learning_rate: np.ndarray
     tolerance: np.ndarray
+    l1: np.ndarray
+    l2: np.ndarray
     target_loss: np.ndarray
 
     @classmethod
@@ -243,7 +245,11 @@ class Members(NamedTuple):
         return cls(
             draws.kinds_of(conditions),
             np.array([[c.learning_rate] for c in conditions]),
-            np.array([[c.tolerance] for c in conditions]),
+            np.array(
+                [[np.nan if c.l1_penalty or c.l2_penalty else c.tolerance] for c in conditions]
+            ),
+            np.array([[c.l1_penalty] for c in conditions]),
+            np.array([[c.l2_penalty] for c in conditions]),
             np.array([[np.nan if c.target_loss == "none" else c.target_loss] for c in conditions]),
         )
 
@@ -277,6 +283,8 @@ def data_of(dtype: str, distinct: draws.Encoding, members: Members) -> Data:
         ),
         learning_rate=cast(members.learning_rate),
         tolerance=cast(members.tolerance),
+        l1=cast(members.l1),
+        l2=cast(members.l2),
         target_excess=cast(members.target_loss - distinct.loss_ols[rows]),
     )
 

@@ -94,7 +94,8 @@ def is_elementwise(factory: Factory) -> bool:
     otherwise (a norm over a layer, a matrix product) each run is updated by itself. Decided
     by tracing an update: no operation may change a shape or look along an axis.
     """
-    example = {"kernel": jnp.zeros((3, 5)), "bias": jnp.zeros(7)}
+    layer = {"kernel": jnp.zeros((3, 5)), "bias": jnp.zeros(7)}
+    example = {"params": {"Dense_0": layer, "Dense_1": layer}}
     optimizer = factory(jnp.zeros(()))
     state = optimizer.init(example)
     jaxpr = jax.make_jaxpr(optimizer.update)(example, state, example).jaxpr
@@ -113,4 +114,51 @@ def _is_elementwise_equation(equation: Any) -> bool:
     shapes = {v.aval.shape for v in equation.invars if v.aval.shape}
     return name not in _ALONG_AN_AXIS and (
         shapes <= {v.aval.shape for v in equation.outvars} or not shapes
+    )
+
+
+def adam_rescaled(
+    learning_rate: Any,
+    *,
+    factor: float = 1.0,
+    feature: int = 1,
+    gradient: bool = True,
+    update: bool = True,
+    eps: float = 1e-7,
+) -> optax.GradientTransformation:
+    """Return Adam that undoes a factor on one feature: exactly invariant to it.
+
+    Not in the registry, because it has to be told the factor; a study names it as
+    ``scaling_study.engine.optimizers:adam_rescaled``.
+
+    A weight w/s on a feature s u is w on u, and its gradient s times as large. Adam on that
+    gradient divided by s, and its update divided by s, is Adam on w, from a start at w_0/s.
+
+    Parameters
+    ----------
+    learning_rate : float
+    factor : float
+        What the feature was multiplied by.
+    feature : int
+        Which one, counted from 0.
+    gradient, update : bool
+        Whether to divide each: without the first, eps is in effect eps/s; without the second,
+        the feature's rate is in effect s times as large.
+    eps : float
+        Of Adam.
+    """
+
+    def divide(tree: Any) -> Any:
+        def of(path: Any, array: Any) -> Any:
+            first = jax.tree_util.DictKey("Dense_0") in path
+            if not (first and jax.tree_util.DictKey("kernel") in path):
+                return array
+            return array.at[feature].divide(factor)
+
+        return jax.tree_util.tree_map_with_path(of, tree)
+
+    none = optax.identity()
+    undo = optax.stateless(lambda updates, _: divide(updates))
+    return optax.chain(
+        undo if gradient else none, optax.adam(learning_rate, eps=eps), undo if update else none
     )

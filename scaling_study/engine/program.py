@@ -44,7 +44,7 @@ def functions(
     model = models.build(static.model)
     factory = optimizers.build(static.optimizer, static.dialect)
     loss = objective_of(own, model, tiles.seeds_last)
-    begin, advance = train.make_train(model, loss, factory, loop)
+    begin, advance = train.make_train(model, loss, factory, loop, penalised=static.penalised)
     exploded = static.objective == "moments" and optimizers.is_elementwise(factory)
     shared = () if static.transformed else ("u", "residual")
 

@@ -32,9 +32,11 @@ class Data(NamedTuple):
     numbers : Numbers
     learning_rate : Array of shape (C, 1)
     tolerance : Array of shape (C, 1)
-        Share of the initial excess loss.
+        Share of the initial excess loss; NaN where a penalty moves the minimum.
     target_excess : Array of shape (C, S)
         Explicit target, above the least-squares loss; NaN where the tolerance holds.
+    l1, l2 : Array of shape (C, 1)
+        Penalties on the sum of |weight| and of weight squared.
     """
 
     u: Array
@@ -43,6 +45,8 @@ class Data(NamedTuple):
     learning_rate: Array
     tolerance: Array
     target_excess: Array
+    l1: Any = 0.0
+    l2: Any = 0.0
 
 
 class State(NamedTuple):
@@ -96,7 +100,9 @@ class Loop(NamedTuple):
         return last * self.batches
 
 
-def make_update(loss: Objective, factory: Factory) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def make_update(
+    loss: Objective, factory: Factory, *, penalised: bool = False
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return the two pure functions of a training: ``initialise`` and ``update``.
 
     Parameters
@@ -105,6 +111,8 @@ def make_update(loss: Objective, factory: Factory) -> tuple[Callable[..., Any], 
         What is minimised.
     factory : callable
         ``factory(learning_rate) -> optax.GradientTransformation``.
+    penalised : bool
+        Whether the penalties are part of what is minimised.
 
     Returns
     -------
@@ -125,7 +133,8 @@ def make_update(loss: Objective, factory: Factory) -> tuple[Callable[..., Any], 
         healthy = value <= ceiling  # false for NaN
         alive = healthy & (state.diverged_at == NEVER)
         diverged_at = jnp.where(healthy, state.diverged_at, jnp.minimum(state.diverged_at, number))
-        after, optimizer = step(gradient, state.optimizer, before, data)
+        slope = _with_penalty(gradient, before, data) if penalised else gradient
+        after, optimizer = step(slope, state.optimizer, before, data)
         kept = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, before)
         norm = watch.feature_norms(gradient, data.numbers.gain.shape[0])
         return State(kept, optimizer, diverged_at), Info(value, norm), alive
@@ -134,7 +143,12 @@ def make_update(loss: Objective, factory: Factory) -> tuple[Callable[..., Any], 
 
 
 def make_train(
-    model: nn.Module, loss: Objective, factory: Factory, loop: Loop
+    model: nn.Module,
+    loss: Objective,
+    factory: Factory,
+    loop: Loop,
+    *,
+    penalised: bool = False,
 ) -> tuple[Callable[..., Training], Callable[..., Training]]:
     """Return the two pure functions of a whole training: ``begin`` and ``advance``.
 
@@ -148,6 +162,8 @@ def make_train(
         ``factory(learning_rate) -> optax.GradientTransformation``.
     loop : Loop
         The budget's shape.
+    penalised : bool
+        Whether the penalties are part of what is minimised.
 
     Returns
     -------
@@ -157,7 +173,7 @@ def make_train(
         ``(training, data, batches, count) -> Training`` after ``count`` more epochs. The
         batches are those of `Objective.prepare`; None where every batch is all of the data.
     """
-    initialise, update = make_update(loss, factory)
+    initialise, update = make_update(loss, factory, penalised=penalised)
     linear = models.is_linear(model)
 
     def gauge(parameters: Parameters, data: Data, full: Any) -> watch.Gauge:
@@ -256,6 +272,17 @@ def initial_parameters(model: nn.Module, seeds: Array, features: int, dtype: Any
 
     drawn = jax.vmap(of_seed, out_axes=-1)(seeds)
     return jax.tree.map(lambda x: x.astype(dtype), drawn)
+
+
+def _with_penalty(gradient: Parameters, parameters: Parameters, data: Data) -> Parameters:
+    """Return the gradient of loss + l1 sum |w| + l2 sum w², over every weight and no bias."""
+
+    def of(path: Any, slope: Array, weight: Array) -> Array:
+        if jax.tree_util.DictKey("kernel") not in path:
+            return slope
+        return slope + data.l1 * jnp.sign(weight) + 2 * data.l2 * weight
+
+    return jax.tree_util.tree_map_with_path(of, gradient, parameters)
 
 
 def _optimize(factory: Factory) -> tuple[Callable[..., Any], Callable[..., Any]]:

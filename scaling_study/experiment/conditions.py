@@ -45,6 +45,8 @@ class Condition:
     dialect: str
     optimizer: Component
     learning_rate: float
+    l1_penalty: float
+    l2_penalty: float
     batch_size: int
     sampling: str
     updates: int
@@ -88,6 +90,7 @@ class Static(NamedTuple):
     dtype: str
     objective: str
     transformed: bool
+    penalised: bool
     data_seed: int | str
     init_seed: int | str
     order_seed: int | str
@@ -219,10 +222,11 @@ def split(condition: Condition) -> Static:
         **{
             name: getattr(condition, name)
             for name in Static._fields
-            if name not in ("objective", "transformed")
+            if name not in ("objective", "transformed", "penalised")
         },
         objective=objective,
         transformed=not affine,
+        penalised=condition.l1_penalty > 0 or condition.l2_penalty > 0,
     )
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling_study.errors import StudyError
 from scaling_study.experiment.values import number, told, whole
 
 Array = NDArray[np.float64]
@@ -75,20 +76,37 @@ def uniform(*, samples: int = 100, features: int = 2, noise: float = 0.1) -> Pro
 
 
 def gaussian(
-    *, samples: int = 100, features: int = 2, noise: float = 0.1, correlation: float = 0.0
+    *,
+    samples: int = 100,
+    features: int = 2,
+    noise: float = 0.1,
+    correlation: float = 0.0,
+    whitened: bool = False,
 ) -> Problem:
-    """Return centred features of unit variance, equally correlated, that all matter alike."""
+    """Return centred features of unit variance, equally correlated, that all matter alike.
+
+    ``whitened`` makes mean 0, variance 1 and correlation 0 hold exactly in every sample.
+    """
     _check(samples, noise, features)
+    if whitened and (correlation or samples <= features):
+        raise StudyError("whitened features have no correlation, and more samples than features")
     with told("correlation", ValueError):  # an impossible one has no Cholesky factor
         rest = np.eye(features) * (1 - number(correlation))
         mixing = np.linalg.cholesky(np.full((features, features), correlation) + rest)
 
     def draw(seed: int) -> tuple[Array, Array]:
         random = np.random.default_rng([1, seed])
-        u = random.standard_normal((samples, features)) @ mixing.T
+        u = random.standard_normal((samples, features))
+        u = _whitened(u) if whitened else u @ mixing.T
         return u, noise * random.standard_normal(samples)
 
     return Problem(draw, np.ones(features), np.ones(features), scaled_feature=features - 1)
+
+
+def _whitened(u: Array) -> Array:
+    """Return a sample's own orthonormal features, each with the sign it had."""
+    q, r = np.linalg.qr(u - u.mean(axis=0))
+    return q * np.sign(np.diag(r)) * len(u) ** 0.5
 
 
 def sines(*, samples: int = 100, noise: float = 0.1) -> Problem:

@@ -53,6 +53,10 @@ def _or(word: str, read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return either
 
 
+def _strength(value: Any) -> float:
+    return number(value, 0, "a finite number of at least 0")
+
+
 _seed = _or("vary", partial(whole, least=0))
 
 
@@ -67,6 +71,10 @@ AXES: dict[str, Axis] = {
     "dialect": Axis("keras", _one_of("keras", "torch", "optax"), "whose optimizer defaults hold"),
     "optimizer": Axis("adam", Component.expand, "Optax optimizer and its hyperparameters"),
     "learning_rate": Axis(1e-3, positive, "learning rate"),
+    "l1_penalty": Axis(
+        0.0, _strength, "penalty on the sum of |weight|, in the loss that is minimised"
+    ),
+    "l2_penalty": Axis(0.0, _strength, "penalty on the sum of weight squared, likewise"),
     "batch_size": Axis(32, whole, "rows per batch; the last of an epoch may be smaller"),
     "sampling": Axis(
         "reshuffled", _one_of("reshuffled", "replacement", "full"), "how batches are drawn"

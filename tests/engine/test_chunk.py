@@ -416,3 +416,70 @@ def test_curves_end_where_a_run_diverged():
     assert np.isnan(curves.loss[-1, 0]).all()
     assert np.isfinite(curves.loss[:, 1]).all()
     assert np.isnan(curves.gradient_norm[-1, :, 0]).all()
+
+
+# What moves the minimum, and what does not --------------------------------------------------
+
+WHITE = {
+    "problem": {"name": "gaussian", "samples": 20, "whitened": True},
+    "design": "U",
+    "sampling": "full",
+    "dtype": "float64",
+    "scale_factor": [0.5, 1.0, 2.0],
+}
+
+
+@pytest.mark.parametrize("objective", ["moments", "samples"])
+def test_penalised_weights_end_where_calculus_says(objective):
+    strengths = {"l1_penalty": [0.0, 0.3], "l2_penalty": [0.0, 0.2], "objective": objective}
+    study = {**WHITE, **strengths, "optimizer": "sgd", "learning_rate": 0.05, "updates": 3000}
+    conditions = expand(parse(study))
+    for own in groups_of(**study):
+        table = rows_of(Chunk(own.index, 0, 0), **study).loc[:, :4, :]
+        of_run = [conditions[place] for place in table.index.get_level_values("place")]
+        l1, l2, scale = (
+            np.array([getattr(c, name) for c in of_run])
+            for name in ("l1_penalty", "l2_penalty", "scale_factor")
+        )
+        s = np.stack([np.ones_like(scale), scale], axis=1)
+        ols, weight = column(table, "weight_ols"), column(table, "weight")
+        # The least of mean (w - ols)² s² + l1 |w| + l2 w², feature by feature.
+        shrunk = np.maximum(np.abs(ols) * s**2 - l1[:, None] / 2, 0) * np.sign(ols)
+        np.testing.assert_allclose(weight, shrunk / (s**2 + l2[:, None]), rtol=1e-9)
+        assert table["steps_to_target"].isna().all() == own.static.penalised
+
+
+def test_a_network_is_penalised_in_its_weights_and_not_in_its_biases():
+    base = {"model": TANH, "sampling": "full", "updates": 1, "optimizer": "sgd"}
+    base |= {"dtype": "float64", "problem": SMALL, "design": "U", "l2_penalty": [0.0, 0.5]}
+    plain, decayed = (
+        chunk.train_chunk(own, Chunk(own.index, 0, 0), "standard")[0] for own in groups_of(**base)
+    )
+    start = plain.initial["params"]
+    for layer, own in decayed.state.parameters["params"].items():
+        without = plain.state.parameters["params"][layer]
+        np.testing.assert_allclose(
+            own["kernel"] - without["kernel"], -1e-3 * start[layer]["kernel"], rtol=1e-9
+        )
+        np.testing.assert_array_equal(own["bias"], without["bias"])
+
+
+def test_adam_told_the_factor_does_not_feel_it():
+    def weights(optimizer, scale_factor, kernel_init="zeros"):
+        study = WHITE | {"scale_factor": scale_factor, "optimizer": optimizer}
+        model = {"name": "linear", "kernel_init": kernel_init}
+        weight = column(
+            rows_of(**study | {"model": model, "updates": 60, "learning_rate": 0.01}), "weight"
+        )
+        return weight * [1, scale_factor]
+
+    def told(**parameters):
+        factory = "scaling_study.engine.optimizers:adam_rescaled"
+        return {"name": factory, "eps": 1e-2, **parameters}
+
+    plain = weights({"name": "adam", "eps": 1e-2}, 1.0)
+    np.testing.assert_allclose(weights(told(factor=64.0), 64.0), plain, rtol=1e-12)
+    for ablation in ({"gradient": False}, {"update": False}):
+        assert abs(weights(told(factor=64.0, **ablation), 64.0) - plain).max() > 1e-3
+    start = weights(told(factor=64.0), 64.0, "glorot_uniform")
+    assert abs(start - weights({"name": "adam", "eps": 1e-2}, 1.0, "glorot_uniform")).max() > 1e-3

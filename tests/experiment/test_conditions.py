@@ -36,6 +36,8 @@ PAIRS = {
     "dialect": ["keras", "torch"],
     "optimizer": ["adam", {"name": "adam", "eps": 1e-3}],
     "learning_rate": [1e-3, 1e-2],
+    "l1_penalty": [0.0, 0.1],
+    "l2_penalty": [0.0, 0.1],
     "batch_size": [32, 20],
     "sampling": ["reshuffled", "full"],
     "epochs": [200, 100],
@@ -331,13 +333,19 @@ def test_numbers_never_recompile(key):
     assert len(group(conditions_of(**{key: PAIRS[key]}))) == 1
 
 
+@pytest.mark.parametrize("key", ["l1_penalty", "l2_penalty"])
+def test_penalties_of_any_strength_share_a_program(key):
+    assert len(group(conditions_of(**{key: [0.1, 0.2, 0.3]}))) == 1
+
+
 @pytest.mark.parametrize("model", ["linear", "mlp"])
 def test_affine_scalers_never_recompile(model):
     assert len(group(conditions_of(scaler=[*AFFINE], model=model))) == 1
 
 
 @pytest.mark.parametrize(
-    "key", ["problem", "model", "dialect", "optimizer", "batch_size", "dtype", "sampling"]
+    "key",
+    ["problem", "model", "dialect", "optimizer", "batch_size", "dtype", "sampling", "l2_penalty"],
 )
 def test_what_is_compiled_in_parts_groups(key):
     assert len(group(conditions_of(**{key: PAIRS[key]}))) == 2

@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from scaling_study.errors import StudyError
 from scaling_study.experiment.problems import PROBLEMS, article, gaussian
 
 LINEAR = [name for name, factory in PROBLEMS.items() if factory().signal is None]
@@ -89,3 +92,16 @@ def test_gaussian_features_have_the_correlation_asked_for(correlation):
     expected = np.full((3, 3), correlation) + np.eye(3) * (1 - correlation)
     np.testing.assert_allclose(np.cov(u.T), expected, atol=0.03)  # six standard errors
     np.testing.assert_allclose(u.mean(axis=0), 0, atol=0.03)
+
+
+@given(st.integers(2, 5), st.integers(0, 100))
+def test_whitened_features_are_orthonormal_in_every_sample(features, seed):
+    u, _ = PROBLEMS["gaussian"](samples=20, features=features, whitened=True).draw(seed)
+    np.testing.assert_allclose(u.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(u.T @ u / 20, np.eye(features), atol=1e-12)
+
+
+@pytest.mark.parametrize("more", [{"correlation": 0.5}, {"samples": 2}])
+def test_what_cannot_be_whitened_is_refused(more):
+    with pytest.raises(StudyError, match="whitened"):
+        PROBLEMS["gaussian"](whitened=True, **more)

@@ -18,6 +18,7 @@ from scaling_study.experiment.study import AXES, parse, presets, read_seeds, rea
 
 COMPONENT_AXES = [key for key, axis in AXES.items() if axis.read == Component.expand]
 POSITIVE_AXES = ["scale_factor", "learning_rate", "tolerance", "target_loss"]
+PENALTY_AXES = ["l1_penalty", "l2_penalty"]
 COUNT_AXES = ["batch_size", "epochs", "updates"]
 CHOICE_AXES = ["design", "dialect", "sampling", "dtype", "objective"]
 STREAM_AXES = ["data_seed", "init_seed", "order_seed"]
@@ -48,6 +49,8 @@ VALID = {
     "dialect": st.sampled_from(["keras", "torch", "optax"]),
     "optimizer": component(["adam", "sgd", "my.own:thing"], eps=one_or_more(RATE), b1=RATE),
     "learning_rate": POSITIVE,
+    "l1_penalty": st.just(0) | POSITIVE,
+    "l2_penalty": st.just(0) | POSITIVE,
     "batch_size": COUNT,
     "sampling": st.sampled_from(["reshuffled", "replacement", "full"]),
     "epochs": COUNT,
@@ -165,6 +168,8 @@ OTHER = {
     "dialect": "torch",
     "optimizer": "sgd",
     "learning_rate": 0.5,
+    "l1_penalty": 0.25,
+    "l2_penalty": 0.125,
     "batch_size": 7,
     "sampling": "full",
     "epochs": 11,
@@ -241,6 +246,7 @@ NAN, INF = float("nan"), float("inf")
 NO_NUMBER = [True, "fast", None, {}, [[1.0]], NAN, INF, -INF, 10**400, []]
 BAD = {
     **{key: [*NO_NUMBER, 0, -1, -0.5, [1.0, 1], [0.5, -0.5]] for key in POSITIVE_AXES},
+    **{key: [*NO_NUMBER, -1, -0.5, [1.0, 1]] for key in PENALTY_AXES},
     **{key: [*NO_NUMBER, 0, -1, 2.0, 0.5, [3, 3]] for key in COUNT_AXES},
     **{key: ["", "nonsense", 3, None, True, {}, [], [["F"]]] for key in CHOICE_AXES},
     **{key: ["varies", -1, 1.0, True, None, NAN, [], [3, 3], ["vary", "vary"]]
