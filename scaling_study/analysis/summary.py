@@ -6,7 +6,6 @@ Diverged and failed runs are counted, and stand in no median; ``name_missing`` c
 runs that did neither and still have no finite value.
 """
 
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,8 +46,8 @@ def summarize_runs(runs: pd.DataFrame, conditions: pd.DataFrame) -> pd.DataFrame
     DataFrame
         ``condition, updates`` (the budget), ``n`` (seeds); ``has_target``; ``converged`` and
         ``diverged`` (proportions, Wilson interval), ``failed`` (count); ``steps_to_target``
-        (updates, median over all seeds, infinite beyond the budget); medians with bootstrap
-        intervals, over the runs that did not diverge, of ``weight_error`` and
+        (updates, median over all seeds, infinite beyond the budget); medians with intervals by
+        order statistics, over the runs that did not diverge, of ``weight_error`` and
         ``weight_error_ols`` (unit-free) and ``final_loss`` (squared units of the target as
         trained on); ``loss_ols`` (median).
     """
@@ -85,8 +84,8 @@ def summarize_features(features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFra
     -------
     DataFrame
         ``condition, feature``; ``reached`` (share of seeds whose weight came, for good,
-        within a tenth of its first distance from OLS); medians with bootstrap intervals of
-        `START_MEASURES` over all runs, and of `FEATURE_MEASURES` over those that did not
+        within a tenth of its first distance from OLS); medians with intervals by order
+        statistics of `START_MEASURES` over all runs, and of `FEATURE_MEASURES` over those that did not
         diverge (``weight_original`` in units of the data, all else in training units);
         ``movement_most``, the largest movement of any run; ``weight_true`` and
         ``weight_ols`` (medians, units of the data) and ``training_unit``, by which they are
@@ -251,10 +250,8 @@ def _ends(features: pd.DataFrame, runs: pd.DataFrame) -> Iterator[tuple[str, pd.
 def _measure(name: str, kept: pd.DataFrame) -> dict[str, float]:
     values = kept[name].to_numpy(np.float64)
     finite = np.isfinite(values)
-    # A generator of its own: equal samples get equal intervals, in whatever order.
-    generator = np.random.default_rng(zlib.crc32(name.encode()))
     missing = int((~finite).sum()) if finite.any() else 0
-    estimate = median(values[finite], generator=generator)
+    estimate = median(values[finite])
     return {**_columns(name, estimate), f"{name}_missing": missing}
 
 

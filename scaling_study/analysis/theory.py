@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scaling_study.experiment import draws
-from scaling_study.experiment.conditions import Condition, problem_of, split
+from scaling_study.experiment.conditions import Condition, split
 
 Array = NDArray[np.float64]
 

@@ -22,10 +22,9 @@ from scaling_study.store import Results
 OWN_NAMES = ("index.html", "report.md", "figures", "tables", "study.toml", "manifest.json")
 
 TABLE_NOTE = (
-    "Brackets hold 95 % intervals: Wilson for shares, BCa bootstrap for medians (batch means above"
-    " 1,000 seeds), order statistics for updates to target. Error and loss are medians over the"
-    " runs that did not diverge; a run that did not reach the target counts as beyond the budget,"
-    " written > budget. “Last weight larger” compares the last feature's weight with the first's,"
+    "Brackets hold 95 % intervals: Wilson for shares, order statistics for medians. Error and"
+    " loss are medians over the runs that did not diverge; a run that did not reach the target"
+    " counts as beyond the budget, written > budget. “Last weight larger” compares the last feature's weight with the first's,"
     " in the units the network was trained in."
 )
 LIMITS = (

@@ -7,10 +7,14 @@ from scaling_study.analysis.statistics import (
     BATCHES,
     bootstrap,
     censored_median,
+    interquartile_mean,
     mean,
     median,
     paired_difference,
+    performance_profile,
+    probability_of_improvement,
     proportion,
+    slope,
 )
 
 
@@ -55,18 +59,18 @@ def test_proportion_refuses_what_is_none(successes: int) -> None:
 @pytest.mark.parametrize("n", [2, 7, 1_500])
 def test_a_constant_sample_is_exact(n: int) -> None:
     sample = np.full(n, 0.1)
-    for found in (mean(sample), median(sample, generator=generator())):
+    for found in (mean(sample), median(sample)):
         assert found == (0.1, 0.1, 0.1, n)
 
 
 def test_one_seed_has_a_value_and_no_interval() -> None:
-    for found in (mean([3.0]), median([3.0], generator=generator())):
+    for found in (mean([3.0]), median([3.0])):
         assert found.value == 3.0
         assert np.isnan([found.low, found.high]).all()
 
 
 def test_no_seed_is_no_value() -> None:
-    for found in (mean([]), proportion(0, 0), median([], generator=generator())):
+    for found in (mean([]), proportion(0, 0), median([])):
         assert np.isnan(found.value)
         assert found.n == 0
 
@@ -77,15 +81,15 @@ def test_what_is_not_finite_is_refused_and_never_dropped(bad: float) -> None:
     with pytest.raises(ValueError, match="1 of 3 values are not finite"):
         mean(sample)
     with pytest.raises(ValueError, match="1 of 3 values are not finite"):
-        median(sample, generator=generator())
+        median(sample)
     with pytest.raises(ValueError, match="1 of 3 values are not finite"):
         paired_difference(sample, [1.0, 2.0, 3.0])
 
 
 def test_bootstrap_repeats_with_its_generator() -> None:
     sample = generator().standard_normal(50)
-    first, again = (median(sample, generator=np.random.default_rng(1)) for _ in range(2))
-    other = median(sample, generator=np.random.default_rng(2))
+    first, again = (bootstrap(sample, generator=np.random.default_rng(1)) for _ in range(2))
+    other = bootstrap(sample, generator=np.random.default_rng(2))
     assert first == again
     assert first != other
     assert first.low < np.median(sample) < first.high
@@ -99,13 +103,13 @@ def test_bootstrap_of_a_mean_is_near_the_t_interval() -> None:
 
 def test_a_jackknife_without_variation_falls_back() -> None:
     # Leaving one of six ones out never moves the median, so BCa has no acceleration.
-    found = median([1.0] * 6 + [2.0] * 2, generator=generator())
+    found = bootstrap([1.0] * 6 + [2.0] * 2, generator=generator())
     assert np.isfinite(found[:3]).all()
 
 
 def test_large_samples_go_by_batches() -> None:
     sample = generator().exponential(size=5_000)
-    found = median(sample, generator=generator())
+    found = bootstrap(sample, generator=generator())
     batches = [np.median(part) for part in np.array_split(sample, BATCHES)]
     reach = 1.9842170 * np.std(batches, ddof=1) / 10  # t(99) at 97.5 %
     assert found.value == np.median(sample)
@@ -156,3 +160,59 @@ def test_paired_difference_uses_the_pairing() -> None:
     assert found.high - found.low < 0.1
     with pytest.raises(ValueError, match="cannot be paired"):
         paired_difference([1.0, 2.0], [1.0])
+
+
+def test_the_medians_ends_are_order_statistics() -> None:
+    # P(X <= 13) and P(X >= 28) of a binomial(41, 1/2) are 1.4 % each, one further 3.0 %.
+    assert median(np.arange(1.0, 42.0)) == (21, 14, 28, 41)
+    assert np.isnan(median([1.0, 2.0, 3.0]).low)
+
+
+def test_the_interquartile_mean_does_not_see_outliers() -> None:
+    values = np.arange(100.0)
+    found = interquartile_mean(values, generator=generator())
+    assert found.value == pytest.approx(values[25:75].mean())
+    wild = np.where(values > 90, 1e9, values)
+    assert interquartile_mean(wild, generator=generator()).value == found.value
+    assert found.low < found.value < found.high
+
+
+def test_improvement_counts_ties_half_and_what_never_arrives_last() -> None:
+    first, second = [1.0, 2.0, np.inf, np.inf], [2.0, 2.0, 5.0, np.inf]
+    assert probability_of_improvement(first, second).value == (1 + 0.5 + 0 + 0.5) / 4
+    flipped = probability_of_improvement(second, first).value
+    assert flipped == 1 - probability_of_improvement(first, second).value
+    with pytest.raises(ValueError, match="NaN"):
+        probability_of_improvement([np.nan], [1.0])
+    with pytest.raises(ValueError, match="paired"):
+        probability_of_improvement([1.0, 2.0], [1.0])
+
+
+def test_a_profile_is_the_share_at_or_below() -> None:
+    found = performance_profile([1.0, 2.0, 3.0, np.inf], [0.5, 1.0, 2.5, 1e9])
+    assert [share.value for share in found] == [0, 0.25, 0.5, 0.75]
+    assert found[1] == proportion(1, 4)
+    with pytest.raises(ValueError, match="NaN"):
+        performance_profile([np.nan], [1.0])
+
+
+def test_a_slope_takes_a_seed_as_one_however_many_runs_it_has() -> None:
+    random = generator()
+    seeds, x = np.repeat(np.arange(30), 3), np.tile([0.0, 1.0, 2.0], 30)
+    y = random.normal(size=30)[seeds] - 2 * x + random.normal(size=30)[seeds] * x
+    once = slope(x, y, seeds)
+    each = [np.polyfit([0, 1, 2], y[seeds == seed], 1)[0] for seed in range(30)]
+    assert once.value == pytest.approx(np.mean(each))
+    # Alike designs: the clustered interval is that of the seeds' own slopes.
+    assert once.high - once.value == pytest.approx(mean(each).high - np.mean(each), rel=0.02)
+    again = slope(np.tile(x, 5), np.tile(y, 5), np.tile(seeds, 5))
+    assert again.high - again.low == pytest.approx(once.high - once.low, rel=0.02)
+    assert again.n == once.n == 30
+
+
+def test_a_slope_needs_something_to_lean_on() -> None:
+    assert np.isnan(slope([1.0, 1.0], [0.0, 1.0], [0, 1]).value)
+    assert slope([0.0, 1.0], [0.0, 3.0], [0, 0])[:1] == pytest.approx((3.0,))
+    assert np.isnan(slope([0.0, 1.0], [0.0, 3.0], [0, 0]).low)
+    with pytest.raises(ValueError, match="finite"):
+        slope([0.0, 1.0], [np.nan, 0.0], [0, 1])

@@ -146,12 +146,3 @@ def test_incidence_rises_where_seeds_arrive(runs: pd.DataFrame) -> None:
     assert reached["update"].tolist() == [0, 40, 60, 100]
     assert reached["share"].tolist() == [0, 0.25, 0.5, 0.5]
     assert raw.loc[raw["outcome"] == "diverged", "share"].max() == 0.25
-
-
-def test_equal_samples_have_equal_intervals(runs: pd.DataFrame) -> None:
-    whole = summary.summarize_runs(runs, CONDITIONS)
-    alone = summary.summarize_runs(runs[runs["condition"] == "raw"], CONDITIONS)
-    first, second = (
-        frame.set_index("condition").loc["raw", "final_loss_low"] for frame in (whole, alone)
-    )
-    assert first == second
