@@ -85,8 +85,9 @@ def summarize_features(features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFra
     DataFrame
         ``condition, feature``; ``reached`` (share of seeds whose weight came, for good,
         within a tenth of its first distance from OLS); medians with intervals by order
-        statistics of `START_MEASURES` over all runs, and of `FEATURE_MEASURES` over those that did not
-        diverge (``weight_original`` in units of the data, all else in training units);
+        statistics of `START_MEASURES` over all runs, and of `FEATURE_MEASURES` over those that
+        did not diverge (``weight_original`` in units of the data, all else in training
+        units);
         ``movement_most``, the largest movement of any run; ``weight_true`` and
         ``weight_ols`` (medians, units of the data) and ``training_unit``, by which they are
         multiplied to compare them with ``weight``.

@@ -24,8 +24,8 @@ OWN_NAMES = ("index.html", "report.md", "figures", "tables", "study.toml", "mani
 TABLE_NOTE = (
     "Brackets hold 95 % intervals: Wilson for shares, order statistics for medians. Error and"
     " loss are medians over the runs that did not diverge; a run that did not reach the target"
-    " counts as beyond the budget, written > budget. “Last weight larger” compares the last feature's weight with the first's,"
-    " in the units the network was trained in."
+    " counts as beyond the budget, written > budget. “Last weight larger” compares the last"
+    " feature's weight with the first's, in the units the network was trained in."
 )
 LIMITS = (
     "Not having reached the target within the budget is a censored observation: it says that the"
