@@ -20,7 +20,7 @@ from scaling_study.experiment.component import Component
 from scaling_study.experiment.values import MOST, listed, number, positive, told, whole
 
 TEXTS = ("name", "title", "description")
-STUDY_KEYS = (*TEXTS, "seeds", "record", "blocks")
+STUDY_KEYS = (*TEXTS, "seeds", "record", "blocks", "claims")
 BUDGETS = ("epochs", "updates")
 RECORDS = ("standard", "curves")
 PRESETS = resources.files("scaling_study") / "presets"
@@ -109,6 +109,8 @@ class Study:
         For the report.
     record : {"standard", "curves"}
         ``curves`` keeps loss and gradient norms of every epoch in memory, and nothing else.
+    claims : mapping of str to mapping
+        What the study is to judge, as tables; see `scaling_study.analysis.claims.Claim`.
     """
 
     name: str
@@ -117,6 +119,7 @@ class Study:
     title: str = ""
     description: str = ""
     record: str = "standard"
+    claims: Mapping[str, Any] = field(default_factory=dict, compare=False)
     origin: str = field(default="study", compare=False)
 
     def to_toml(self) -> str:
@@ -127,7 +130,9 @@ class Study:
         }
         text = {"name": self.name, "title": self.title, "description": self.description}
         seeds = f"{self.seeds[0]}:{self.seeds[1]}"
-        return tomli_w.dumps({**text, "record": self.record, "seeds": seeds, "blocks": blocks})
+        claims = {"claims": dict(self.claims)} if self.claims else {}
+        whole = {**text, "record": self.record, "seeds": seeds, "blocks": blocks, **claims}
+        return tomli_w.dumps(whole)
 
     def with_seeds(self, seeds: str | tuple[int, int] | None) -> "Study":
         """Return the study with other seeds, ``"A:B"`` or a pair; unchanged if None."""
@@ -214,7 +219,18 @@ def parse(raw: Mapping[str, Any], origin: str = "study") -> Study:
         seeds = read_seeds(raw.get("seeds", 16))
         axes = {key: value for key, value in raw.items() if key in AXES}
         blocks = {block: _grid(block, own, axes) for block, own in _blocks(raw).items()}
-        return Study(name=name, blocks=blocks, seeds=seeds, record=record, origin=origin, **texts)
+        claims = raw.get("claims", {})
+        if not isinstance(claims, Mapping):
+            raise StudyError("claims must be tables, [claims.NAME]")
+        return Study(
+            name=name,
+            blocks=blocks,
+            seeds=seeds,
+            record=record,
+            claims=claims,
+            origin=origin,
+            **texts,
+        )
 
 
 def _blocks(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
