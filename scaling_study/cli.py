@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ import typer
 
 from scaling_study import __version__
 from scaling_study.errors import StudyError, unknown
+from scaling_study.experiment.values import told
 
 if TYPE_CHECKING:
     from scaling_study.runner import Progress
@@ -32,6 +34,9 @@ Seeds = Annotated[str | None, typer.Option(help="A:B, from A up to but without B
 Set = Annotated[list[str] | None, typer.Option("--set", help="key=value; repeatable.")]
 OutputDir = Annotated[Path | None, typer.Option("-o", "--output-dir", help="Where to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another study's results.")]
+Claims = Annotated[
+    Path | None, typer.Option("--claims", help="A TOML file of claims beside the study's own.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results only.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
@@ -71,6 +76,7 @@ def run(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="A results folder.")],
+    claims: Claims = None,
     output_dir: OutputDir = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -80,7 +86,7 @@ def report(
     from scaling_study.store import load
 
     _log(verbose)
-    _report(load(folder), output_dir, as_json, quiet)
+    _report(load(folder), output_dir, as_json, quiet, claims)
 
 
 @app.command()
@@ -92,11 +98,17 @@ def reproduce(
     overwrite: Overwrite = False,
     devices: Devices = None,
     chunk_size: ChunkSize = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Train anew, and hold the claims to the report's.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Run a study and write its report, to reports/NAME unless told otherwise."""
+    if check:
+        _check(name, seeds, set_, output_dir, devices, chunk_size, as_json, quiet, verbose)
+        return
     results = _run(name, seeds, set_, None, overwrite, devices, chunk_size, False, quiet, verbose)
     _report(results, output_dir, as_json, quiet)
 
@@ -250,14 +262,75 @@ def _run(
     return results
 
 
-def _report(results: "Results", output_dir: Path | None, as_json: bool, quiet: bool) -> None:
+def _report(
+    results: "Results",
+    output_dir: Path | None,
+    as_json: bool,
+    quiet: bool,
+    claims: Path | None = None,
+) -> None:
     from scaling_study.report.page import write_report
+    from scaling_study.report.paper import CLAIMS
 
-    page = write_report(results, output_dir or Path("reports") / results.study.name)
-    if not quiet:
-        typer.echo(f"report: {page}")
-    if as_json:
+    more = _claims_of(claims) if claims else None
+    page = write_report(results, output_dir or Path("reports") / results.study.name, more)
+    ledger = page.parent / CLAIMS
+    if as_json and ledger.exists():
+        typer.echo(ledger.read_text(encoding="utf-8"), nl=False)
+    elif as_json:
         typer.echo(json.dumps({**results.manifest["summary"], "report": str(page)}))
+    elif not quiet:
+        typer.echo(f"report: {page}")
+
+
+def _claims_of(file: Path) -> dict[str, Any]:
+    """Read a TOML file of claims, ``[claims.NAME]``."""
+    with told(file, OSError, ValueError):
+        found = tomllib.loads(file.read_text(encoding="utf-8"))
+        if found.keys() != {"claims"} or not isinstance(found["claims"], dict):
+            raise StudyError("must hold tables [claims.NAME] and nothing else")
+        return found["claims"]
+
+
+def _check(
+    name: str,
+    seeds: str | None,
+    settings: list[str] | None,
+    report_dir: Path | None,
+    devices: int | None,
+    chunk_size: int | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Train a study in a folder of its own and compare its ledger with its report's."""
+    import tempfile
+
+    from scaling_study.analysis.claims import differences, judge_all, read_claims
+    from scaling_study.experiment.study import read_study
+    from scaling_study.report.paper import CLAIMS
+
+    study = read_study(name, settings or [])
+    file = (report_dir or Path("reports") / study.name) / CLAIMS
+    with told(f"{file}: no ledger to check against", OSError, ValueError):
+        stored = json.loads(file.read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as folder:
+        results = _run(
+            name, seeds, settings, Path(folder), False, devices, chunk_size, False, True, verbose
+        )
+        verdicts = judge_all(results, read_claims(results.study))
+    found = differences(stored, [verdict.entry() for verdict in verdicts])
+    if as_json:
+        typer.echo(json.dumps({"claims": len(verdicts), "differences": found}))
+    elif not quiet:
+        for line in found:
+            typer.echo(line)
+        typer.echo(
+            f"{len(verdicts)} claims trained anew: "
+            + (f"{len(found)} differ from {file}" if found else f"all as in {file}")
+        )
+    if found:
+        raise typer.Exit(FAILED)
 
 
 class _progress:

@@ -180,6 +180,7 @@ def run(
     resolved = read_study(study, settings or []).with_seeds(seeds)
     planned = plan(resolved, chunk_size)
     _check_engine(planned)
+    _check_claims(resolved)
     pool = local_devices(devices)
     folder = Path(output_dir or Path("results") / resolved.name)
     identity = store.identity(pool[0].platform, chunk_size, planned.groups)
@@ -237,6 +238,14 @@ def _check_engine(planned: Plan) -> None:
                 f"blocks.{own.conditions[0].block}: {own.static.model} or"
                 f" {own.static.optimizer} cannot be built: {line}"
             ) from error
+
+
+def _check_claims(study: Study) -> None:
+    """Read what the study claims, so that a wrong claim is told before any work."""
+    if study.claims:
+        from scaling_study.analysis.claims import read_claims
+
+        read_claims(study)
 
 
 def local_devices(count: int | None = None) -> list[Any]:

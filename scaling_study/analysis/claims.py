@@ -167,7 +167,8 @@ def read_claims(study: Study, more: Mapping[str, Any] | None = None) -> list[Cla
         If one has a key, measure, block or axis that there is not.
     """
     tables = {**study.claims, **(more or {})}
-    return [_read(study, name, raw) for name, raw in tables.items()]
+    with told(study.origin):
+        return [_read(study, name, raw) for name, raw in tables.items()]
 
 
 def _read(study: Study, name: str, raw: Any) -> Claim:
@@ -408,7 +409,7 @@ def _along(axis: str, judged: pd.DataFrame, claim: Claim) -> str:
 
 
 def _axes(cells: pd.DataFrame) -> list[str]:
-    return [name for name in cells if name not in CELL_COLUMNS]
+    return [str(name) for name in cells if name not in CELL_COLUMNS]
 
 
 def _where_is(cell: pd.Series, cells: pd.DataFrame) -> str:
@@ -421,6 +422,55 @@ def _where_is(cell: pd.Series, cells: pd.DataFrame) -> str:
 
 def _estimate_of(cell: pd.Series) -> Estimate:
     return Estimate(float(cell["value"]), float(cell["low"]), float(cell["high"]), int(cell["n"]))
+
+
+def differences(stored: Any, found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return how one ledger differs from another, a line for each claim that does.
+
+    Verdicts and factors must be equal. Estimates may differ by a tenth of the interval's width
+    or 1 % of their size, which is what other versions and machines do to float32.
+
+    Parameters
+    ----------
+    stored : list of dict
+        From ``claims.json``.
+    found : sequence of dict
+        From `Verdict.entry`.
+
+    Raises
+    ------
+    StudyError
+        If what is stored is no ledger.
+    """
+    with told("claims.json", TypeError, KeyError, AttributeError):
+        before = {entry["id"]: entry for entry in stored}
+        lines = [f"{name}: is stored, and not found" for name in before.keys() - _ids(found)]
+        for entry in found:
+            own = before.get(entry["id"])
+            if own is None:
+                lines.append(f"{entry['id']}: is found, and not stored")
+                continue
+            for key in ("verdict", "depends_on"):
+                if own[key] != entry[key]:
+                    lines.append(f"{entry['id']}: {key} is {entry[key]}, stored {own[key]}")
+            if not _near(own, entry):
+                lines.append(
+                    f"{entry['id']}: estimate is {entry['estimate']}, stored {own['estimate']}"
+                )
+        return sorted(lines)
+
+
+def _ids(entries: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {entry["id"] for entry in entries}
+
+
+def _near(own: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    one, two = own["estimate"], other["estimate"]
+    if one is None or two is None:
+        return one is two
+    low, high = own["interval"]
+    width = high - low if None not in (low, high) else 0.0
+    return abs(one - two) <= max(0.1 * width, 0.01 * abs(one), 1e-9)
 
 
 # Cells ----------------------------------------------------------------------------------------
@@ -476,7 +526,7 @@ def _sample(claim: Claim, table: Table) -> tuple[pd.DataFrame, list[str]]:
         return pd.DataFrame(), []
     parts, notes = [], []
     for rates in claim.rates:
-        own, said = _at_rates(chosen, rates)
+        own, said = at_rates(chosen, rates)
         notes += said
         for name in claim.measure if len(own) else ():
             value = MEASURES[name.removeprefix("-")](own)
@@ -554,8 +604,20 @@ def _matching(runs: pd.DataFrame, where: Mapping[str, tuple[str, ...]]) -> np.nd
 # Learning rates -------------------------------------------------------------------------------
 
 
-def _at_rates(table: Table, rates: str) -> tuple[Table, list[str]]:
-    """Return the runs of every rate, of the default rates, or of those that tuning picks."""
+def at_rates(table: Table, rates: str) -> tuple[Table, list[str]]:
+    """Return the runs of every rate, of the default rates, or of those that tuning picks.
+
+    Parameters
+    ----------
+    table : Table
+    rates : {"all", "default", "tuned"}
+
+    Returns
+    -------
+    table : Table
+    notes : list of str
+        How many tuned rates are bounds, because they are an end of their grid.
+    """
     if rates == "all":
         return table, []
     rate = table["learning_rate"]
@@ -592,7 +654,8 @@ def tuned(table: Table) -> pd.DataFrame:
     rate = table["learning_rate"]
     frame = pd.DataFrame({"cell": cell.to_numpy(), "rate": rate, "cost": cost})
     tuning = frame[table.seeds < middle].groupby(["cell", "rate"])["cost"].mean()
-    best = tuning.groupby("cell").idxmin().map(lambda key: key[1])
+    keys: Any = tuning.groupby("cell").idxmin()
+    best = keys.map(lambda key: key[1])
     ends = frame.groupby("cell")["rate"].agg(["min", "max"])
     edge = (best == ends["min"]) | (best == ends["max"])
     chosen = (frame["cell"].map(best).to_numpy() == rate) & (table.seeds >= middle)

@@ -90,7 +90,7 @@ class Table:
         """Each run's seed."""
         return self.runs["seed"].to_numpy(np.int64)
 
-    def by_condition(self, function: Callable[[Condition, Array], Array]) -> Array:
+    def by_condition(self, function: Callable[[Condition, Any], Any]) -> Array:
         """Return ``function(condition, seeds)`` of each condition's runs, a number a run."""
         found = np.full(len(self), np.nan)
         for name, rows in self.runs.groupby("condition", observed=True).indices.items():

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
@@ -61,6 +62,31 @@ def mean(sample: ArrayLike, *, confidence: float = CONFIDENCE) -> Estimate:
     if settled is not None:
         return settled
     return _student(float(values.mean()), values, confidence, n=len(values))
+
+
+def mean_by(frame: pd.DataFrame, by: list[str], *, confidence: float = CONFIDENCE) -> pd.DataFrame:
+    """Return `mean` of each group of a frame's column ``value``, missing values left out.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With ``value``, one finite number, or NaN, a seed.
+    by : list of str
+        Columns that name a group.
+    confidence : float
+        Coverage of the interval.
+
+    Returns
+    -------
+    DataFrame
+        ``by``, then ``value, low, high, n``; groups without a value are not there.
+    """
+    grouped = frame.dropna(subset=["value"]).groupby(by, sort=False, observed=True)["value"]
+    found = grouped.agg(["mean", "std", "count"]).reset_index()
+    degrees = np.maximum(found["count"] - 1, 1)
+    reach = stats.t.ppf((1 + confidence) / 2, degrees) * found["std"] / found["count"] ** 0.5
+    ends = {"low": found["mean"] - reach, "high": found["mean"] + reach}
+    return found[by].assign(value=found["mean"], **ends, n=found["count"])
 
 
 def proportion(successes: int, n: int, *, confidence: float = CONFIDENCE) -> Estimate:

@@ -2,24 +2,29 @@
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 
+from scaling_study.analysis.claims import judge_all, read_claims
 from scaling_study.errors import StudyError
-from scaling_study.experiment.study import presets
 from scaling_study.report import tables
-from scaling_study.report.figures import STYLE
+from scaling_study.report.files import (
+    command_of,
+    how_it_ran,
+    write_csv,
+    write_figure,
+    write_page,
+)
 from scaling_study.report.findings import first_paragraph, second_paragraph
 from scaling_study.report.gallery import drawings
+from scaling_study.report.paper import CLAIMS, write_paper
 from scaling_study.report.tables import Summaries
 from scaling_study.store import Results
 
-OWN_NAMES = ("index.html", "report.md", "figures", "tables", "study.toml", "manifest.json")
+OWN_NAMES = ("index.html", "report.md", "figures", "tables", "study.toml", "manifest.json", CLAIMS)
 
 TABLE_NOTE = (
     "Brackets hold 95 % intervals: Wilson for shares, order statistics for medians. Error and"
@@ -51,8 +56,10 @@ class Shown(NamedTuple):
     main: bool
 
 
-def write_report(results: Results, output_dir: str | Path) -> Path:
-    """Write the report of a study's results.
+def write_report(
+    results: Results, output_dir: str | Path, claims: Mapping[str, Any] | None = None
+) -> Path:
+    """Write the report of a study's results; a paper where the study makes claims.
 
     The folder gets ``index.html`` (opens offline, beside its figures), ``report.md``,
     ``figures/*.svg`` and ``*.png``, ``tables/*.csv``, and copies of ``study.toml`` and
@@ -65,6 +72,8 @@ def write_report(results: Results, output_dir: str | Path) -> Path:
         From `scaling_study.load`.
     output_dir : path
         The report's folder; made if it is not there.
+    claims : mapping, optional
+        Claims beside those of the study, as tables.
 
     Returns
     -------
@@ -78,13 +87,19 @@ def write_report(results: Results, output_dir: str | Path) -> Path:
     """
     target = Path(output_dir)
     _refuse_another(target)
+    verdicts = judge_all(results, read_claims(results.study, claims))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         whole = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
         raise StudyError(f"{target}: cannot be written ({error.strerror})") from None
     try:
-        _write(results, whole)
+        if verdicts:
+            write_paper(results, whole, verdicts)
+        else:
+            _write(results, whole)
+        for name in ("study.toml", "manifest.json"):
+            shutil.copyfile(results.folder / name, whole / name)
         whole.chmod(0o755)
         _replace(whole, target)
     except OSError as error:
@@ -121,90 +136,38 @@ def _replace(whole: Path, target: Path) -> None:
 
 
 def _write(results: Results, folder: Path) -> None:
-    (folder / "figures").mkdir()
-    (folder / "tables").mkdir()
     summaries = tables.summarize(results)
     conditions = tables.conditions_file(summaries, results.conditions)
-    _csv(conditions, folder / "tables" / "conditions.csv")
-    _csv(tables.features_file(summaries), folder / "tables" / "features.csv")
-    _csv(summaries.differences, folder / "tables" / "differences.csv")
+    write_csv(conditions, folder / "tables" / "conditions.csv")
+    write_csv(tables.features_file(summaries), folder / "tables" / "features.csv")
+    write_csv(summaries.differences, folder / "tables" / "differences.csv")
     shown = []
     for drawing in drawings(results):
-        _save(drawing.figure, folder / "figures" / drawing.name)
+        write_figure(drawing.figure, folder / "figures" / drawing.name, ".svg", ".png")
         shown.append(Shown(drawing.name, drawing.caption, drawing.main))
     shown.sort(key=lambda figure: not figure.main)
-    for name in ("study.toml", "manifest.json"):
-        shutil.copyfile(results.folder / name, folder / name)
-    for name, template in (("index.html", "index.html"), ("report.md", "report.md")):
-        text = _environment().get_template(template).render(_facts(results, summaries, shown))
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
-
-
-def _csv(frame: pd.DataFrame, path: Path) -> None:
-    frame.to_csv(path, index=False, lineterminator="\n")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Write a figure as SVG and PNG, without dates."""
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
-        figure.set_layout_engine("none")  # laid out once is enough for both
-        figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("scaling_study.report"),
-        autoescape=lambda name: name is not None and name.endswith(".html"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    facts = _facts(results, summaries, shown)
+    write_page(folder, (("index.html", "index.html"), ("report.md", "report.md")), facts)
 
 
 def _facts(results: Results, summaries: Summaries, shown: list[Shown]) -> dict[str, Any]:
     """Return what the templates are filled from."""
-    study, manifest = results.study, results.manifest
+    study = results.study
     return {
         "title": study.title or study.name,
         "name": study.name,
         "description": " ".join(study.description.split()),
         "first_paragraph": first_paragraph(summaries),
         "second_paragraph": second_paragraph(summaries),
-        "how": _how(results, manifest),
+        "how": how_it_ran(results),
         "shared": _shared_axes(results.conditions),
         "conditions": _grouped(tables.conditions_table(summaries)),
         "features": _grouped(tables.features_table(summaries)),
         "figures": shown,
-        "reproduce": f"scaling-study reproduce {study.name}"
-        if study.name in presets()
-        else "scaling-study run study.toml",
+        "reproduce": command_of(results),
         "table_note": TABLE_NOTE,
         "limits": LIMITS,
     }
-
-
-def _how(results: Results, manifest: dict[str, Any]) -> dict[str, str]:
-    """Return who ran what, where and when, as far as the manifest says."""
-    first, last = results.study.seeds
-    packages = manifest.get("packages", {})
-    seconds = [manifest.get(f"{part}_seconds") for part in ("compile", "run")]
-    commit = manifest.get("git_commit")
-    found = {
-        "runs": f"{len(results.runs):,}: {len(results.conditions):,} conditions by"
-        f" {last - first:,} seeds ({first} to {last - 1})",
-        "machine": manifest.get("machine"),
-        "devices": ", ".join(manifest.get("devices", [])),
-        "time": f"{seconds[0]:.1f} s compiling, {seconds[1]:.1f} s running"
-        if None not in seconds
-        else None,
-        "finished": manifest.get("finished"),
-        "commit": commit,
-        "Python": manifest.get("python"),
-        "packages": ", ".join(f"{name} {version}" for name, version in packages.items()),
-    }
-    return {key: str(value) for key, value in found.items() if value}
 
 
 def _shared_axes(conditions: pd.DataFrame) -> dict[str, str]:
