@@ -246,3 +246,88 @@ def test_a_process_shows_no_traceback(here):
     done = command("run", "articel", cwd=here)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == ("scaling-study: unknown preset 'articel'; did you mean 'article'?\n")
+
+
+# Claims -------------------------------------------------------------------------------------
+
+CLAIMS = """
+name = "mine"
+seeds = "0:8"
+problem = "uniform"
+updates = 40
+scaler = ["none", "standard"]
+[claims.HEAVY]
+quote = "Raw weights end heavier."
+measure = "larger"
+blocks = "main"
+by = "scaler"
+smallest = 0.1
+"""
+
+
+@pytest.fixture
+def mine(call, here) -> Path:
+    (here / "mine.toml").write_text(CLAIMS)
+    status, out, error = call("reproduce", "mine.toml", "-q")
+    assert (status, out, error) == (0, "", "")
+    return here / "reports" / "mine"
+
+
+@pytest.fixture(autouse=True)
+def _few_simulated_studies(monkeypatch):
+    monkeypatch.setattr("scaling_study.report.paper.COVERAGE_STUDIES", 5)
+
+
+def test_a_ledger_is_printed_and_checked(mine, call, here):
+    ledger = json.loads((mine / "claims.json").read_text())
+    status, out, _ = call("report", "results/mine", "--json", "-o", "elsewhere")
+    assert status == 0
+    assert json.loads(out) == ledger
+    assert [entry["id"] for entry in ledger] == ["HEAVY"]
+    status, out, _ = call("reproduce", "mine.toml", "--check")
+    assert status == 0
+    assert "all as in" in out
+    ledger[0]["verdict"] = "supported" if ledger[0]["verdict"] != "supported" else "refuted"
+    (mine / "claims.json").write_text(json.dumps(ledger))
+    status, out, error = call("reproduce", "mine.toml", "--check")
+    assert (status, error) == (1, "")
+    assert "HEAVY: verdict" in out
+    status, out, _ = call("reproduce", "mine.toml", "--check", "--json")
+    assert (status, len(json.loads(out)["differences"])) == (1, 1)
+
+
+def test_claims_of_a_file_join_those_of_the_study(mine, call, here):
+    (here / "more.toml").write_text('[claims.MORE]\nquote = "x"\nmeasure = "diverged"\n'
+                                    'blocks = "main"\nsmallest = 0.1\n')  # fmt: skip
+    status, out, _ = call("report", "results/mine", "--claims", "more.toml", "--json", "-o", "r")
+    assert status == 0
+    assert [entry["id"] for entry in json.loads(out)] == ["HEAVY", "MORE"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", ["more.toml", "claims"]), ("a = [", ["more.toml"]),
+     ("[claims.X]\n", ["claims.X", "quote"]),
+     ('[claims.X]\nquote = "x"\nmeasure = "nonsense"', ["claims.X", "nonsense"])],
+)  # fmt: skip
+def test_bad_claims_are_one_line(mine, call, here, text, words):
+    (here / "more.toml").write_text(text)
+    status, _, error = call("report", "results/mine", "--claims", "more.toml", "-o", "r")
+    assert status == 2
+    assert error.count("\n") == 1
+    assert all(word in error for word in words), error
+
+
+def test_bad_claims_of_a_study_stop_before_anything_runs(call, here):
+    (here / "mine.toml").write_text(CLAIMS.replace('"larger"', '"largest"'))
+    status, _, error = call("run", "mine.toml")
+    assert status == 2
+    assert "largest" in error
+    assert "'larger'" in error
+    assert not (here / "results").exists()
+
+
+def test_there_is_nothing_to_check_against(call, here):
+    status, _, error = call("reproduce", "smoke", "--check")
+    assert status == 2
+    assert "claims.json" in error

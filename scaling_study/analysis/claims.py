@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import adjusted_mutual_info_score
 
 from scaling_study.analysis import statistics
 from scaling_study.analysis.measures import MEASURES, SHARES, Table, log_steps, remaining
@@ -387,17 +388,14 @@ def _deciding(
 
 
 def _factor(judged: pd.DataFrame, claim: Claim) -> str:
-    """Return the axis whose values best tell the cells that hold from those that fail."""
+    """Return the axis whose values tell most about which cells hold.
+
+    By mutual information adjusted for chance (Vinh, Epps and Bailey 2010), which an axis of
+    many values does not have for that alone.
+    """
     holds = judged["outcome"] == claim.expect
-    wrong = {}
-    for axis in _axes(judged):
-        counts = holds.groupby(judged[axis]).agg(["sum", "count"])
-        if len(counts) > 1:
-            wrong[axis] = (
-                np.minimum(counts["sum"], counts["count"] - counts["sum"]).sum(),
-                len(counts),
-            )
-    return min(wrong, key=lambda axis: wrong[axis]) if wrong else "none of the named axes"
+    known = {axis: adjusted_mutual_info_score(judged[axis], holds) for axis in _axes(judged)}
+    return max(known, key=lambda axis: known[axis]) if known else "none of the named axes"
 
 
 def _along(axis: str, judged: pd.DataFrame, claim: Claim) -> str:
@@ -414,7 +412,7 @@ def _axes(cells: pd.DataFrame) -> list[str]:
 
 def _where_is(cell: pd.Series, cells: pd.DataFrame) -> str:
     return ", ".join(
-        f"{name.replace('_', ' ')} {cell[name]}"
+        f"{name.replace('_', ' ')} {str(cell[name]).replace('_', ' ')}"
         for name in _axes(cells)
         if cells[name].nunique() > 1
     )

@@ -87,14 +87,12 @@ def _facts(
 ) -> dict[str, Any]:
     """Return what the templates are filled from."""
     runs, study = results.runs, results.study
-    counts = Counter(found.verdict for found in verdicts)
     statuses = results.statuses
     budgets = results.conditions["updates"]
     return {
         "title": study.title or study.name,
         "description": " ".join(study.description.split()),
         "answer": answer(verdicts),
-        "counts": {name: counts[name] for name in VERDICTS if counts[name]},
         "claims": [_shown(found) for found in verdicts],
         "plates": plates,
         "how": how_it_ran(results),
@@ -149,7 +147,7 @@ def _of_rest(of: dict[str, Verdict]) -> str:
         return ""
     grows, weight, skewed, always = (of[name] for name in ("C4", "C6", "C10", "C24"))
     depends = [
-        f"on the {str(found.depends_on).replace('_', ' ')} whether {what} (C{found.claim.id[1:]})"
+        f"on the {_axis(found.depends_on)} whether {what} ({found.claim.id})"
         for found, what in (
             (skewed, "importance is skewed at all"),
             (always, "scaling is the better choice"),
@@ -161,6 +159,12 @@ def _of_rest(of: dict[str, Verdict]) -> str:
         "That a larger range makes larger gradients is"
         f" {grows.verdict} (C4), that it draws larger weights is {weight.verdict} (C6){tail}."
     )
+
+
+def _axis(name: str | None) -> str:
+    """Return what an axis is called in a sentence."""
+    words = {"rates": "choice of the learning rate", "updates": "budget", "measure": "method"}
+    return words.get(str(name), str(name).replace("_", " "))
 
 
 def _word(found: Verdict) -> str:
@@ -248,7 +252,7 @@ def _write_conditions(results: Results, folder: Path) -> None:
     varied = [name for name in axes if axes[name].astype(str).nunique() > 1]
     whole = axes[varied].merge(found, on="condition")
     write_csv(whole, folder / "conditions.csv", float_format="%.6g")
-    short = whole[list(LATEX_COLUMNS)].rename(columns=LATEX_COLUMNS)
+    short = whole[[n for n in LATEX_COLUMNS if n in whole]].rename(columns=LATEX_COLUMNS)
     _write_latex(short, folder / "conditions.tex")
 
 

@@ -48,6 +48,13 @@ def _grid(rows: int, columns: int, height: float = 2.3, **shared: Any) -> tuple[
     return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 
+def _used(grid: Any, count: int) -> list[Axes]:
+    """Return the first panels, and hide those that nothing is drawn in."""
+    for axes in grid.flat[count:]:
+        axes.set_visible(False)
+    return list(grid.flat[:count])
+
+
 def _line(axes: Axes, own: pd.DataFrame, x: str, **look: Any) -> None:
     """Draw an estimate over x, with its interval as a band."""
     own = own.dropna(subset=["value"]).sort_values(x)
@@ -224,12 +231,12 @@ def basins(frame: pd.DataFrame) -> Figure:
         feature's scale factor as text, or ``scaled``; value in [1e-3, 1].
     """
     names = _present(frame, "optimizer", OPTIMIZERS)
-    figure, grid = _grid(2, 2, sharex=True, sharey=True)
+    figure, grid = _grid(-(-len(names) // 2), 2, sharex=True, sharey=True)
     inputs = [n for n in dict.fromkeys(frame["inputs"]) if n != "scaled"]
     shades = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.9, len(inputs)))
     looks = {n: {"color": c} for n, c in zip(inputs, shades, strict=True)}
     looks["scaled"] = {"color": INK, "linestyle": (0, (3, 1.5))}
-    for axes, name in zip(grid.flat, names, strict=False):
+    for axes, name in zip(_used(grid, len(names)), names, strict=True):
         own = frame[frame["optimizer"] == name]
         for kind, look in looks.items():
             _line(axes, own[own["inputs"] == kind], "learning_rate", **look)
@@ -255,10 +262,10 @@ def incidence(frame: pd.DataFrame) -> Figure:
     panels = list(dict.fromkeys(frame["panel"]))
     figure, grid = _grid(-(-len(panels) // 2), 2, height=1.9, sharex=True, sharey=True)
     names = _present(frame, "scaler", SCALERS)
-    for axes, panel in zip(grid.flat, panels, strict=False):
+    for axes, panel in zip(_used(grid, len(panels)), panels, strict=True):
         own = frame[frame["panel"] == panel]
         for (name, outcome), curve in own.groupby(["scaler", "outcome"], sort=False):
-            if curve["share"].max() > 0:
+            if outcome == "reached" or curve["share"].max() > 0:
                 ls, lw = (":", 2.2) if outcome == "diverged" else ("-", 1.5)
                 axes.step(curve["update"].clip(lower=1), curve["share"], where="post", ls=ls, lw=lw,
                           color=_look(SCALERS, name)["color"])  # fmt: skip
@@ -285,7 +292,7 @@ def training_time(frame: pd.DataFrame) -> Figure:
     panels = list(dict.fromkeys(frame["panel"]))
     figure, grid = _grid(-(-len(panels) // 2), 2, sharex=True, sharey=True)
     names = _present(frame, "scaler", SCALERS)
-    for axes, panel in zip(grid.flat, panels, strict=False):
+    for axes, panel in zip(_used(grid, len(panels)), panels, strict=True):
         own = frame[frame["panel"] == panel]
         for name in names:
             look = {"color": _look(SCALERS, name)["color"]}

@@ -1,0 +1,49 @@
+"""A small paper: the preset's own blocks and claims, with few seeds, rates and updates."""
+
+import tomllib
+from typing import Any
+
+import pytest
+
+import scaling_study
+from scaling_study.experiment.study import PRESETS
+from scaling_study.store import Results
+
+FEWER: dict[str, dict[str, Any]] = {
+    "article": {"optimizer": "adam", "epochs": 25},
+    "again": {"epochs": 25},
+    "practice": {"optimizer": ["sgd", "adam"], "learning_rate": [1e-6, 1e-2, 1.0]},
+    "units": {
+        "optimizer": ["sgd", "adam"],
+        "learning_rate": [1e-7, 1e-6, 1e-3, 1e-2],
+        "scale_factor": [1.0, 100.0, 1000.0],
+    },
+    "descent": {"scale_factor": [1.0, 10.0], "offset": [0.0, 10.0], "updates": 2000},
+    "floor": {"updates": 500},
+    "exponents": {"optimizer": "sgd", "learning_rate": 1e-3, "updates": 2000},
+    "l2": {"optimizer": "sgd", "learning_rate": 1e-3, "updates": 4000},
+    "l1": {"optimizer": "sgd", "learning_rate": 1e-3, "updates": 4000},
+    "decay": {"updates": 500, "optimizer": {"name": "adamw", "weight_decay": 0.5}},
+    "restarts-linear": {"updates": [20, 40]},
+}
+DROPPED = ("article-sgd", "practice-short", "units-short", "restarts-network", "told-8")
+
+
+def small_paper() -> dict[str, Any]:
+    """Return the study; claims about a short budget read the other."""
+    raw = tomllib.loads((PRESETS / "paper.toml").read_text(encoding="utf-8"))
+    blocks = {name: own for name, own in raw["blocks"].items() if name not in DROPPED}
+    for name, own in blocks.items():
+        own.update(FEWER.get(name, FEWER.get(name.partition("-")[0], {})))
+        if name.endswith("-long"):
+            own["updates"] = 200
+    for claim in raw["claims"].values():
+        kept = [block.replace("-short", "-long") for block in claim["blocks"]]
+        claim["blocks"] = [block for block in dict.fromkeys(kept) if block in blocks]
+    return {**raw, "name": "small", "seeds": "0:16", "blocks": blocks}
+
+
+@pytest.fixture(scope="session")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """Return the small paper's results."""
+    return scaling_study.run(small_paper(), output_dir=tmp_path_factory.mktemp("paper") / "small")

@@ -1,0 +1,179 @@
+"""The paper: figures, ledger and page from stored runs, and from nothing else."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from scaling_study import store
+from scaling_study.analysis.claims import judge_all, read_claims
+from scaling_study.report import atlas, page
+from scaling_study.report import paper as paper_page
+from scaling_study.report.page import write_report
+
+BLOCKED = """
+import sys
+class Blocked:
+    def find_spec(self, name, *_):
+        if name.partition('.')[0] in ('jax', 'jaxlib', 'flax', 'optax'):
+            raise ImportError(name)
+sys.meta_path.insert(0, Blocked())
+import scaling_study
+from scaling_study.report import paper
+paper.COVERAGE_STUDIES = 20
+from scaling_study.report.page import write_report
+write_report(scaling_study.load(sys.argv[1]), sys.argv[2])
+"""
+
+
+@pytest.fixture(scope="module")
+def shelf(paper):
+    drawn = [blocks for blocks, _ in atlas.FIGURES]
+    assert sum(set(blocks) <= paper.study.blocks.keys() for blocks in drawn) == len(drawn) - 1
+    return atlas.Shelf(paper)
+
+
+@pytest.fixture(scope="module")
+def report(paper, tmp_path_factory) -> Path:
+    """Write the report where JAX cannot be imported."""
+    target = tmp_path_factory.mktemp("reports") / "small"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", BLOCKED, str(paper.folder), str(target)],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+def test_it_is_all_there(paper, report):
+    assert {path.name for path in report.iterdir()} == set(page.OWN_NAMES)
+    ledger = json.loads((report / "claims.json").read_text())
+    assert [entry["id"] for entry in ledger][:3] == ["C1", "C2", "C3"]
+    assert len(ledger) == 26
+    for entry in ledger:
+        cells = pd.read_csv(report / "tables" / "claims" / f"{entry['id']}.csv")
+        assert len(cells) == entry["cells"]
+    stems = {path.stem for path in (report / "figures").iterdir()}
+    assert len(stems) == 11  # the small paper lacks the blocks of one
+    for stem in stems:
+        for suffix in ("svg", "png", "pdf"):
+            assert (report / "figures" / f"{stem}.{suffix}").stat().st_size > 1000
+    text = (report / "index.html").read_text()
+    assert set(re.findall(r"figures/([\w-]+)\.svg", text)) == stems
+    for link in re.findall(r'href="([^"#]+)"', text):
+        assert (report / link).exists(), link
+    conditions = (report / "tables" / "conditions.csv").read_text().count("\n") - 1
+    assert conditions == len(paper.conditions)
+
+
+def test_tables_are_latex_that_closes(report):
+    for name in ("claims", "conditions"):
+        text = (report / "tables" / f"{name}.tex").read_text()
+        assert text.count("\\begin{longtable}") == text.count("\\end{longtable}") == 1
+        columns = re.search(r"\{(l+)\}", text)
+        assert columns is not None
+        rows = [line for line in text.splitlines() if line.endswith("\\\\")]
+        assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(columns[1]) - 1}
+        assert not re.search(r"(?<!\\)[_%#]", "\n".join(rows))
+
+
+def test_the_page_says_what_the_ledger_says(report):
+    text = (report / "index.html").read_text()
+    for entry in json.loads((report / "claims.json").read_text()):
+        row = text[text.index(f'<tr id="{entry["id"]}">') :]
+        row = row[: row.index("</tr>")]
+        assert f">{entry['verdict']}<" in row
+    counts = re.search(r"Of the (\d+) sentences", text)
+    assert counts is not None
+    assert counts[1] == "24"
+
+
+def test_pictures_are_not_empty(report):
+    for path in (report / "figures").glob("*.png"):
+        pixels = np.asarray(Image.open(path).convert("L"))
+        assert pixels.std() > 5, path.name
+
+
+def test_a_changed_run_changes_the_text(paper, report, tmp_path, monkeypatch):
+    monkeypatch.setattr(paper_page, "COVERAGE_STUDIES", 20)
+    folder = tmp_path / "results"
+    shutil.copytree(paper.folder, folder)
+    own = paper.conditions[paper.conditions["block"] == "article"]["condition"]
+    for file in (folder / "chunks").iterdir():
+        table = pq.read_table(file)
+        if not set(own) & set(table["condition"].to_pylist()):
+            continue
+        place = table.schema.get_field_index("weight/1")
+        tripled = pa.array(10 * table["weight/1"].to_numpy())
+        pq.write_table(table.set_column(place, "weight/1", tripled), file)
+    changed = store.load(folder)
+    write_report(changed, tmp_path / "report")
+    before, after = (
+        {entry["id"]: entry for entry in json.loads((where / "claims.json").read_text())}
+        for where in (report, tmp_path / "report")
+    )
+    assert before["C13"]["estimate"] != after["C13"]["estimate"]
+    assert after["C13"]["estimate"] > 0.5
+    assert before["C4"] == after["C4"]
+    first, second = (
+        re.findall(r'<p class="lead">(.*?)</p>', (where / "index.html").read_text())[0]
+        for where in (report, tmp_path / "report")
+    )
+    assert first != second
+
+
+def test_prediction_and_measurement_agree(shelf):
+    found = atlas.predicted_times(shelf.of("descent"))
+    judged = found.dropna(subset=["agrees"])
+    assert len(judged) > 200
+    assert (judged["agrees"] == 1).all()
+    in_time = found["predicted"] <= found["budget"]
+    assert (in_time == found["measured"].notna()).all()
+    # Were the prediction 5 % off, it would be noticed.
+    late = judged[judged["predicted"] > 40]
+    assert (np.abs(1.05 * late["predicted"] - late["measured"]) > 0.02 * late["predicted"]).all()
+
+
+def test_slopes_of_gradient_descent_are_minus_two(shelf):
+    _, slopes = atlas.exponents_of(shelf.of("exponents"))
+    assert len(slopes) == 2
+    np.testing.assert_allclose(slopes["value"], -2, atol=0.1)
+    assert (slopes["predicted"] == -2).all()
+
+
+@pytest.mark.parametrize("draw", [draw for _, draw in atlas.FIGURES], ids=lambda f: f.__name__)
+def test_every_figure_says_its_n_and_what_its_band_is(paper, shelf, draw):
+    blocks = next(blocks for blocks, own in atlas.FIGURES if own is draw)
+    if not set(blocks) <= paper.study.blocks.keys():
+        pytest.skip("the small paper has not all of its blocks")
+    plate = draw(shelf)
+    assert plate.figure.axes
+    shown = [axes for axes in plate.figure.axes if axes.get_visible() and axes.axison]
+    assert all(axes.has_data() for axes in shown)
+    assert len(plate.table)
+    if plate.name != "conditioning":  # theory has neither
+        assert re.search(r"\b(16|8)\b", plate.caption), plate.caption
+    words = ("interval", "no band", "their range", "Each line", "theory")
+    assert any(word in plate.caption for word in words), plate.caption
+
+
+def test_a_study_with_one_claim_of_its_own_has_a_ledger(build, tmp_path, monkeypatch):
+    monkeypatch.setattr(paper_page, "COVERAGE_STUDIES", 20)
+    results = build({"linear": {"scaler": ["none", "standard"]}})
+    claim = {"quote": "Less than 1 <b>percent</b>", "measure": "larger", "blocks": "linear",
+             "by": "scaler", "smallest": 0.1}  # fmt: skip
+    write_report(results, tmp_path / "r", {"MINE": claim})
+    (entry,) = json.loads((tmp_path / "r" / "claims.json").read_text())
+    assert entry["id"] == "MINE"
+    assert "<b>" not in (tmp_path / "r" / "index.html").read_text().split("MINE")[1][:300]
+    (found,) = judge_all(results, read_claims(results.study, {"MINE": claim}))
+    assert found.entry() == entry
