@@ -8,8 +8,10 @@ BIN := $(VENV)/bin
 .PHONY: reproduce test lint types layers bench clean
 .DELETE_ON_ERROR:
 
-reproduce: $(VENV)/installed  ## Run the article's study and write reports/article/
-	$(BIN)/scaling-study reproduce article --overwrite
+STUDY ?= article
+
+reproduce: $(VENV)/installed  ## Run a study, the article's unless STUDY=paper, and write its report
+	$(BIN)/scaling-study reproduce $(STUDY) --overwrite
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest

@@ -151,7 +151,9 @@ def read_seeds(value: Any) -> tuple[int, int]:
         if isinstance(value, str):
             first, last = (int(part) for part in value.split(":"))
         else:
-            first, last = (0, whole(value)) if isinstance(value, int) else value
+            first, last = (0, value) if isinstance(value, int) else value
+        if isinstance(value, bool):
+            raise TypeError
         whole(first, 0)
         whole(last - 1, first)
     except (TypeError, ValueError):

@@ -33,6 +33,8 @@ class Plate(NamedTuple):
     figure : Figure
     table : DataFrame
         The numbers that are drawn.
+    blocks : tuple of str
+        Whose runs it reads, if not all that it needs.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Plate(NamedTuple):
     caption: str
     figure: Figure
     table: pd.DataFrame
+    blocks: tuple[str, ...] | None = None
 
 
 class Shelf:
@@ -61,7 +64,8 @@ def plates_of(results: Results, verdicts: list[Verdict]) -> Iterator[Plate]:
     shelf = Shelf(results)
     for blocks, draw in FIGURES:
         if set(blocks) <= results.study.blocks.keys():
-            yield draw(shelf)
+            plate = draw(shelf)
+            yield plate if plate.blocks is not None else plate._replace(blocks=blocks)
     if verdicts:
         yield _ledger(verdicts)
 
@@ -169,6 +173,7 @@ def _conditioning(shelf: Shelf) -> Plate:
         f" a feature from 1000 to 2000; κ beside them is of both features scaled: {said}.",
         plates.conditioning(frame, marks),
         marks,
+        blocks=(),
     )
 
 

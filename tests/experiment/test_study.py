@@ -578,3 +578,14 @@ def test_random_text_is_a_study_or_refused(text, scratch):
         expand(read_study(scratch))
     except StudyError as error:
         assert len(str(error).splitlines()) == 1  # noqa: PT017
+
+
+@pytest.mark.parametrize("count", [1, 2**31])
+def test_a_count_of_seeds_is_a_range_from_0(count):
+    assert parse({"seeds": count}).seeds == (0, count)
+
+
+@pytest.mark.parametrize("seeds", [0, -1, 2**31 + 1, True, 1.0])
+def test_no_other_count_is(seeds):
+    with pytest.raises(StudyError, match="seeds"):
+        parse({"seeds": seeds})
