@@ -1,6 +1,7 @@
 """Which figures the paper has, over which runs, and what their captions say."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from scaling_study.analysis.claims import Verdict, at_rates
 from scaling_study.analysis.measures import MEASURES, Table
 from scaling_study.experiment import scalers
 from scaling_study.report import figures, plates
-from scaling_study.report.labels import number, percent, scaler_name
+from scaling_study.report.labels import listing, number, percent, scaler_name
 from scaling_study.store import Results
 
 RATES = ("default", "tuned")
@@ -45,6 +46,10 @@ class Plate(NamedTuple):
     blocks: tuple[str, ...] | None = None
 
 
+class LackingError(LookupError):
+    """A study has a figure's blocks, and not the conditions that it shows."""
+
+
 class Shelf:
     """A study's tables, each made once."""
 
@@ -64,8 +69,9 @@ def plates_of(results: Results, verdicts: list[Verdict]) -> Iterator[Plate]:
     shelf = Shelf(results)
     for blocks, draw in FIGURES:
         if set(blocks) <= results.study.blocks.keys():
-            plate = draw(shelf)
-            yield plate if plate.blocks is not None else plate._replace(blocks=blocks)
+            with suppress(LackingError):
+                plate = draw(shelf)
+                yield plate if plate.blocks is not None else plate._replace(blocks=blocks)
     if verdicts:
         yield _ledger(verdicts)
 
@@ -76,7 +82,16 @@ def _chosen(table: Table, **axes: Any) -> Table:
     for axis, value in axes.items():
         wanted = value if isinstance(value, tuple) else (value,)
         keep &= table.runs[axis].isin(wanted).to_numpy()
+    if not keep.any():
+        raise LackingError(f"no runs with {axes}")
     return table.take(keep)
+
+
+def _said(table: Table, axis: str) -> str:
+    """Return the values of an axis as a caption says them."""
+    values = table.runs[axis].unique()
+    texts = [f"{v:,}" if axis == "updates" else f"{v:g}" for v in sorted(values)]
+    return listing(texts)
 
 
 def _values(table: Table, measure: str, *axes: str) -> pd.DataFrame:
@@ -105,8 +120,9 @@ def _article(shelf: Shelf) -> Plate:
     return Plate(
         "article",
         "The article, trained from many starts",
-        "The article's data and settings (Adam, rate 0.001, 800 updates) from"
-        f" {shelf.n} initialisations and batch orders, one panel per scaler. Each line joins a"
+        f"The article's data and settings (Adam, rate {_said(table, 'learning_rate')},"
+        f" {_said(table, 'updates')} updates) from {shelf.n} initialisations and batch orders,"
+        " one panel per scaler. Each line joins a"
         " run's first weights to its last; the star is least squares and the diamond the truth,"
         " both in the panel's training units. Axes are linear to ±2 and logarithmic beyond."
         f" Geometric mean of the weight-recovery error E in original units: {said}.",
@@ -130,8 +146,9 @@ def _importance(shelf: Shelf) -> Plate:
     return Plate(
         "importance",
         "Range and importance: two designs",
-        "Share of permutation importance that the scaled feature has after 8,000 updates on raw"
-        " inputs, over its scale factor. Left: its coefficient is fixed, so that it truly matters"
+        "Share of permutation importance that the scaled feature has after"
+        f" {_said(table, 'updates')} updates on raw inputs, over its scale factor. Left: its"
+        " coefficient is fixed, so that it truly matters"
         " more as its range grows. Right: only its unit changes, so that it does not. Dotted: the"
         " same share under least squares. Mean over the seeds that did not diverge (at most"
         f" {shelf.n}; half as many where the rate is tuned, on the other half); band: 95 %"
@@ -309,8 +326,9 @@ def _basins(shelf: Shelf) -> Plate:
     return Plate(
         "basins",
         "Where a learning rate works",
-        "Share of the initial excess loss that is left after 8,000 updates, over the learning"
-        " rate, for raw inputs of six scale factors s (design U) and for standardised ones, which"
+        f"Share of the initial excess loss that is left after {_said(table, 'updates')} updates,"
+        " over the learning rate, for raw inputs of several scale factors s (design U) and for"
+        " standardised ones, which"
         " are the same for every s. 1 where the run diverged; 0.001 counts as converged. Mean"
         f" over {shelf.n} seeds with 95 % interval.",
         plates.basins(frame),
@@ -440,12 +458,13 @@ def invariance_of(shelf: Shelf) -> pd.DataFrame:
 
 
 def _invariance(shelf: Shelf) -> Plate:
-    frame = invariance_of(shelf)
+    frame, plain = invariance_of(shelf), shelf.of("plain")
     exact = frame[frame["variant"].str.contains("exact")]["value"].max()
     return Plate(
         "invariance",
         "Adam is invariant to a factor only when it is told",
-        "Adam (rate 0.01, eps 0.01, 400 updates, float64) on a feature multiplied by s, beside the"
+        f"Adam (rate {_said(plain, 'learning_rate')}, eps {_said(plain, 'optimizer.eps')},"
+        f" {_said(plain, 'updates')} updates, float64) on a feature multiplied by s, beside the"
         " same run without. Told the factor (gradient divided by s, update divided by s, start at"
         f" w/s) it ends at the same function up to rounding (mean relative difference at most"
         f" {number(exact)}); each part left out breaks that. Means over {shelf.n} seeds with 95 %"
@@ -487,11 +506,13 @@ def _penalties(shelf: Shelf) -> Plate:
             )
     frame = pd.concat(parts, ignore_index=True).astype({"scale_factor": float})
     lines_ = pd.concat(lines, ignore_index=True)
+    budget = _said(shelf.of(*PENALTIES), "updates")
     return Plate(
         "penalties",
         "With a penalty, range matters at convergence",
-        "What is left of the scaled feature's contribution, relative to least squares, after 20,000"
-        " updates of Adam on centred orthogonal features (design U, float64). Lines: theory, for a"
+        "What is left of the scaled feature's contribution, relative to least squares, after"
+        f" {budget} updates on centred orthogonal features (design U, float64). Lines: theory,"
+        " for a"
         f" coefficient of 1; points: means over {shelf.n} seeds with 95 % intervals. A penalty"
         " sees a weight in its unit, and a feature in small units needs a large one.",
         plates.penalties(frame, lines_),
@@ -504,7 +525,7 @@ def _gradients(shelf: Shelf) -> Plate:
     parts = []
     for when, measure in (
         ("at the start", "log_gradient_ratio_init"),
-        ("mean over 8,000 updates", "log_gradient_ratio_mean"),
+        (f"mean over {_said(table, 'updates')} updates", "log_gradient_ratio_mean"),
     ):
         own = _values(table, measure, "optimizer", "scale_factor")
         parts.append(statistics.mean_by(own, ["optimizer", "scale_factor"]).assign(when=when))
@@ -513,8 +534,8 @@ def _gradients(shelf: Shelf) -> Plate:
         "gradients",
         "Gradients grow with the range",
         "Ratio of the scaled feature's gradient norm to the other's, in decades, on raw inputs"
-        " (design U, rate 1e-7). Mean over"
-        f" {shelf.n} seeds with 95 % interval; dotted: a ratio of s.",
+        f" (design U, rate {_said(table, 'learning_rate')}). Mean over {shelf.n} seeds with 95 %"
+        " interval; dotted: a ratio of s.",
         plates.gradients(frame),
         frame,
     )

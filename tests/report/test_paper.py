@@ -162,6 +162,7 @@ def test_every_figure_says_its_n_and_what_its_band_is(paper, shelf, draw):
     assert len(plate.table)
     if plate.name != "conditioning":  # theory has neither
         assert re.search(r"\b(16|8)\b", plate.caption), plate.caption
+    assert not re.search(r"\b(800|8,000|20,000|256)\b", plate.caption), "of another study"
     words = ("interval", "no band", "their range", "Each line", "theory")
     assert any(word in plate.caption for word in words), plate.caption
 
@@ -177,3 +178,8 @@ def test_a_study_with_one_claim_of_its_own_has_a_ledger(build, tmp_path, monkeyp
     assert "<b>" not in (tmp_path / "r" / "index.html").read_text().split("MINE")[1][:300]
     (found,) = judge_all(results, read_claims(results.study, {"MINE": claim}))
     assert found.entry() == entry
+
+
+def test_a_study_with_blocks_of_these_names_and_other_runs_lacks_the_figures(build):
+    results = build({"article": {"optimizer": "sgd"}, "units-long": {"scaler": ["minmax"]}})
+    assert list(atlas.plates_of(results, [])) == []
