@@ -133,11 +133,11 @@ def _of_article(of: dict[str, Verdict]) -> str:
     larger, nearer = of["C13"], of["C15"]
     share = f"{larger.estimate.value:.0%} of the starts".replace("%", " %")
     moved = 10 ** abs(nearer.estimate.value)
-    way = "nearer to" if nearer.estimate.value > 0 else "further from"
+    way = "nearer" if nearer.estimate.value > 0 else "further off"
     return (
         f"In the article's own experiment the second weight ends much larger in {share}, and"
-        f" min-max scaling leaves the weights {way} the truth by a factor of at least"
-        f" {number(moved, 2)}: {_word(larger)}, {_word(nearer)}."
+        f" min-max scaling leaves the weights {way}, from the truth and from least squares, by a"
+        f" factor of at least {number(moved, 2)}: {_word(larger)}, {_word(nearer)}."
     )
 
 
