@@ -1,0 +1,64 @@
+"""The README: what it says in numbers stands in the committed reports."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from scaling_study.experiment.study import AXES
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAPER = (ROOT / "reports" / "paper" / "report.md").read_text(encoding="utf-8")
+LEDGER = {
+    entry["id"]: entry
+    for entry in json.loads((ROOT / "reports" / "paper" / "claims.json").read_text("utf-8"))
+}
+
+
+def test_every_picture_and_link_is_there():
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert len(links) > 5
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_the_runs_are_those_of_the_paper():
+    (runs,) = re.findall(r"([\d,]+) trainings", PAPER)
+    assert round(int(runs.replace(",", "")) / 1e6, 2) == 1.67
+    assert "1.67 million" in README
+    assert "24 sentences" in README
+    assert sum(name.startswith("C") for name in LEDGER) == 24
+
+
+def test_theory_agrees_as_often_as_is_said():
+    (said,) = re.findall(r"in every one\s+of ([\d,]+) runs", README)
+    assert f"of the {said} runs where neither is beyond the budget" in PAPER
+    assert "100 % agree within 2 %" in PAPER
+
+
+@pytest.mark.parametrize(
+    ("claim", "verdict", "depends_on"),
+    [("C4", "supported", None), ("C6", "refuted", None), ("C24", "depends", "rates")],
+)
+def test_the_answer_is_the_papers(claim, verdict, depends_on):
+    assert (LEDGER[claim]["verdict"], LEDGER[claim]["depends_on"]) == (verdict, depends_on)
+
+
+def test_scaling_helps_more_often_at_a_default_rate_than_at_a_tuned_one():
+    found = re.search(r"default: (\d+) of (\d+), tuned: (\d+) of (\d+)", LEDGER["C24"]["reason"])
+    assert found is not None
+    default, of_default, tuned, of_tuned = map(int, found.groups())
+    assert default / of_default > 0.4  # "it often is"
+    assert tuned / of_tuned < 0.1  # "rarely"
+
+
+@pytest.mark.parametrize("control", ["N1", "N2"])
+def test_negative_controls_come_out_as_none(control):
+    assert LEDGER[control]["verdict"] == "refuted"
+
+
+def test_every_axis_is_explained():
+    for axis in AXES:
+        assert f"`{axis}`" in README, axis
