@@ -1,5 +1,6 @@
 """A small paper: the preset's own blocks and claims, with few seeds, rates and updates."""
 
+import os
 import tomllib
 from typing import Any
 
@@ -8,6 +9,10 @@ import pytest
 import scaling_study
 from scaling_study.experiment.study import PRESETS
 from scaling_study.store import Results
+
+# A suite writes nothing into its user's cache. (JAX 0.10 also aborted once while it serialized
+# one of the many hundred programs that a suite's one process compiles.)
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
 FEWER: dict[str, dict[str, Any]] = {
     "article": {"optimizer": "adam", "epochs": 25},
