@@ -52,3 +52,12 @@ def small_paper() -> dict[str, Any]:
 def paper(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """Return the small paper's results."""
     return scaling_study.run(small_paper(), output_dir=tmp_path_factory.mktemp("paper") / "small")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_programs():
+    """Let go of a module's compiled programs: hundreds of them crash JAX 0.10."""
+    yield
+    from scaling_study.engine import chunk
+
+    chunk._programs.clear()

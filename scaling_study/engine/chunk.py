@@ -177,12 +177,17 @@ def compiled(own: Group, record: str) -> tuple[Program, float]:
     key = (own.static, own.shape, loop_of(own, record), device)
     with _lock_of(key):
         start = time.perf_counter()
-        if key not in _programs:
+        program = _programs.get(key)
+        if program is None:
             with jax.enable_x64(own.static.dtype == "float64"):
-                _programs[key] = _compile(own, record)
-        return _programs[key], time.perf_counter() - start
+                program = _programs[key] = _compile(own, record)
+                for old in list(_programs)[:-MOST_PROGRAMS]:
+                    _programs.pop(old, None)
+        return program, time.perf_counter() - start
 
 
+# Each program holds memory maps, of which an operating system gives a process 65,530.
+MOST_PROGRAMS = 64
 _programs: dict[Any, Program] = {}
 _locks: dict[Any, threading.Lock] = {}
 _locks_lock = threading.Lock()
