@@ -20,9 +20,10 @@ from scaling_study.experiment.component import Component
 from scaling_study.experiment.values import MOST, listed, number, positive, told, whole
 
 TEXTS = ("name", "title", "description")
-STUDY_KEYS = (*TEXTS, "seeds", "record", "blocks", "claims")
+STUDY_KEYS = (*TEXTS, "seeds", "record", "report", "blocks", "claims")
 BUDGETS = ("epochs", "updates")
 RECORDS = ("standard", "curves")
+REPORTS = ("standard", "sensitivity", "networks", "real-data", "published")
 PRESETS = resources.files("scaling_study") / "presets"
 
 
@@ -109,6 +110,8 @@ class Study:
         For the report.
     record : {"standard", "curves"}
         ``curves`` keeps loss and gradient norms of every epoch in memory, and nothing else.
+    report : str
+        One of `REPORTS`: which report is written of it; a paper where it makes claims.
     claims : mapping of str to mapping
         What the study is to judge, as tables; see `scaling_study.analysis.claims.Claim`.
     """
@@ -119,6 +122,7 @@ class Study:
     title: str = ""
     description: str = ""
     record: str = "standard"
+    report: str = field(default="standard", compare=False)
     claims: Mapping[str, Any] = field(default_factory=dict, compare=False)
     origin: str = field(default="study", compare=False)
 
@@ -131,7 +135,14 @@ class Study:
         text = {"name": self.name, "title": self.title, "description": self.description}
         seeds = f"{self.seeds[0]}:{self.seeds[1]}"
         claims = {"claims": dict(self.claims)} if self.claims else {}
-        whole = {**text, "record": self.record, "seeds": seeds, "blocks": blocks, **claims}
+        whole = {
+            **text,
+            "record": self.record,
+            "report": self.report,
+            "seeds": seeds,
+            "blocks": blocks,
+            **claims,
+        }
         return tomli_w.dumps(whole)
 
     def with_seeds(self, seeds: str | tuple[int, int] | None) -> "Study":
@@ -218,6 +229,8 @@ def parse(raw: Mapping[str, Any], origin: str = "study") -> Study:
             raise StudyError(f"name {name!r} may hold letters, digits, '-' and '_' only")
         with told("record"):
             record = _one_of(*RECORDS)(raw.get("record", "standard"))
+        with told("report"):
+            report = _one_of(*REPORTS)(raw.get("report", "standard"))
         seeds = read_seeds(raw.get("seeds", 16))
         axes = {key: value for key, value in raw.items() if key in AXES}
         blocks = {block: _grid(block, own, axes) for block, own in _blocks(raw).items()}
@@ -229,6 +242,7 @@ def parse(raw: Mapping[str, Any], origin: str = "study") -> Study:
             blocks=blocks,
             seeds=seeds,
             record=record,
+            report=report,
             claims=claims,
             origin=origin,
             **texts,

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from scaling_study.analysis import measures, statistics, summary, theory
 from scaling_study.analysis.claims import Verdict, at_rates
@@ -15,35 +14,12 @@ from scaling_study.analysis.measures import MEASURES, Table
 from scaling_study.experiment import scalers
 from scaling_study.report import figures, plates
 from scaling_study.report.labels import listing, number, percent, scaler_name
+from scaling_study.report.sections import Plate
 from scaling_study.store import Results
 
 RATES = ("default", "tuned")
 MOST_POINTS = 3_000  # of a cloud; more says no more, and weighs
 FLOAT_TOLERANCE = 0.02  # share by which a predicted and a measured time may differ, or one update
-
-
-class Plate(NamedTuple):
-    """A figure of the paper.
-
-    Attributes
-    ----------
-    name, title : str
-        Names its files, and stands above it.
-    caption : str
-        What it shows, of how many seeds, and what the bands are.
-    figure : Figure
-    table : DataFrame
-        The numbers that are drawn.
-    blocks : tuple of str
-        Whose runs it reads, if not all that it needs.
-    """
-
-    name: str
-    title: str
-    caption: str
-    figure: Figure
-    table: pd.DataFrame
-    blocks: tuple[str, ...] | None = None
 
 
 class LackingError(LookupError):

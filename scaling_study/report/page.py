@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,10 @@ from scaling_study.report.paper import CLAIMS, write_paper
 from scaling_study.report.tables import Summaries
 from scaling_study.store import Results
 
-OWN_NAMES = ("index.html", "report.md", "figures", "tables", "study.toml", "manifest.json", CLAIMS)
+OWN_NAMES = (
+    *("index.html", "report.md", "figures", "tables", "study.toml", "manifest.json", CLAIMS),
+    *("leaderboard.csv", "published.csv"),
+)
 
 TABLE_NOTE = (
     "Brackets hold 95 % intervals: Wilson for shares, order statistics for medians. Error and"
@@ -97,7 +100,7 @@ def write_report(
         if verdicts:
             write_paper(results, whole, verdicts)
         else:
-            _write(results, whole)
+            KINDS[results.study.report](results, whole)
         for name in ("study.toml", "manifest.json"):
             shutil.copyfile(results.folder / name, whole / name)
         whole.chmod(0o755)
@@ -148,6 +151,10 @@ def _write(results: Results, folder: Path) -> None:
     shown.sort(key=lambda figure: not figure.main)
     facts = _facts(results, summaries, shown)
     write_page(folder, (("index.html", "index.html"), ("report.md", "report.md")), facts)
+
+
+# Which report a study's ``report`` names.
+KINDS: dict[str, Callable[[Results, Path], None]] = {"standard": _write}
 
 
 def _facts(results: Results, summaries: Summaries, shown: list[Shown]) -> dict[str, Any]:

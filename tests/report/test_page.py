@@ -40,7 +40,8 @@ def report(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_everything_is_there(report: Path, results: Results) -> None:
-    assert {path.name for path in report.iterdir()} == {*page.OWN_NAMES} - {"claims.json"}
+    others = {"claims.json", "leaderboard.csv", "published.csv"}
+    assert {path.name for path in report.iterdir()} == {*page.OWN_NAMES} - others
     for name in ("study.toml", "manifest.json"):
         assert (report / name).read_bytes() == (results.folder / name).read_bytes()
     assert (report / "tables" / "conditions.csv").read_text().count("\n") == 3
