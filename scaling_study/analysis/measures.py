@@ -22,7 +22,6 @@ from scaling_study.experiment.conditions import Condition, expand, problem_of, s
 from scaling_study.store import Results
 
 Array = NDArray[np.float64]
-HELD_OUT = 1_000_000  # seeds of held-out rows lie so far from those that are trained on
 STUCK = 1.5  # times the least final loss of all restarts
 TOLERANCE = 1e-3  # share of the initial excess loss at which a run counts as converged
 SETTLED = 0.01  # share of a loss that more training no longer takes off
@@ -381,22 +380,20 @@ def _larger(table: Table, factor: float) -> Array:
 
 def in_place_train(table: Table) -> Array:
     """1 where the scaled training rows are where the scaler promises, else 0."""
-    return table.by_condition(lambda c, seeds: _in_place(c, seeds, 0))
+    return table.by_condition(lambda c, seeds: _in_place(c, seeds, draws.draw))
 
 
 def in_place_held_out(table: Table) -> Array:
     """1 where as many new rows, scaled by what was fitted, are there too, else 0."""
-    return table.by_condition(lambda c, seeds: _in_place(c, seeds, HELD_OUT))
+    return table.by_condition(lambda c, seeds: _in_place(c, seeds, draws.held_out))
 
 
-def _in_place(condition: Condition, seeds: Array, offset: int) -> Array:
+def _in_place(condition: Condition, seeds: Array, rows: Callable[..., draws.Draw]) -> Array:
     """Say whether rows lie in [0, 1] (minmax), or have mean 0 and sd 1 (standard)."""
-    problem = problem_of(condition.problem)
+    problem, static = problem_of(condition.problem), split(condition)
     fitted, new = (
-        draws.observed(
-            problem, np.stack([problem.draw(int(s) + o)[0] for s in seeds]), [condition]
-        )[0][0]
-        for o in (0, offset)
+        draws.observed(problem, of(static, seeds.tolist()).u, [condition])[0][0]
+        for of in (draws.draw, rows)
     )
     shift, divisor = scalers.AFFINE[condition.scaler.name](fitted)
     z = (new - shift[:, None]) / divisor[:, None]

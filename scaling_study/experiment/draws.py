@@ -5,7 +5,7 @@ and JAX version. A seed names three independent streams: data, initialisation an
 order; every condition of a seed shares them (common random numbers).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ from scaling_study.experiment.problems import Problem
 
 Array = NDArray[np.float64]
 ORDER_STREAM = 3
+HELD_OUT = 1_000_000  # seeds of held-out rows lie so far from those that are trained on
 ENCODED_NUMBERS = 2**22  # numbers of observed data that are held at once
 
 
@@ -94,11 +95,23 @@ class Encoding(NamedTuple):
 
 def draw(static: Static, seeds: Sequence[int]) -> Draw:
     """Return the data of each seed, or of the one seed that the data stream is held at."""
+    return _stacked(problem_of(static.problem).draw, static, seeds)
+
+
+def held_out(static: Static, seeds: Sequence[int]) -> Draw:
+    """Return rows of each seed that it is not trained on, in canonical units."""
     problem = problem_of(static.problem)
+    rows = problem.held_out or (lambda seed: problem.draw(HELD_OUT + seed))
+    return _stacked(rows, static, seeds)
+
+
+def _stacked(
+    rows: Callable[[int], tuple[Array, Array]], static: Static, seeds: Sequence[int]
+) -> Draw:
     if static.data_seed == "vary":
-        pairs = [problem.draw(seed) for seed in seeds]
+        pairs = [rows(seed) for seed in seeds]
     else:
-        pairs = [problem.draw(int(static.data_seed))] * len(seeds)
+        pairs = [rows(int(static.data_seed))] * len(seeds)
     return Draw(np.stack([u for u, _ in pairs]), np.stack([noise for _, noise in pairs]))
 
 

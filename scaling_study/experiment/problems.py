@@ -33,6 +33,9 @@ class Problem(NamedTuple):
         their reference scale.
     signal : callable or None
         ``signal(u) -> y`` for a law that is not linear; only design U has a meaning then.
+    held_out : callable or None
+        ``held_out(seed) -> u, noise`` of rows that are not trained on; where None, a fresh
+        `draw` is.
     """
 
     draw: Callable[[int], tuple[Array, Array]]
@@ -40,6 +43,7 @@ class Problem(NamedTuple):
     reference_scale: Array
     scaled_feature: int
     signal: Callable[[Array], Array] | None = None
+    held_out: Callable[[int], tuple[Array, Array]] | None = None
 
 
 def article(*, samples: int = 100, noise: float = 10.0) -> Problem:

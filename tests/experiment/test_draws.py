@@ -491,3 +491,13 @@ def test_a_constant_column_makes_no_number_infinite(coefficients, design, offset
     encoding = draws.encode_kinds(problem, drawn, draws.kinds_of(conditions), False)
     for name, values in encoding._asdict().items():
         assert np.isfinite(values).all(), name
+
+
+def test_rows_are_held_out() -> None:
+    own = split(expand(parse({"problem": "uniform"}))[0])
+    trained, fresh = draws.draw(own, [0, 1]).u, draws.held_out(own, [0, 1]).u
+    assert trained.shape == fresh.shape
+    assert not np.intersect1d(trained, fresh).size
+    held = split(expand(parse({"problem": "uniform", "data_seed": 3}))[0])
+    first, second = draws.held_out(held, [0, 1]).u
+    assert np.array_equal(first, second)
