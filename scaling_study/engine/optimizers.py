@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from optax import contrib
 
 from scaling_study.errors import StudyError
 from scaling_study.experiment.component import Component, check_arguments
@@ -26,6 +27,8 @@ class Optimizer(NamedTuple):
     optax: Mapping[str, Any] = NONE
 
 
+# A dialect sets hyperparameters; it does not change a rule. Keras' and PyTorch's Nadam decay
+# their momentum, and Adafactor and LAMB differ between papers: those are Optax' in each.
 OPTIMIZERS: dict[str, Optimizer] = {
     "adam": Optimizer(optax.adam, keras={"eps": 1e-7}, torch={"eps": 1e-8}),
     "adamw": Optimizer(
@@ -33,10 +36,23 @@ OPTIMIZERS: dict[str, Optimizer] = {
         keras={"eps": 1e-7, "weight_decay": 4e-3},
         torch={"eps": 1e-8, "weight_decay": 1e-2},
     ),
+    "nadam": Optimizer(optax.nadam),
+    "amsgrad": Optimizer(optax.amsgrad, keras={"eps": 1e-7}, torch={"eps": 1e-8}),
+    "adamax": Optimizer(optax.adamax, keras={"eps": 1e-7}, torch={"eps": 1e-8}),
+    "radam": Optimizer(optax.radam),
+    "yogi": Optimizer(optax.yogi),
+    "adabelief": Optimizer(optax.adabelief),
+    "adan": Optimizer(optax.adan),
     "sgd": Optimizer(optax.sgd),
     "momentum": Optimizer(partial(optax.sgd, momentum=0.9)),
+    "nesterov": Optimizer(partial(optax.sgd, momentum=0.9, nesterov=True)),
     "rmsprop": Optimizer(
         optax.rmsprop,
+        keras={"decay": 0.9, "eps": 1e-7, "eps_in_sqrt": True},
+        torch={"decay": 0.99, "eps": 1e-8, "eps_in_sqrt": False},
+    ),
+    "rmsprop_centred": Optimizer(
+        partial(optax.rmsprop, centered=True),
         keras={"decay": 0.9, "eps": 1e-7, "eps_in_sqrt": True},
         torch={"decay": 0.99, "eps": 1e-8, "eps_in_sqrt": False},
     ),
@@ -45,8 +61,26 @@ OPTIMIZERS: dict[str, Optimizer] = {
         keras={"initial_accumulator_value": 0.1, "eps": 1e-7},
         torch={"initial_accumulator_value": 0.0, "eps": 1e-10},
     ),
+    "adadelta": Optimizer(
+        optax.adadelta, keras={"rho": 0.95, "eps": 1e-7}, torch={"rho": 0.9, "eps": 1e-6}
+    ),
+    "adafactor": Optimizer(optax.adafactor),
+    "sm3": Optimizer(optax.sm3),
+    "novograd": Optimizer(optax.novograd),
     "lion": Optimizer(optax.lion, keras={"b2": 0.99, "weight_decay": 0.0}),
+    "sign_sgd": Optimizer(optax.sign_sgd),
+    "rprop": Optimizer(optax.rprop),
     "lamb": Optimizer(optax.lamb),
+    "lars": Optimizer(optax.lars),
+    "muon": Optimizer(contrib.muon),
+    "prodigy": Optimizer(contrib.prodigy),
+    "dadapt_adamw": Optimizer(contrib.dadapt_adamw),
+    "dowg": Optimizer(contrib.dowg),
+    "cocob": Optimizer(contrib.cocob),
+    "ademamix": Optimizer(contrib.ademamix),
+    "acprop": Optimizer(contrib.acprop),
+    "schedule_free_adamw": Optimizer(contrib.schedule_free_adamw),
+    "schedule_free_sgd": Optimizer(contrib.schedule_free_sgd),
 }
 
 
@@ -78,13 +112,17 @@ def build(component: Component, dialect: str) -> Factory:
 def describe(name: str) -> str:
     """Return an optimizer's factory and its defaults by dialect, in a line."""
     entry = OPTIMIZERS[name]
-    factory = entry.factory.func if isinstance(entry.factory, partial) else entry.factory
+    factory, bound = entry.factory, ""
+    if isinstance(factory, partial):
+        bound = "(" + ", ".join(f"{k}={v}" for k, v in factory.keywords.items()) + ")"
+        factory = factory.func
+    home = "optax.contrib" if "contrib" in factory.__module__ else "optax"
     dialects = [
         f"{dialect}: " + ", ".join(f"{key}={value}" for key, value in defaults.items())
         for dialect in ("keras", "torch", "optax")
         if (defaults := getattr(entry, dialect))
     ]
-    return "; ".join([f"optax.{factory.__name__}", *dialects])
+    return "; ".join([f"{home}.{factory.__name__}{bound}", *dialects])
 
 
 def is_elementwise(factory: Factory) -> bool:
@@ -92,14 +130,25 @@ def is_elementwise(factory: Factory) -> bool:
 
     Then many runs' parameters can lie side by side in one array and be updated in one go;
     otherwise (a norm over a layer, a matrix product) each run is updated by itself. Decided
-    by tracing an update: no operation may change a shape or look along an axis.
+    by tracing an update: no operation may change a shape or look along an axis, and no number
+    that all runs would share may come to depend on their learning rates.
     """
     layer = {"kernel": jnp.zeros((3, 5)), "bias": jnp.zeros(7)}
     example = {"params": {"Dense_0": layer, "Dense_1": layer}}
     optimizer = factory(jnp.zeros(()))
     state = optimizer.init(example)
     jaxpr = jax.make_jaxpr(optimizer.update)(example, state, example).jaxpr
-    return all(_is_elementwise_equation(equation) for equation in jaxpr.eqns)
+    apart = all(_is_elementwise_equation(equation) for equation in jaxpr.eqns)
+    return apart and _keeps_its_shape(factory)
+
+
+def _keeps_its_shape(factory: Factory) -> bool:
+    """Say whether an optimizer's state stays as it is where each run has a rate of its own."""
+    run = {"params": {"Dense_0": {"kernel": jnp.zeros((3, 5)), "bias": jnp.zeros((3, 5))}}}
+    optimizer = factory(jnp.zeros((3, 1)))
+    before = jax.eval_shape(optimizer.init, run)
+    after = jax.eval_shape(optimizer.update, run, before, run)[1]
+    return jax.tree.map(jnp.shape, before) == jax.tree.map(jnp.shape, after)
 
 
 _ALONG_AN_AXIS = {"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "sort", "rev"}
