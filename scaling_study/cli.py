@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -70,7 +71,10 @@ def run(
     verbose: Verbose = False,
 ) -> None:
     """Train every run of a study that is not stored yet."""
-    _run(study, seeds, set_, output_dir, overwrite, devices, chunk_size, as_json, quiet, verbose)
+    results = _run(
+        study, seeds, set_, output_dir, overwrite, devices, chunk_size, as_json, quiet, verbose
+    )
+    _exit_if_failed(results)
 
 
 @app.command()
@@ -111,6 +115,7 @@ def reproduce(
         return
     results = _run(name, seeds, set_, None, overwrite, devices, chunk_size, False, quiet, verbose)
     _report(results, output_dir, as_json, quiet)
+    _exit_if_failed(results)
 
 
 @app.command()
@@ -198,6 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Typer carries its own copy of Click, or uses Click's, by version; this base is either's.
     usage_error: Any = typer.BadParameter.__base__
     command = typer.main.get_command(app)
+    # As `python -m` does, but last: a user's own module:factory, and nothing in place of ours.
+    sys.path.append(os.getcwd())
     try:
         status = command.main(
             list(sys.argv[1:] if arguments is None else arguments),
@@ -259,7 +266,14 @@ def _run(
         )
     if as_json:
         typer.echo(json.dumps(summary))
+    for reason in summary["failures"]:
+        print(f"scaling-study: {reason}", file=sys.stderr)
     return results
+
+
+def _exit_if_failed(results: "Results") -> None:
+    if results.manifest["summary"]["failures"]:
+        raise typer.Exit(FAILED)
 
 
 def _report(

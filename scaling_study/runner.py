@@ -30,6 +30,7 @@ from scaling_study.experiment.conditions import (
     trace_points,
 )
 from scaling_study.experiment.study import Study, read_study
+from scaling_study.experiment.values import told
 
 # Measured on two cores; `plan` says so where it uses them.
 TYPICAL_UPDATES_PER_SECOND = {"moments": 2e8, "samples": 5e6}
@@ -179,9 +180,9 @@ def run(
     start = time.perf_counter()
     resolved = read_study(study, settings or []).with_seeds(seeds)
     planned = plan(resolved, chunk_size)
-    _check_engine(planned)
     _check_claims(resolved)
-    pool = local_devices(devices)
+    pool = local_devices(devices)  # before anything starts JAX with the devices it would choose
+    _check_engine(planned)
     folder = Path(output_dir or Path("results") / resolved.name)
     identity = store.identity(pool[0].platform, chunk_size, planned.groups)
     kept = store.Store(folder, resolved, identity, overwrite=overwrite)
@@ -189,11 +190,17 @@ def run(
     kept.begin(planned.conditions)
     _cache_programs()
     compile_seconds, run_seconds = train(
-        planned, todo, pool, kept.put, on_progress=on_progress, on_curves=on_curves
+        planned,
+        todo,
+        pool,
+        kept.put,
+        on_progress=on_progress,
+        on_curves=on_curves,
     )
     manifest = _manifest(planned, pool, compile_seconds, run_seconds)
     kept.finish(manifest)
     results = store.load(folder)
+    failures = [*results.failures(), *_of_no_use(results)]
     new = _runs_of(planned, todo)
     manifest["summary"] = {
         "study": resolved.name,
@@ -211,6 +218,7 @@ def run(
         "updates_per_second": round(_updates_of(planned, todo) / run_seconds, 1) if todo else None,
         "peak_memory_bytes": peak_memory(),
         "statuses": results.statuses,
+        "failures": failures,
     }
     kept.finish(manifest)
     return store.load(folder)
@@ -223,21 +231,40 @@ def peak_memory() -> int:
 
 
 def _check_engine(planned: Plan) -> None:
-    """Build every model and optimizer once, so that a wrong one is told before any work."""
+    """Build every model and optimizer once, so that a wrong one is told before any work.
+
+    One that only fails when it is called is data, unless nothing else is left to run.
+    """
     from scaling_study.engine import models, optimizers
 
+    reasons = []
     for own in planned.groups:
-        try:
+        with told(f"blocks.{own.conditions[0].block}"):
             models.build(own.static.model)
-            optimizers.build(own.static.optimizer, own.static.dialect)(1e-3)
-        except StudyError as error:
-            raise StudyError(f"blocks.{own.conditions[0].block}: {error}") from None
-        except Exception as error:
-            line = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise StudyError(
-                f"blocks.{own.conditions[0].block}: {own.static.model} or"
-                f" {own.static.optimizer} cannot be built: {line}"
-            ) from error
+            factory = optimizers.build(own.static.optimizer, own.static.dialect)
+            try:
+                optimizers.check(factory)
+            except Exception as error:
+                reasons.append(_failure(own, error))
+    if reasons and len(reasons) == len(planned.groups):
+        raise StudyError(reasons[0])
+
+
+def _failure(own: Group, error: Exception) -> str:
+    """Say in a line what of a group cannot be trained, and why."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    why = f"{type(error).__name__}: {' '.join(lines[:2])}" if lines else type(error).__name__
+    block = own.conditions[0].block
+    return f"blocks.{block}: {own.static.model} with {own.static.optimizer} fails: {why}"
+
+
+def _of_no_use(results: store.Results) -> list[str]:
+    """Name each optimizer of a user's own whose every run is lost at its first update."""
+    lines = []
+    for name, last in results.last_divergence().items():
+        if ":" in name and last <= 1:
+            lines.append(f"optimizer {name}: every run has a non-finite loss after one update")
+    return lines
 
 
 def _check_claims(study: Study) -> None:
@@ -307,11 +334,13 @@ def train(
     Returns
     -------
     compile_seconds, run_seconds : float
-        Of all groups; compiling is over before a group's first chunk begins.
+        Of all groups; compiling is over before a group's first chunk begins. The runs of a
+        group that cannot be compiled are put as failed, with the reason.
     """
     import jax
 
     from scaling_study.engine.chunk import compiled, run_chunk, run_curves
+    from scaling_study.engine.record import failed
 
     record, text = planned.study.record, planned.study.to_toml()
     free: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -350,7 +379,13 @@ def train(
                 continue
             begin = time.perf_counter()
             used = devices[: len(chunks)]
-            list(workers.map(lambda device, own=own: compile_on(device, own), used))
+            try:
+                list(workers.map(lambda device, own=own: compile_on(device, own), used))
+            except Exception as error:
+                reason = _failure(own, error)
+                for chunk in chunks if record == "standard" else ():
+                    put(chunk, failed(own, chunk, shape_of(own.static.problem)[1], reason))
+                continue
             compiled_at = time.perf_counter()
             for chunk, rows in _completed(workers, train_chunk, chunks, 2 * threads):
                 if rows is not None:

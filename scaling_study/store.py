@@ -107,6 +107,37 @@ class Results:
         pairs = counts["status"].value_counts().to_pylist()
         return {pair["values"]: pair["counts"] for pair in pairs}
 
+    def failures(self) -> list[str]:
+        """Return why runs failed, each reason once."""
+        if self.study.record == "curves":
+            return []
+        found: dict[str, None] = {}
+        for table in self._tables({"seed", "status", "reason"}.__contains__):
+            pairs = table.group_by(["status", "reason"]).aggregate([]).to_pylist()
+            found |= {pair["reason"]: None for pair in pairs if pair["status"] == "failed"}
+        return list(found)
+
+    def last_divergence(self) -> dict[str, float]:
+        """Return, by optimizer all of whose runs diverged, the last update at which one did."""
+        if self.study.record == "curves":
+            return {}
+        wanted = {"condition", "seed", "diverged_at"}
+        # Each file has a dictionary of conditions of its own, which Arrow will not unify.
+        counted = [
+            table.group_by("condition")
+            .aggregate([("diverged_at", "max"), ("diverged_at", "count"), ("seed", "count")])
+            .to_pandas()
+            for table in self._tables(wanted.__contains__)
+        ]
+        axes = self.conditions[["condition", "optimizer"]]
+        frame = pd.concat(counted, ignore_index=True).astype({"condition": str}).merge(axes)
+        sums = frame.groupby("optimizer", observed=True).agg(
+            last=("diverged_at_max", "max"),
+            diverged=("diverged_at_count", "sum"),
+            runs=("seed_count", "sum"),
+        )
+        return sums.loc[sums["diverged"] == sums["runs"], "last"].to_dict()
+
     @cached_property
     def features(self) -> pd.DataFrame:
         """One row per run and feature."""

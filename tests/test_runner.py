@@ -5,7 +5,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pandas as pd
 import pytest
 import tomli_w
@@ -209,7 +212,7 @@ def test_settings_are_part_of_the_study(tmp_path):
         ({"settings": ["network.model={name='mlp', hidden=2.5}"]}, "hidden"),
         ({"settings": ["network.model={name='mlp', activation='rellu'}"]}, "relu"),
         ({"settings": ["linear.optimizer={name='adam', epsilon=1}"]}, "eps"),
-        ({"settings": ["linear.optimizer='test_runner:broken'"]}, "cannot be built"),
+        ({"settings": ["optimizer='test_runner:broken'"]}, "test_runner:broken fails: .*not today"),
     ],
     ids=str,
 )
@@ -223,6 +226,46 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(more, word, t
 def broken(learning_rate):
     """A user's own optimizer that fails when it is built."""
     raise RuntimeError("not\ntoday")
+
+
+def without_a_rate():
+    """A user's own optimizer of a wrong signature."""
+    return optax.sgd(0.1)
+
+
+def misshapen(learning_rate):
+    """A user's own optimizer whose updates are no parameters'."""
+    return optax.stateless(lambda updates, _: jax.tree.map(lambda x: jnp.ones(7), updates))
+
+
+def lost(learning_rate):
+    """A user's own optimizer that returns NaN."""
+    return optax.sgd(jnp.nan)
+
+
+WRONG = {
+    "broken": ("failed", "test_runner:broken fails: RuntimeError: not today"),
+    "without_a_rate": ("failed", "without_a_rate() takes 0 positional arguments but 1 was given"),
+    "misshapen": ("failed", "returns updates of shapes"),
+    "lost": ("diverged", "every run has a non-finite loss after one update"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_an_optimizer_that_is_wrong_is_named_in_a_line_and_the_rest_completes(name, tmp_path):
+    status, words = WRONG[name]
+    own = f"test_runner:{name}"
+    settings = [f"linear.optimizer=['adam', '{own}']"]
+    found = run(tmp_path / "some", settings=settings)
+    (line,) = found.manifest["summary"]["failures"]
+    assert own in line
+    assert words in line
+    assert len(line.splitlines()) == 1
+    wrong = found.runs["optimizer"] == own
+    assert set(found.runs.loc[wrong, "status"]) == {status}
+    assert not found.runs.loc[~wrong, "status"].isin(["failed", "diverged"]).any()
+    assert found.features.groupby("optimizer", observed=True)["weight"].count()["adam"] > 0
+    assert found.runs.loc[wrong, "initial_loss"].notna().all() == (status == "diverged")
 
 
 # Plan ---------------------------------------------------------------------------------------

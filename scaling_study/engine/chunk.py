@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from scaling_study.engine import objective, program, watch
+from scaling_study.engine import objective, optimizers, program, watch
 from scaling_study.engine.record import to_parquet
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Data, Loop, Training
@@ -199,6 +199,7 @@ def _lock_of(key: Any) -> threading.Lock:
 
 
 def _compile(own: Group, record: str) -> Program:
+    optimizers.check(optimizers.build(own.static.optimizer, own.static.dialect))
     blank, first, more = program.functions(own, loop_of(own, record), Tiles.of(own.shape))
     options = COMPILER_OPTIONS.get(jax.default_backend())
     seeds = range(own.shape.seeds)

@@ -1,5 +1,6 @@
 """The optimizers: Optax factories, and each framework's defaults for them."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from optax import contrib
 
 from scaling_study.errors import StudyError
@@ -125,6 +127,34 @@ def describe(name: str) -> str:
     return "; ".join([f"{home}.{factory.__name__}{bound}", *dialects])
 
 
+def check(factory: Factory) -> None:
+    """Trace an update of a small layer, and raise whatever that raises.
+
+    Raises
+    ------
+    ValueError
+        If the updates are not of the parameters' shapes.
+    """
+    optimizer = factory(1e-3)
+    layer = {"params": {"Dense_0": {"kernel": jnp.ones((2, 1)), "bias": jnp.ones(1)}}}
+    more = {"hessian": jnp.eye(3)} if takes_hessian(factory) else {}
+
+    updates = jax.eval_shape(
+        lambda: optimizer.update(layer, optimizer.init(layer), layer, **more)[0]
+    )
+    found, right = (str(jax.tree.map(jnp.shape, tree)) for tree in (updates, layer))
+    if found != right:
+        raise ValueError(f"returns updates of shapes {found} for parameters of {right}")
+
+
+def takes_hessian(factory: Factory) -> bool:
+    """Say whether an optimizer's ``update`` has a keyword ``hessian``, and so is given it.
+
+    It is that of the batch's loss, a matrix in the order of `jax.flatten_util.ravel_pytree`.
+    """
+    return "hessian" in inspect.signature(factory(1.0).update).parameters
+
+
 def is_elementwise(factory: Factory) -> bool:
     """Say whether an optimizer treats every number of a parameter alike and apart.
 
@@ -133,6 +163,8 @@ def is_elementwise(factory: Factory) -> bool:
     by tracing an update: no operation may change a shape or look along an axis, and no number
     that all runs would share may come to depend on their learning rates.
     """
+    if takes_hessian(factory):
+        return False
     layer = {"kernel": jnp.zeros((3, 5)), "bias": jnp.zeros(7)}
     example = {"params": {"Dense_0": layer, "Dense_1": layer}}
     optimizer = factory(jnp.zeros(()))
@@ -164,6 +196,32 @@ def _is_elementwise_equation(equation: Any) -> bool:
     return name not in _ALONG_AN_AXIS and (
         shapes <= {v.aval.shape for v in equation.outvars} or not shapes
     )
+
+
+def newton(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
+    """Return Newton's method: the update of a weight on s u is that on u, divided by s.
+
+    So it is exactly equivariant to units, which is what a measure of sensitivity to them can be
+    tested by. Not in the registry: it needs a Hessian that is positive definite, as a linear
+    model's is. A study names it as ``scaling_study.engine.optimizers:newton``.
+
+    Parameters
+    ----------
+    learning_rate : float
+        1 goes to the minimum of the batch's loss.
+    """
+
+    def update(updates: Any, state: Any, params: Any = None, *, hessian: Any) -> Any:
+        slope, unravel = ravel_pytree(updates)
+        # Powers of the units leave the matrix before float32 is asked to invert it.
+        unit = jax.lax.rsqrt(jnp.diagonal(hessian))
+        way = unit * jnp.linalg.solve(unit[:, None] * hessian * unit, unit * slope)
+        return unravel(-learning_rate * way), state
+
+    def init(params: Any) -> optax.OptState:
+        return optax.EmptyState()
+
+    return optax.GradientTransformationExtraArgs(init, update)  # type: ignore[arg-type]
 
 
 def adam_rescaled(

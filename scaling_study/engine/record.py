@@ -66,6 +66,51 @@ def to_parquet(
         for feature, values in enumerate(of_features)
     }
     columns |= _traces(training, encoding, loop, seeds)
+    return _parquet(columns)
+
+
+# What a run that failed has no number of.
+RUN_NUMBERS = (
+    *("initial_loss", "final_loss", "loss_ols", "excess_loss", "steps_to_target", "diverged_at"),
+    *("weight_error", "weight_error_ols", "bias_init", "bias"),
+)
+FEATURE_NUMBERS = (
+    *("weight_init", "weight", "weight_original", "weight_true", "weight_ols"),
+    *("steps_to_feature_target", "grad_norm_init", "grad_norm_first_epoch", "grad_norm_mean"),
+    "movement",
+)
+
+
+def failed(own: Group, chunk: Chunk, features: int, reason: str) -> bytes:
+    """Return the rows of a chunk that could not be trained, as a Parquet file.
+
+    Parameters
+    ----------
+    own, chunk : Group, Chunk
+        Whose runs they are.
+    features : int
+        How many features each has.
+    reason : str
+        Why, in one line.
+    """
+    members, seeds = own.members(chunk), own.seeds(chunk)
+    runs = len(members) * len(seeds)
+    codes = np.repeat(np.arange(len(members), dtype=np.int32), len(seeds))
+    same = np.zeros(runs, np.int32)
+    names = [f"{name}/{feature}" for name in FEATURE_NUMBERS for feature in range(features)]
+    columns: dict[str, Any] = {
+        "condition": pa.DictionaryArray.from_arrays(codes, [c.id for c in members]),
+        "seed": np.tile(np.asarray(seeds, dtype=np.int32), len(members)),
+        "status": pa.DictionaryArray.from_arrays(same, ["failed"]),
+        "reason": pa.DictionaryArray.from_arrays(same, [reason]),
+        "updates": same,
+        **dict.fromkeys((*RUN_NUMBERS, *names), pa.nulls(runs, pa.float32())),
+        **dict.fromkeys(TRACE_COLUMNS, pa.nulls(runs, pa.list_(pa.float32()))),
+    }
+    return _parquet(columns)
+
+
+def _parquet(columns: dict[str, Any]) -> bytes:
     sink = io.BytesIO()
     pq.write_table(
         pa.table(columns),

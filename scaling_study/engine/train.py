@@ -17,7 +17,7 @@ import optax
 from scaling_study.engine import models, watch
 from scaling_study.engine.models import Parameters
 from scaling_study.engine.objective import Array, Numbers, Objective
-from scaling_study.engine.optimizers import Factory, is_elementwise
+from scaling_study.engine.optimizers import Factory, is_elementwise, takes_hessian
 from scaling_study.engine.watch import Info, Trace, Watch
 
 NEVER = np.int32(2**31 - 1)
@@ -122,6 +122,7 @@ def make_update(
         ``(state, data, batch, ceiling, number) -> State, Info, alive``.
     """
     start, step = _optimize(factory)
+    second_order = takes_hessian(factory)
 
     def initialise(parameters: Parameters, data: Data) -> State:
         never = jnp.full(data.numbers.intercept.shape, NEVER)
@@ -134,7 +135,8 @@ def make_update(
         alive = healthy & (state.diverged_at == NEVER)
         diverged_at = jnp.where(healthy, state.diverged_at, jnp.minimum(state.diverged_at, number))
         slope = _with_penalty(gradient, before, data) if penalised else gradient
-        after, optimizer = step(slope, state.optimizer, before, data)
+        curvature = _hessian(loss, before, data, batch) if second_order else None
+        after, optimizer = step(slope, state.optimizer, before, data, curvature)
         kept = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, before)
         norm = watch.feature_norms(gradient, data.numbers.gain.shape[0])
         return State(kept, optimizer, diverged_at), Info(value, norm), alive
@@ -292,14 +294,15 @@ def _optimize(factory: Factory) -> tuple[Callable[..., Any], Callable[..., Any]]
         def start(parameters: Parameters, data: Data) -> Any:
             return factory(data.learning_rate).init(parameters)
 
-        def step(gradient: Any, state: Any, parameters: Parameters, data: Data) -> Any:
+        def step(gradient: Any, state: Any, parameters: Parameters, data: Data, _: Any) -> Any:
             updates, state = factory(data.learning_rate).update(gradient, state, parameters)
             return optax.apply_updates(parameters, updates), state
 
         return start, step
 
-    def of_run(learning_rate: Array, gradient: Any, state: Any, parameters: Parameters) -> Any:
-        updates, state = factory(learning_rate).update(gradient, state, parameters)
+    def of_run(rate: Array, gradient: Any, state: Any, parameters: Parameters, matrix: Any) -> Any:
+        more = {} if matrix is None else {"hessian": matrix}
+        updates, state = factory(rate).update(gradient, state, parameters, **more)
         return optax.apply_updates(parameters, updates), state
 
     def over_runs(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -312,7 +315,30 @@ def _optimize(factory: Factory) -> tuple[Callable[..., Any], Callable[..., Any]]
         lambda parameters, data: over_runs(lambda lr, p: factory(lr).init(p))(
             rates(data), parameters
         ),
-        lambda gradient, state, parameters, data: over_runs(of_run)(
-            rates(data), gradient, state, parameters
+        lambda gradient, state, parameters, data, matrix: over_runs(of_run)(
+            rates(data), gradient, state, parameters, matrix
         ),
     )
+
+
+def _hessian(loss: Objective, parameters: Parameters, data: Data, batch: Any) -> Array:
+    """Return the Hessian of each run's loss on a batch, (p, p, C, S), columns by `jax.jvp`."""
+    leaves, tree = jax.tree.flatten(parameters)
+    runs = leaves[0].shape[-2:]
+    ends = np.cumsum([leaf[..., 0, 0].size for leaf in leaves])
+
+    def flat(tree: Parameters) -> Array:
+        return jnp.concatenate([leaf.reshape(-1, *runs) for leaf in jax.tree.leaves(tree)])
+
+    def column(direction: Array) -> Array:
+        parts = jnp.split(jnp.broadcast_to(direction[:, None, None], (ends[-1], *runs)), ends[:-1])
+        tangent = jax.tree.unflatten(
+            tree, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+        )
+
+        def slope(p: Parameters) -> Array:
+            return flat(loss.value_and_gradient(p, data.numbers, batch)[1])
+
+        return jax.jvp(slope, (parameters,), (tangent,))[1]
+
+    return jax.vmap(column)(jnp.eye(ends[-1], dtype=leaves[0].dtype))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_block import FIRST, bytes_of, column, groups_of, rows_of
 
+from scaling_study.engine import record
 from scaling_study.engine.chunk import loop_of
 from scaling_study.engine.record import REASONS, STATUSES
 from scaling_study.engine.train import Loop
@@ -254,3 +255,14 @@ def test_a_longer_budget_is_thinned(scalers):
     assert loop.slots < 450
     np.testing.assert_array_equal(traced["trace_update"].iloc[0], loop.trace_updates)
     np.testing.assert_allclose(column(traced, "trace_loss")[:, -1], traced["final_loss"], rtol=1e-6)
+
+
+def test_a_failed_chunk_has_the_columns_of_any_other():
+    axes = {"problem": "gaussian", "epochs": 1, "seeds": 4}
+    trained = pq.read_schema(io.BytesIO(bytes_of(**axes)))
+    own = groups_of(**axes)[0]
+    rows = pq.read_table(io.BytesIO(record.failed(own, FIRST, 2, "why"))).to_pandas()
+    assert set(rows) == set(trained.names)
+    assert set(rows["status"]) == {"failed"}
+    assert set(rows["reason"]) == {"why"}
+    assert rows["final_loss"].isna().all()

@@ -19,6 +19,8 @@ from scaling_study.experiment.component import Component
 from scaling_study.experiment.scalers import AFFINE
 
 WAYS = ("moments", "samples")
+NEWTON = "scaling_study.engine.optimizers:newton"
+CLIPPED = "test_optimizers:clipped"
 SMALL = {"name": "gaussian", "samples": 14, "features": 3, "noise": 0.5}
 WEIGHT, BIAS, RATE = 0.5, 0.25, 0.1
 WEIGHT_GRADIENT, BIAS_GRADIENT = 3.5, 1.5  # as worked out in tiny_block and test_objective
@@ -122,8 +124,12 @@ def test_two_updates_by_batches_are_the_numbers_worked_out_by_hand(way):
 
 
 @pytest.mark.usefixtures("_in_float64")
-@pytest.mark.parametrize(("way", "model"), [("moments", "linear"), ("samples", "mlp")])
-@pytest.mark.parametrize("name", [*OPTIMIZERS, "test_optimizers:clipped"])
+@pytest.mark.parametrize(
+    ("name", "way", "model"),
+    [(name, "moments", "linear") for name in OPTIMIZERS]
+    # Side by side or each by itself, the two ways there are, and those that take a matrix.
+    + [(name, "samples", "mlp") for name in ("adam", "sm3", "muon", "schedule_free_sgd", CLIPPED)],
+)
 def test_a_block_is_its_runs_trained_one_by_one(name, way, model):
     rates = [0.01, 0.1]
     axes = {"objective": way, "model": model, "optimizer": name, "learning_rate": rates}
@@ -150,6 +156,23 @@ def test_a_block_is_its_runs_trained_one_by_one(name, way, model):
         for one, other in zip(leaves(ended), leaves(parameters), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-12)
     assert len(jax.tree.leaves(batches)[0]) == 8
+
+
+@pytest.mark.usefixtures("_in_float64")
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("way", WAYS)
+def test_newton_is_at_least_squares_after_an_update_whatever_the_unit(way, scale):
+    axes = {"objective": way, "optimizer": NEWTON, "learning_rate": [1.0, 0.5], "design": "U"}
+    axes |= {"problem": SMALL, "sampling": "full", "dtype": "float64", "scale_factor": scale}
+    block = block_of(**axes)
+    initialise, update = train.make_update(block.loss, factory_of(NEWTON))
+    state = initialise(block.parameters, block.data)
+    before = block.loss.excess(state.parameters, block.data.numbers, block.whole)
+    state, _, _ = update(state, block.data, block.whole, jnp.inf, jnp.int32(0))
+    after = block.loss.excess(state.parameters, block.data.numbers, block.whole)
+    np.testing.assert_allclose(after[0], 0, atol=1e-9 * np.max(before))
+    # Half the way leaves a quarter of a quadratic.
+    np.testing.assert_allclose(after[1], before[1] / 4, rtol=1e-6)
 
 
 # A learning rate that explodes, as a neighbour to one that does not.
@@ -241,7 +264,7 @@ def test_a_seed_starts_alike_in_either_dtype(name):
 # Full batches of centred data give the bias a gradient that is zero but for rounding, and
 # adam's steps around zero grow by 2 · learning rate / eps: eps is what keeps rounding small.
 STEADY = {"name": "adam", "eps": 1e-2}
-CASES = [(name, "reshuffled") for name in OPTIMIZERS]
+CASES = [(name, "reshuffled") for name in STEPS]
 CASES += [("adam", "replacement"), ("sgd", "replacement"), (STEADY, "full"), ("sgd", "full")]
 
 
