@@ -119,6 +119,38 @@ def reproduce(
 
 
 @app.command()
+def rank(
+    optimizers: Annotated[
+        list[str], typer.Argument(help="Yours, as package.module:factory, or others by name.")
+    ],
+    seeds: Seeds = None,
+    set_: Set = None,
+    output_dir: OutputDir = None,
+    devices: Devices = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Put optimizers on the leaderboard of scale sensitivity, beside adam, sgd and rmsprop."""
+    from scaling_study.analysis import sensitivity
+    from scaling_study.analysis.measures import Table
+    from scaling_study.report.sensitivity import shown
+
+    names = list(dict.fromkeys([*RANKED_BESIDE, *optimizers]))
+    settings = [*(set_ or []), f"optimizer={json.dumps(names)}", "name=rank"]
+    silent = quiet or as_json
+    results = _run(
+        "sensitivity", seeds, settings, output_dir, True, devices, None, False, silent, verbose
+    )
+    board = sensitivity.leaderboard(sensitivity.grids(Table(results)))
+    if as_json:
+        typer.echo(board.to_json(orient="records"))
+    else:
+        typer.echo(shown(board).iloc[:, :5].to_string(index=False))
+    _exit_if_failed(results)
+
+
+@app.command()
 def plan(
     study: StudyArgument,
     seeds: Seeds = None,
@@ -196,6 +228,9 @@ def verify(
         )
     if failed:
         raise typer.Exit(FAILED)
+
+
+RANKED_BESIDE = ("adam", "sgd", "rmsprop")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

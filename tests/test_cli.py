@@ -331,3 +331,19 @@ def test_there_is_nothing_to_check_against(call, here):
     status, _, error = call("reproduce", "smoke", "--check")
     assert status == 2
     assert "claims.json" in error
+
+
+def wrong(learning_rate):
+    """A user's own optimizer that fails."""
+    raise RuntimeError("not today")
+
+
+def test_an_own_optimizer_is_ranked_beside_three_and_a_wrong_one_is_named(call):
+    few = ("scale_factor=0.1,1.0,10.0", "learning_rate=1e-3,1e-2,0.1", "updates=60")
+    settings = [word for own in few for word in ("--set", own)]
+    code, out, err = call("rank", "test_cli:wrong", "lion", "--seeds", "0:4", *settings)
+    names = [line.split()[0] for line in out.splitlines() if line.split()]
+    assert {"adam", "sgd", "rmsprop", "lion", "test_cli:wrong"} <= set(names)
+    assert "test_cli:wrong fails: RuntimeError: not today" in err
+    assert len(err.splitlines()) == 1
+    assert code == 1
