@@ -24,10 +24,11 @@ PINHEIRO = "Pinheiro et al. 2025, arXiv 2506.08274"
 BACKPROP = "LeCun et al. 1998, Efficient BackProp"
 RAW, SCALED = "none", "standard"
 ALIKE = 0.05  # share by which two times may differ and still count as the same
+FEWEST = 4  # seeds
 WIDEST = 0.1  # accuracy to each side; an interval wider than this confirms no figure
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 HOLDS, DIFFERS, INCONCLUSIVE = "holds", "differs", "inconclusive"
-DIRECTION_HOLDS, OPPOSITE = "direction holds, size differs", "opposite"
+DIRECTION_HOLDS, OPPOSITE = "direction only", "opposite"
 ON_ITS_SPLIT, OVER_SPLITS, TRAINING = "the published split", "over splits", "training"
 NAMES = {RAW: "accuracy raw", SCALED: "accuracy standardised"}
 GAIN = "gain by standardising"
@@ -178,13 +179,20 @@ def published_table(results: Results) -> pd.DataFrame:
         ``source, quantity, published, ours, interval, verdict`` as they are printed, and
         ``measured`` (`ON_ITS_SPLIT`, `OVER_SPLITS` or `TRAINING`), ``comparison``, ``altered``
         (not as the source had it), ``value, low, high, n`` as numbers; ``reached``, the share of
-        splits on which the value is at least the published one, to the digits printed.
+        splits on which the value is at least the published one, to the digits printed;
+        ``beyond_budget``, how many runs of a ratio did not arrive and count as the budget.
 
     Raises
     ------
     StudyError
-        If the study has none of them.
+        If the study has none of them, or fewer seeds than an interval takes.
     """
+    first, last = results.study.seeds
+    if last - first < FEWEST:
+        raise StudyError(
+            f'{results.folder}: report = "published" needs at least {FEWEST} seeds, half of which'
+            f" pick learning rates; these are {last - first}"
+        )
     rows: list[dict[str, object]] = []
     for entry in PUBLISHED:
         if entry.comparison in results.study.estimators:
@@ -242,8 +250,8 @@ def judge_accuracy(printed: float, ours: Estimate) -> str:
 def judge_gain(printed: float, ours: Estimate) -> str:
     """Return what an interval says of a published gain.
 
-    ``holds``: the interval holds it, and is all on its side of zero; ``direction holds, size
-    differs``: on its side, and without it; ``opposite``: on the other side; ``inconclusive``: it
+    ``holds``: the interval holds it, and is all on its side of zero; ``direction only``: on its
+    side, and without it; ``opposite``: on the other side; ``inconclusive``: it
     holds zero as well; ``differs``: it holds zero, and not the published gain. Where no gain was
     published, it is judged as an accuracy is.
     """
@@ -328,11 +336,10 @@ def _ratios(results: Results, block: str) -> Iterator[dict[str, object]]:
         slow, fast = (np.log(wide[end].clip(upper=budget)) for end in ends)
         own = Estimate(*np.exp(statistics.paired_difference(slow, fast)[:3]), n=len(wide))
         late = int(np.isinf(wide[ends].to_numpy()).sum())
-        note = f" ({late} of {2 * len(wide)} runs beyond the budget)" if late else ""
         yield {
             "source": BACKPROP,
             "quantity": f"{CENTRING_BLOCKS[block]}: updates to target, "
-            f"{ratio.quantity.format(most)}{note}",
+            f"{ratio.quantity.format(most)}",
             "published": ratio.claimed,
             **_printed(own, _form(own.value)),
             "verdict": judge_ratio(ratio.claimed, own),
@@ -340,7 +347,7 @@ def _ratios(results: Results, block: str) -> Iterator[dict[str, object]]:
             "comparison": block,
             "altered": False,
             **own._asdict(),
-            "reached": np.nan,
+            "beyond_budget": late,
         }
 
 

@@ -8,7 +8,7 @@ from scaling_study.analysis.measures import Table
 from scaling_study.analysis.published import BACKPROP, CENTRING_BLOCKS, TRAINING, tuned_times
 from scaling_study.report import published_plates
 from scaling_study.report.atlas import predicted_times
-from scaling_study.report.labels import number, percent
+from scaling_study.report.labels import number
 from scaling_study.report.sections import Plate, Section
 from scaling_study.store import Results
 
@@ -20,7 +20,18 @@ def sections_of_centring(results: Results, table: pd.DataFrame) -> list[Section]
     if not len(own):
         return []
     times = pd.concat([_times(results, block) for block in blocks], ignore_index=True)
-    shown = own[["quantity", "published", "ours", "interval", "verdict"]]
+    parts = own["quantity"].str.partition(": updates to target, ")
+    shown = pd.DataFrame(
+        {
+            "training": parts[0],
+            "ratio of updates": parts[2],
+            "verdict": own["verdict"],
+            "published": own["published"],
+            "ours": own["ours"],
+            "95 % interval": own["interval"],
+            "beyond budget": own["beyond_budget"].astype(int),
+        }
+    )
     words = (
         "“Convergence is usually faster if the average of each input variable over the training"
         " set is close to zero” (section 4.3). An offset m multiplies the condition number of the"
@@ -32,7 +43,7 @@ def sections_of_centring(results: Results, table: pd.DataFrame) -> list[Section]
         Section(
             f"{BACKPROP}: centring",
             (words,),
-            shown.rename(columns={"quantity": "what"}),
+            shown,
             "Ratio of updates to the target (a thousandth of the initial excess loss), within a"
             " seed: geometric mean and 95 % interval by Student's t. “> 1” holds where all of the"
             " interval lies above 1, “= 1” where it lies within 5 % of 1.",
@@ -92,20 +103,21 @@ def _beside_theory(results: Results, times: pd.DataFrame) -> Section:
         {
             "scaler": own["scaler"].map(lambda name: published_plates.LOOKS[str(name)][0]),
             "offset": own["offset"].map("{:g}".format),
-            "condition number": own["kappa"].map(number),
-            "best rate, theory": own["best_rate"].map(number),
+            "κ": own["kappa"].map(number),
+            "best rate": own["best_rate"].map(number),
             "rate picked": own["learning_rate"].map("{:g}".format),
-            "updates at the best rate, theory": own["best_steps"].map(number),
-            "at the rate picked, theory": own["predicted"].map(number),
+            "at best": own["best_steps"].map(number),
+            "at picked": own["predicted"].map(number),
             "measured": own["value"].map(number),
         }
     )
     off = (full["value"] / full["predicted"] - 1).abs().max()
     note = (
-        "Geometric means over seeds. Theory's best rate 2/(λmax + λmin) shrinks the slowest"
-        " direction fastest, which is not always first at a target of a thousandth, and differs"
-        " between seeds; the grid has one rate for all of them."
-        f" Largest deviation of a mean from theory at the rate picked: {percent(float(off))}."
+        "κ is the Hessian's condition number; best rate, and updates at the best and at the picked"
+        " rate, are what theory says. Geometric means over seeds. The best rate 2/(λmax + λmin)"
+        " shrinks the slowest direction fastest, which is not always first at a target of a"
+        " thousandth, and differs between seeds; the grid has one rate for all of them."
+        f" Largest deviation of a mean from theory at the rate picked: {number(100 * float(off), 2)} %."
     )
     return Section("Centring beside theory", table=shown, note=note)
 

@@ -13,6 +13,7 @@ from scaling_study.analysis.published import (
     GAIN,
     HOLDS,
     INCONCLUSIVE,
+    NAMES,
     ON_ITS_SPLIT,
     OPPOSITE,
     OVER_SPLITS,
@@ -43,16 +44,17 @@ LABELS = {
 }
 COLUMNS = ["source", "quantity", "published", "ours", "interval", "verdict"]
 RULE = (
-    "“Reproduced”: the figure comes out on its own split, to the digits printed. Over splits an"
+    "“Reproduced”: the figure comes out on its own split, to the digits printed. Over the splits an"
     " accuracy “holds” where it lies in the interval of the mean, unless that reaches further than"
     f" {WIDEST:g} (“inconclusive”), and a gain where it lies in the interval and all of that is on"
     " its side of zero (“inconclusive” where zero is inside as well). “Reached”: share of the"
     " splits on which ours is at least the published figure. Intervals: 95 %, Nadeau and Bengio's,"
     " which do not shrink to nothing with the number of splits of the same rows."
 )
+SHORT = {NAMES[RAW]: "raw", NAMES[SCALED]: "scaled", GAIN: "gain"}
 SAID = {
     HOLDS: "hold",
-    DIRECTION_HOLDS: "hold in direction but not in size",
+    DIRECTION_HOLDS: "hold in direction only",
     INCONCLUSIVE: "are inconclusive",
     DIFFERS: "differ",
     OPPOSITE: "are opposite",
@@ -103,9 +105,10 @@ def _answer(results: Results, table: pd.DataFrame) -> list[str]:
     times = table[table["measured"] == TRAINING]
     if len(times):
         first, held = times.iloc[0], int((times["verdict"] == HOLDS).sum())
+        block, _, ratio = str(first["quantity"]).partition(": updates to target, ")
         said.append(f"What LeCun et al. say of centring holds in {held} of {len(times)}"
-                    f" comparisons; “{first['quantity']}” is {first['ours']} times as many"
-                    f" ({first['interval']}).")  # fmt: skip
+                    f" comparisons: “{ratio}” multiplies the updates to the target by"
+                    f" {first['ours']} ({first['interval']}) with the {block}.")  # fmt: skip
     return said
 
 
@@ -154,9 +157,9 @@ def _about_many_splits(over: pd.DataFrame) -> list[str]:
     far = single.iloc[int(off.to_numpy().argmax())]
     return [
         f"Over {over['n'].max()} splits, of the {gain.sum()} gains by standardising that are"
-        f" measured as their source did, {said}; furthest from what was printed is"
-        f" {far['quantity']}: {far['published']} printed, {far['ours']} in the mean, reached on"
-        f" {percent(float(far['reached']))} of the splits."
+        f" measured as their source did, {said}. The printed accuracy furthest from the mean over"
+        f" splits is “{far['quantity']}”: {far['published']} printed, {far['ours']} in the mean,"
+        f" and reached on {percent(float(far['reached']))} of the splits."
     ]
 
 
@@ -243,15 +246,17 @@ def _cells(table: pd.DataFrame, comparisons: list[str]) -> pd.DataFrame:
     )
     both = over.merge(single, on="quantity", how="left", suffixes=("", "_single"))
     n = int(over["n"].max())
+    label = both["comparison"].map(_label).str.replace("\n", " ")
+    single_verdict = both["verdict_single"].map(lambda word: f"{word}; ", na_action="ignore")
     text = {
-        "what": both["quantity"],
+        "": label.where(~label.duplicated(), ""),
+        "inputs": both["quantity"].str.rpartition(": ")[2].map(SHORT),
+        "verdict": single_verdict.fillna("") + both["verdict"],
         "published": both["published"],
         "its split": both["ours_single"].fillna(""),
-        "verdict on it": both["verdict_single"].fillna(""),
-        f"mean of {n} splits": both["ours"],
+        f"{n} splits": both["ours"],
         "95 % interval": both["interval"],
         "reached": both["reached"].map(percent),
-        "verdict over splits": both["verdict"],
     }
     return pd.DataFrame(text).map(lambda cell: cell.replace("-", "\N{MINUS SIGN}")
                                   if cell[:1] == "-" else cell)  # fmt: skip

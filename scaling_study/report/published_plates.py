@@ -84,7 +84,7 @@ def gains(frame: pd.DataFrame) -> Figure:
     axes.plot(frame["published"], places, markersize=7, linestyle="", zorder=5, label="published",
               **PUBLISHED)  # fmt: skip
     for place, verdict in zip(places, frame["verdict"], strict=True):
-        axes.text(1.02, place, verdict.replace(", ", ",\n"), va="center", fontsize=9,
+        axes.text(1.02, place, verdict, va="center", fontsize=9,
                   transform=axes.get_yaxis_transform())  # fmt: skip
     axes.set_yticks(places, list(frame["label"]), fontsize=9.5)
     axes.tick_params(axis="y", length=0)
