@@ -117,7 +117,8 @@ def _beside_theory(results: Results, times: pd.DataFrame) -> Section:
         " rate, are what theory says. Geometric means over seeds. The best rate 2/(λmax + λmin)"
         " shrinks the slowest direction fastest, which is not always first at a target of a"
         " thousandth, and differs between seeds; the grid has one rate for all of them."
-        f" Largest deviation of a mean from theory at the rate picked: {number(100 * float(off), 2)} %."
+        " Largest deviation of a mean from theory at the rate picked:"
+        f" {number(100 * float(off), 2)} %."
     )
     return Section("Centring beside theory", table=shown, note=note)
 

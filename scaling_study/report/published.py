@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from scaling_study.analysis.published import (
+    CENTRING_BLOCKS,
     DIFFERS,
     DIRECTION_HOLDS,
     EXAMPLE,
@@ -164,9 +165,21 @@ def _about_many_splits(over: pd.DataFrame) -> list[str]:
 
 
 def _limits(results: Results) -> list[str]:
+    said = _limits_of_estimators(results) if results.study.estimators else []
+    if set(CENTRING_BLOCKS) & set(results.study.blocks):
+        said.append(
+            "The book makes its claim of networks and says “usually”. Here it is tested on a linear"
+            " model with two features, one of them offset, where theory is exact; a network's first"
+            " layer has the same inputs, and more besides. The learning rate is picked from a grid"
+            " on half of the seeds and reported on the other half."
+        )
+    return said
+
+
+def _limits_of_estimators(results: Results) -> list[str]:
     fits = results.estimators
     early = fits.groupby("comparison", sort=False)["stopped_early"].sum()
-    said = listing([f"{n} of {name}" for name, n in early.items() if n])
+    who = listing([f"{n} of {name}" for name, n in early.items() if n])
     return [
         "The splits are draws from one data set of 178 or 569 rows, so they share rows. The"
         " interval is widened for that by Nadeau and Bengio's correction, which rests on an"
@@ -177,16 +190,11 @@ def _limits(results: Results) -> list[str]:
         "The seed of a split is also the network's, as in the source, so its start varies with"
         " the split. What the start adds to the spread is not shared between splits, but the"
         " correction takes it so: the MLPs' intervals are too wide rather than too narrow."
-        f" {int(fits['stopped_early'].sum()):,} of {len(fits):,} fits ended before"
-        f" their solver had converged{f' ({said})' if said else ''}; they count as they are, as in"
-        " the sources.",
+        f" {int(fits['stopped_early'].sum()):,} of {len(fits):,} fits ended before their solver had"
+        f" converged{f' ({who})' if who else ''}; they count as they are, as in the sources.",
         "The settings of Pinheiro et al. are those of the model configurations that its authors"
         " publish. Of its many rows four are checked, on data that scikit-learn ships; its"
         " 3-decimal figures are taken as given.",
-        "The book makes its claim of networks and says “usually”. Here it is tested on a linear"
-        " model with two features, one of them offset, where theory is exact; a network's first"
-        " layer has the same inputs, and more besides. The learning rate is picked from a grid on"
-        " half of the seeds and reported on the other half.",
     ]
 
 
