@@ -16,6 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from scaling_study import store
 from scaling_study.errors import StudyError
 from scaling_study.experiment.conditions import (
@@ -189,6 +191,7 @@ def run(
     todo = [chunk for chunk in planned.chunks if not kept.has(chunk)]
     kept.begin(planned.conditions)
     _cache_programs()
+    estimator_seconds = _fit_estimators(resolved, kept)
     compile_seconds, run_seconds = train(
         planned,
         todo,
@@ -198,6 +201,8 @@ def run(
         on_curves=on_curves,
     )
     manifest = _manifest(planned, pool, compile_seconds, run_seconds)
+    if resolved.estimators:
+        manifest["estimator_seconds"] = round(estimator_seconds, 3)
     kept.finish(manifest)
     results = store.load(folder)
     failures = [*results.failures(), *_of_no_use(results)]
@@ -265,6 +270,21 @@ def _of_no_use(results: store.Results) -> list[str]:
         if ":" in name and last <= 1:
             lines.append(f"optimizer {name}: every run has a non-finite loss after one update")
     return lines
+
+
+def _fit_estimators(study: Study, kept: store.Store) -> float:
+    """Fit the study's estimators on the seeds that are not kept, and return the seconds."""
+    if not study.estimators:
+        return 0.0
+    from scaling_study.engine.estimators import fit_all
+
+    start = time.perf_counter()
+    done = kept.estimators()
+    seeds = sorted(set(range(*study.seeds)) - set(done["seed"]))
+    if seeds:
+        rows = [*done.to_dict("records"), *fit_all(study, seeds)]
+        kept.put_estimators(pd.DataFrame(rows))
+    return time.perf_counter() - start
 
 
 def _check_claims(study: Study) -> None:

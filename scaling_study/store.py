@@ -6,6 +6,7 @@ results/article/
                     study runs, only what its results must share
   conditions.parquet
   chunks/*.parquet  one row per run; its features are columns of it, its trace lists
+  estimators.parquet  where the study asks scikit-learn's estimators: one row per fit
 """
 
 import json
@@ -43,6 +44,11 @@ FEATURE_COLUMNS = (
     "movement",
 )
 TRACE_COLUMNS = ("update", "batch_loss", "loss", "grad_norm", "weight")
+ESTIMATORS = "estimators.parquet"
+FIT_COLUMNS = (
+    *("comparison", "dataset", "estimator", "scaler", "seed"),
+    *("train_rows", "test_rows", "accuracy", "stopped_early"),
+)
 Columns = dict[str, np.ndarray]
 
 
@@ -69,6 +75,8 @@ class Results:
     traces : DataFrame
         The first 8 seeds over the updates, one row per update kept and feature; no rows where
         the study's seeds begin later.
+    estimators : DataFrame
+        One row per fit of a scikit-learn estimator; none where the study asks for none.
     statuses : dict of str to int
         How many runs ended how.
     """
@@ -150,6 +158,13 @@ class Results:
         names = {"condition", "seed", "weight_true", *(f"trace_{name}" for name in TRACE_COLUMNS)}
         tables = self._tables(lambda name: name.split("/")[0] in names)
         return self._unfold([t.filter(t["trace_update"].is_valid()) for t in tables], _traces)
+
+    @cached_property
+    def estimators(self) -> pd.DataFrame:
+        """One row per fit of a scikit-learn estimator: comparison, seed and scaler."""
+        frame = _read_estimators(self.folder)
+        first, last = self.study.seeds
+        return frame[frame["seed"].between(first, last - 1)].reset_index(drop=True)
 
     def _tables(self, wanted: Callable[[str], bool]) -> list[pa.Table]:
         """Return the wanted columns of every chunk, for the seeds of the study."""
@@ -242,7 +257,8 @@ class Store:
             self._continue()
         with told(f"{folder}: cannot be written", OSError):
             if overwrite:
-                own = [folder / name for name in ("conditions.parquet", "manifest.json")]
+                names = ("conditions.parquet", "manifest.json", ESTIMATORS)
+                own = [folder / name for name in names]
                 for file in [*folder.glob("chunks/*.parquet"), *own, folder / "study.toml"]:
                     file.unlink(missing_ok=True)
             folder.mkdir(parents=True, exist_ok=True)
@@ -284,6 +300,16 @@ class Store:
     def put(self, chunk: Chunk, rows: bytes) -> None:
         """Write a chunk's file, whole or not at all."""
         self._write(f"chunks/{chunk}.parquet", rows)
+
+    def estimators(self) -> pd.DataFrame:
+        """Return the fits that are kept, whatever their seeds."""
+        return _read_estimators(self.folder)
+
+    def put_estimators(self, fits: pd.DataFrame) -> None:
+        """Write the fits, those that were kept before among them, whole or not at all."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pandas(fits, preserve_index=False), sink)
+        self._write(ESTIMATORS, sink.getvalue().to_pybytes())
 
     def finish(self, manifest: dict[str, Any]) -> None:
         """Write the manifest, which makes the folder one that `load` reads."""
@@ -339,10 +365,19 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def _read_estimators(folder: Path) -> pd.DataFrame:
+    file = folder / ESTIMATORS
+    if not file.exists():
+        return pd.DataFrame(columns=list(FIT_COLUMNS))
+    with told(file, OSError, ValueError):
+        return pq.read_table(file).to_pandas()
+
+
 def _plain(study: Study) -> dict[str, Any]:
     """Return what makes results those of one study: all of its text but words and seeds."""
     text = tomllib.loads(study.to_toml())
-    return {key: text[key] for key in ("name", "record", "blocks")}
+    asked = {key: text[key] for key in ("name", "record", "blocks")}
+    return {**asked, "estimators": text.get("estimators", {})}
 
 
 def _difference(theirs: Any, ours: Any, where: str = "") -> str:

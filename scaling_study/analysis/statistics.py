@@ -64,6 +64,49 @@ def mean(sample: ArrayLike, *, confidence: float = CONFIDENCE) -> Estimate:
     return _student(float(values.mean()), values, confidence, n=len(values))
 
 
+def resampled_mean(
+    sample: ArrayLike, train_rows: int, test_rows: int, *, confidence: float = CONFIDENCE
+) -> Estimate:
+    """Return the mean over random splits of one data set, with Nadeau and Bengio's interval.
+
+    Splits of the same rows overlap, so that their results are not independent, and Student's
+    interval would shrink to nothing with their number. The corrected one is
+    ``mean ± t(n - 1) sd sqrt(1/n + test_rows/train_rows)`` (Nadeau and Bengio 2003, "Inference
+    for the generalization error", Machine Learning 52, section 3.1): however many splits, it
+    stays as wide as the data's own size leaves it.
+
+    Parameters
+    ----------
+    sample : array-like of shape (n_splits,)
+        One finite value a split, in any unit.
+    train_rows, test_rows : int
+        Of each split.
+    confidence : float
+        Coverage of the interval.
+
+    Returns
+    -------
+    Estimate
+        In the unit of the sample; its ``n`` is the number of splits.
+
+    Raises
+    ------
+    ValueError
+        If a value is not finite, or there are no rows of a kind.
+    """
+    values = _finite(sample)
+    if min(train_rows, test_rows) < 1:
+        raise ValueError(f"{train_rows} rows to train on and {test_rows} to test are no split")
+    settled = _without_spread(values)
+    if settled is not None:
+        return settled
+    n = len(values)
+    quantile = float(stats.t.ppf((1 + confidence) / 2, n - 1))
+    reach = quantile * float(values.std(ddof=1)) * (1 / n + test_rows / train_rows) ** 0.5
+    value = float(values.mean())
+    return Estimate(value, value - reach, value + reach, n)
+
+
 def mean_by(frame: pd.DataFrame, by: list[str], *, confidence: float = CONFIDENCE) -> pd.DataFrame:
     """Return `mean` of each group of a frame's column ``value``, missing values left out.
 

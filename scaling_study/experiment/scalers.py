@@ -45,6 +45,11 @@ def standard(x: Array) -> tuple[Array, Array]:
     return mean, np.sqrt(np.where(constant, 1.0, variance))
 
 
+def center(x: Array) -> tuple[Array, Array]:
+    """Return mean and 1, as `sklearn.preprocessing.StandardScaler` with ``with_std=False``."""
+    return x.mean(axis=-2), np.ones_like(x[..., 0, :])
+
+
 def robust(x: Array) -> tuple[Array, Array]:
     """Return median and interquartile range, as `sklearn.preprocessing.RobustScaler`."""
     quarter, median, three_quarters = np.percentile(x, [25, 50, 75], axis=-2)
@@ -85,6 +90,7 @@ AFFINE: dict[str, Callable[[Array], tuple[Array, Array]]] = {
     "none": none,
     "minmax": minmax,
     "standard": standard,
+    "center": center,
     "robust": robust,
     "maxabs": maxabs,
 }

@@ -17,10 +17,11 @@ import tomli_w
 
 from scaling_study.errors import StudyError, unknown
 from scaling_study.experiment.component import Component
+from scaling_study.experiment.estimators import read_comparisons
 from scaling_study.experiment.values import MOST, listed, number, positive, told, whole
 
 TEXTS = ("name", "title", "description")
-STUDY_KEYS = (*TEXTS, "seeds", "record", "report", "blocks", "claims")
+STUDY_KEYS = (*TEXTS, "seeds", "record", "report", "blocks", "estimators", "claims")
 BUDGETS = ("epochs", "updates")
 RECORDS = ("standard", "curves")
 REPORTS = ("standard", "sensitivity", "networks", "real-data", "published")
@@ -112,6 +113,9 @@ class Study:
         ``curves`` keeps loss and gradient norms of every epoch in memory, and nothing else.
     report : str
         One of `REPORTS`: which report is written of it; a paper where it makes claims.
+    estimators : mapping of str to mapping
+        What scikit-learn's estimators are asked beside the networks, as tables; see
+        `scaling_study.experiment.estimators.Comparison`.
     claims : mapping of str to mapping
         What the study is to judge, as tables; see `scaling_study.analysis.claims.Claim`.
     """
@@ -123,6 +127,7 @@ class Study:
     description: str = ""
     record: str = "standard"
     report: str = field(default="standard", compare=False)
+    estimators: Mapping[str, Any] = field(default_factory=dict)
     claims: Mapping[str, Any] = field(default_factory=dict, compare=False)
     origin: str = field(default="study", compare=False)
 
@@ -134,14 +139,14 @@ class Study:
         }
         text = {"name": self.name, "title": self.title, "description": self.description}
         seeds = f"{self.seeds[0]}:{self.seeds[1]}"
-        claims = {"claims": dict(self.claims)} if self.claims else {}
+        tables = {"estimators": self.estimators, "claims": self.claims}
         whole = {
             **text,
             "record": self.record,
             "report": self.report,
             "seeds": seeds,
             "blocks": blocks,
-            **claims,
+            **{key: dict(table) for key, table in tables.items() if table},
         }
         return tomli_w.dumps(whole)
 
@@ -234,6 +239,8 @@ def parse(raw: Mapping[str, Any], origin: str = "study") -> Study:
         seeds = read_seeds(raw.get("seeds", 16))
         axes = {key: value for key, value in raw.items() if key in AXES}
         blocks = {block: _grid(block, own, axes) for block, own in _blocks(raw).items()}
+        estimators = raw.get("estimators", {})
+        read_comparisons(estimators)
         claims = raw.get("claims", {})
         if not isinstance(claims, Mapping):
             raise StudyError("claims must be tables, [claims.NAME]")
@@ -243,6 +250,7 @@ def parse(raw: Mapping[str, Any], origin: str = "study") -> Study:
             seeds=seeds,
             record=record,
             report=report,
+            estimators=estimators,
             claims=claims,
             origin=origin,
             **texts,

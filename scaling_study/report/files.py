@@ -54,12 +54,14 @@ def how_it_ran(results: Results) -> dict[str, str]:
     first, last = results.study.seeds
     packages = manifest.get("packages", {})
     seconds = [manifest.get(f"{part}_seconds") for part in ("compile", "run")]
+    fitted = manifest.get("estimator_seconds")
+    fitting = "" if fitted is None else f", {fitted:.1f} s fitting scikit-learn's estimators"
     found = {
         "runs": f"{len(results.runs):,}: {len(results.conditions):,} conditions by"
         f" {last - first:,} seeds ({first} to {last - 1})",
         "machine": manifest.get("machine"),
         "devices": ", ".join(manifest.get("devices", [])),
-        "time": f"{seconds[0]:.1f} s compiling, {seconds[1]:.1f} s running"
+        "time": f"{seconds[0]:.1f} s compiling, {seconds[1]:.1f} s running" + fitting
         if None not in seconds
         else None,
         "finished": manifest.get("finished"),

@@ -21,6 +21,7 @@ from scaling_study.report.files import (
 from scaling_study.report.findings import first_paragraph, second_paragraph
 from scaling_study.report.gallery import drawings
 from scaling_study.report.paper import CLAIMS, write_paper
+from scaling_study.report.published import write_published
 from scaling_study.report.sensitivity import write_sensitivity
 from scaling_study.report.tables import Summaries
 from scaling_study.store import Results
@@ -158,6 +159,7 @@ def _write(results: Results, folder: Path) -> None:
 KINDS: dict[str, Callable[[Results, Path], None]] = {
     "standard": _write,
     "sensitivity": write_sensitivity,
+    "published": write_published,
 }
 
 

@@ -155,7 +155,7 @@ INSENSITIVE = 0.01
 
 
 def _named(name: str) -> str:
-    return name.replace("_", " ")
+    return name if ":" in name else name.replace("_", " ")
 
 
 def shown(board: pd.DataFrame) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from scaling_study.analysis.statistics import (
     performance_profile,
     probability_of_improvement,
     proportion,
+    resampled_mean,
     slope,
 )
 
@@ -216,3 +217,19 @@ def test_a_slope_needs_something_to_lean_on() -> None:
     assert np.isnan(slope([0.0, 1.0], [0.0, 3.0], [0, 0]).low)
     with pytest.raises(ValueError, match="finite"):
         slope([0.0, 1.0], [np.nan, 0.0], [0, 1])
+
+
+def test_splits_of_the_same_rows_have_an_interval_that_stays_wide():
+    # By hand: mean 0.6, sd 0.1, t(2) = 4.302653, sqrt(1/3 + 1/2) = 0.912871.
+    value, low, high, n = resampled_mean([0.5, 0.6, 0.7], 100, 50)
+    assert (value, n) == (pytest.approx(0.6), 3)
+    reach = 0.1 * 4.302653 * 0.912871
+    assert [high - value, value - low] == pytest.approx([reach, reach], rel=1e-5)
+    few, many = (
+        resampled_mean(np.random.default_rng(0).normal(size=size), 100, 50)
+        for size in (100, 10_000)
+    )
+    assert (many.high - many.low) / (few.high - few.low) == pytest.approx(1, abs=0.2)
+    assert resampled_mean([0.5, 0.5], 100, 50)[:3] == (0.5, 0.5, 0.5)
+    with pytest.raises(ValueError, match="no split"):
+        resampled_mean([0.5, 0.6], 0, 50)
