@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from scaling_study.experiment.study import AXES
@@ -62,3 +63,13 @@ def test_negative_controls_come_out_as_none(control):
 def test_every_axis_is_explained():
     for axis in AXES:
         assert f"`{axis}`" in README, axis
+
+
+def test_the_leaderboard_says_what_the_readme_does():
+    board = pd.read_csv(ROOT / "reports" / "sensitivity" / "leaderboard.csv", index_col="optimizer")
+    lost = board["sensitivity"]
+    assert f"reproduce sensitivity              # {len(board)} optimizers" in README
+    assert lost["newton"] < 1e-3
+    assert 0.35 < lost["adam"] < 0.45  # two fifths
+    assert 0.85 < lost["sgd"] < 0.95  # nine tenths
+    assert set(board["rates"]) == {19}

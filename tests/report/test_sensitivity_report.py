@@ -1,0 +1,65 @@
+"""The sensitivity's page: everything is there, and says what the runs say."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import scaling_study
+from scaling_study.analysis import sensitivity
+from scaling_study.analysis.measures import Table
+from scaling_study.report.page import write_report
+from scaling_study.store import Results
+
+STUDY = {
+    "name": "small",
+    "report": "sensitivity",
+    "problem": {"name": "gaussian", "samples": 32},
+    "design": "U",
+    "model": {"name": "linear", "kernel_init": "zeros"},
+    "scale_factor": [0.1, 1.0, 10.0],
+    "learning_rate": [1e-3, 1e-2, 0.1, 1.0],
+    "updates": 100,
+    "optimizer": ["sgd", "adam", "rprop"],
+    "seeds": 8,
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return scaling_study.run(STUDY, output_dir=tmp_path_factory.mktemp("runs") / "small")
+
+
+@pytest.fixture(scope="module")
+def report(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(results, tmp_path_factory.mktemp("reports") / "small").parent
+
+
+def test_the_leaderboard_is_that_of_the_runs(report: Path, results: Results) -> None:
+    stored = pd.read_csv(report / "leaderboard.csv")
+    found = sensitivity.leaderboard(sensitivity.grids(Table(results)))
+    pd.testing.assert_frame_equal(stored, found, check_dtype=False)
+    assert len(stored) == 3
+
+
+def test_every_figure_is_shown_and_has_its_numbers(report: Path) -> None:
+    page = (report / "index.html").read_text()
+    drawn = {path.stem for path in (report / "figures").glob("*.svg")}
+    assert drawn == set(re.findall(r"figures/([\w-]+)\.svg", page))
+    assert drawn == {path.stem for path in (report / "tables" / "figures").glob("*.csv")}
+    assert len(drawn) == 3
+
+
+def test_the_answer_names_who_loses_most(report: Path) -> None:
+    board = pd.read_csv(report / "leaderboard.csv")
+    worst = board.dropna(subset=["rank"]).iloc[-1]
+    said = (report / "report.md").read_text().splitlines()[2]
+    assert f"{worst['optimizer']} loses {100 * worst['sensitivity']:.1f} %" in said
+    assert said.startswith("3 optimizers, each with the same 4 learning rates")
+
+
+def test_the_same_runs_make_the_same_bytes(report: Path, results: Results, tmp_path: Path) -> None:
+    again = write_report(results, tmp_path / "again").parent
+    files = sorted(path.relative_to(report) for path in report.rglob("*") if path.is_file())
+    assert all((report / f).read_bytes() == (again / f).read_bytes() for f in files)
