@@ -36,6 +36,8 @@ class Problem(NamedTuple):
     held_out : callable or None
         ``held_out(seed) -> u, noise`` of rows that are not trained on; where None, a fresh
         `draw` is.
+    classes : int
+        Number of classes, where the target is the number of one; 0 where it is a quantity.
     """
 
     draw: Callable[[int], tuple[Array, Array]]
@@ -44,6 +46,7 @@ class Problem(NamedTuple):
     scaled_feature: int
     signal: Callable[[Array], Array] | None = None
     held_out: Callable[[int], tuple[Array, Array]] | None = None
+    classes: int = 0
 
 
 def article(*, samples: int = 100, noise: float = 10.0) -> Problem:
