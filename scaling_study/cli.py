@@ -424,7 +424,7 @@ def _entries(kind: str) -> dict[str, str]:
     if kind == "scalers":
         from scaling_study.experiment.scalers import SCALERS as REGISTRY
     elif kind == "problems":
-        from scaling_study.experiment.problems import PROBLEMS as REGISTRY
+        from scaling_study.experiment.datasets import EVERY_PROBLEM as REGISTRY
     elif kind == "models":
         from scaling_study.engine.models import MODELS as REGISTRY
     else:

@@ -28,6 +28,7 @@ from scaling_study.experiment.conditions import (
     batches_per_epoch,
     expand,
     group,
+    problem_of,
     shape_of,
     trace_points,
 )
@@ -245,6 +246,8 @@ def _check_engine(planned: Plan) -> None:
     reasons = []
     for own in planned.groups:
         with told(f"blocks.{own.conditions[0].block}"):
+            if planned.study.record == "importances" and problem_of(own.static.problem).classes:
+                raise StudyError("record = 'importances' is of quantities, not of classes")
             models.build(own.static.model)
             factory = optimizers.build(own.static.optimizer, own.static.dialect)
             try:
@@ -403,7 +406,7 @@ def train(
                 list(workers.map(lambda device, own=own: compile_on(device, own), used))
             except Exception as error:
                 reason = _failure(own, error)
-                for chunk in chunks if record == "standard" else ():
+                for chunk in chunks if record != "curves" else ():
                     put(chunk, failed(own, chunk, shape_of(own.static.problem)[1], reason))
                 continue
             compiled_at = time.perf_counter()

@@ -43,6 +43,7 @@ FEATURE_COLUMNS = (
     "grad_norm_mean",
     "movement",
 )
+SHARE = "share_"  # begins what record = "importances" adds
 TRACE_COLUMNS = ("update", "batch_loss", "loss", "grad_norm", "weight")
 ESTIMATORS = "estimators.parquet"
 FIT_COLUMNS = (
@@ -71,7 +72,7 @@ class Results:
         ``updates`` is the number of updates done, fewer than the budget where a run diverged;
         the budget is ``updates`` in every other frame.
     features : DataFrame
-        One row per run and feature.
+        One row per run and feature; ``share_*`` where the study records importances.
     traces : DataFrame
         The first 8 seeds over the updates, one row per update kept and feature; no rows where
         the study's seeds begin later.
@@ -150,7 +151,11 @@ class Results:
     def features(self) -> pd.DataFrame:
         """One row per run and feature."""
         names = {"condition", "seed", *FEATURE_COLUMNS}
-        return self._unfold(self._tables(lambda name: name.split("/")[0] in names), _features)
+
+        def wanted(column: str) -> bool:
+            return column.split("/")[0] in names or column.startswith(SHARE)
+
+        return self._unfold(self._tables(wanted), _features)
 
     @cached_property
     def traces(self) -> pd.DataFrame:
@@ -197,7 +202,14 @@ class Results:
             codes = self._codes(table["condition"].to_pandas())
             runs = {"condition": codes, "seed": table["seed"].to_numpy()}
             parts.append({name: value.repeat(each) for name, value in runs.items()} | columns)
-        whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        names = dict.fromkeys(name for part in parts for name in part)
+        whole = {
+            # A chunk that failed has no shares.
+            name: np.concatenate(
+                [part.get(name, np.full(len(part["seed"]), np.nan)) for part in parts]
+            )
+            for name in names
+        }
         return self._with_axes(pd.DataFrame(whole), whole["condition"])
 
     def _with_axes(self, frame: pd.DataFrame, codes: np.ndarray) -> pd.DataFrame:
@@ -423,7 +435,11 @@ def _features(table: pa.Table) -> tuple[int, Columns]:
         columns = [table[f"{name}/{feature}"].to_numpy() for feature in range(each)]
         return np.stack(columns, axis=-1).ravel()
 
-    return each, {"feature": feature} | {name: of_features(name) for name in FEATURE_COLUMNS}
+    shares = [
+        name[:-2] for name in table.column_names if name.startswith(SHARE) and name[-2:] == "/0"
+    ]
+    names = (*FEATURE_COLUMNS, *shares)
+    return each, {"feature": feature} | {name: of_features(name) for name in names}
 
 
 def _traces(table: pa.Table) -> tuple[int, Columns]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from scaling_study.engine import objective, optimizers, program, watch
+from scaling_study.engine import evaluate, importance, objective, optimizers, program, watch
 from scaling_study.engine.record import to_parquet
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Data, Loop, Training
@@ -111,7 +111,14 @@ def run_chunk(
     groups, record = groups_of(study_text, chunk_runs)
     own = groups[chunk.group]
     training, encoding = train_chunk(own, chunk, record, on_device)
-    return to_parquet(own, chunk, training, encoding, loop_of(own, record))
+    with on_device() if problem_of(own.static.problem).held_out else nullcontext():
+        scores = evaluate.scores(own, chunk, training, encoding)
+    shares: dict[str, np.ndarray] = {}
+    if record == "importances":
+        with on_device():
+            shares, fit = importance.shares(own, chunk, training, encoding)
+        scores |= fit
+    return to_parquet(own, chunk, training, encoding, loop_of(own, record), scores, shares)
 
 
 def run_curves(

@@ -34,7 +34,7 @@ WRITTEN_OUT = 4  # sums of so few products are
 
 
 class MLP(nn.Module):
-    """A multilayer perceptron with one output; without hidden layers, a linear model.
+    """A multilayer perceptron; without hidden layers, a linear model.
 
     Parameters
     ----------
@@ -44,18 +44,23 @@ class MLP(nn.Module):
         A key of `ACTIVATIONS`, applied after each hidden layer.
     kernel_init : str
         A key of `INITIALIZERS`; biases start from zero.
+    classes : int
+        0 for one output, a quantity; 2 for one logit, that of class 1; else a logit a class.
     """
 
     hidden: Sequence[int] = ()
     activation: str = "relu"
     kernel_init: str = "glorot_uniform"
+    classes: int = 0
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Map (..., n_features) to (...)."""
+        """Map (..., n_features) to (...), or to (..., classes) where they are more than two."""
         initializer = INITIALIZERS[self.kernel_init]()
         for width in self.hidden:
             x = ACTIVATIONS[self.activation](nn.Dense(width, kernel_init=initializer)(x))
+        if self.classes > 2:
+            return nn.Dense(self.classes, kernel_init=initializer)(x)
         return nn.Dense(1, kernel_init=initializer)(x)[..., 0]
 
 
@@ -84,8 +89,15 @@ def mlp(
 MODELS: dict[str, Callable[..., nn.Module]] = {"linear": linear, "mlp": mlp}
 
 
-def build(component: Component) -> nn.Module:
+def build(component: Component, classes: int = 0) -> nn.Module:
     """Return the module that a component names.
+
+    Parameters
+    ----------
+    component : Component
+    classes : int
+        Number of classes whose logits it returns, as `MLP` does; a module of the user's own
+        is left as it is.
 
     Raises
     ------
@@ -95,14 +107,15 @@ def build(component: Component) -> nn.Module:
     model = component.build("model", MODELS)
     if not isinstance(model, nn.Module):
         raise StudyError(f"model {component.name!r} makes no flax.linen.Module")
-    return model
+    return model.clone(classes=classes) if isinstance(model, MLP) and classes else model
 
 
 def forward(model: nn.Module) -> Callable[[Parameters, Array], Array]:
     """Return ``f(parameters, x) -> y`` over a block of runs.
 
     Parameters end in a block's two axes; x is (n_rows, n_features, ...) with the same two
-    axes, or 1 in place of one that shares its rows; y is (n_rows, ...).
+    axes, or 1 in place of one that shares its rows; y is (n_rows, ...), or
+    (n_rows, n_classes, ...).
 
     The layers of an `MLP` are written so that every operation is elementwise along the runs.
     Any other module is mapped over them.
@@ -118,7 +131,7 @@ def _forward_dense(model: MLP, parameters: Parameters, x: Array) -> Array:
         x = _contract(x, layer["kernel"]) + layer["bias"]
         if i < len(model.hidden):
             x = ACTIVATIONS[model.activation](x)
-    return x[:, 0]
+    return x if model.classes > 2 else x[:, 0]
 
 
 def _contract(x: Array, kernel: Array) -> Array:
@@ -170,8 +183,8 @@ def _forward_mapped(model: nn.Module, parameters: Parameters, x: Array) -> Array
 
 
 def is_linear(model: nn.Module) -> bool:
-    """Say whether the model is a single affine map, with a weight for each feature."""
-    return isinstance(model, MLP) and not model.hidden
+    """Say whether the model is a single affine map whose best weights least squares knows."""
+    return isinstance(model, MLP) and not model.hidden and not model.classes
 
 
 def first_kernel(parameters: Parameters, features: int) -> Any:

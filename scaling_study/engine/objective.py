@@ -1,8 +1,9 @@
-"""The objective: mean squared error of a batch, for a block of runs at once.
+"""The objective: mean loss of a batch, squared error or cross-entropy, for a block of runs.
 
 Arrays of a block of runs end in two axes, conditions C and seeds S, the longer one last so
 that loops read contiguous memory: (C, S) below stands for either order. What all conditions
-of a seed share has an axis of 1 in place of C. Two ways to compute the same number:
+of a seed share has an axis of 1 in place of C. Two ways to compute the squared
+error, and a third loss:
 
 `samples`
     visits the rows of the batch through the model; for any Flax module and any data.
@@ -12,6 +13,8 @@ of a seed share has an axis of 1 in place of C. Two ways to compute the same num
     solution in u's units, followed by the bias' and by -1 / target_divisor, the error of a
     row is ``v · z`` and the loss is ``v' M v`` with ``M = mean z z'``. M is (d+2)² numbers a
     batch, whatever the batch's size, and every condition of a seed shares it.
+`cross_entropy`
+    visits the rows likewise, where the target is a class.
 """
 
 from collections.abc import Callable
@@ -20,6 +23,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 
 from scaling_study.engine import models
 from scaling_study.engine.batching import Batching
@@ -60,12 +64,16 @@ class Objective(NamedTuple):
     excess : callable
         ``(parameters, numbers, whole) -> (C, S)``: the full-data loss above the least-squares
         loss; for a linear model without subtracting two near-equal numbers.
+    spared : bool
+        Whether the excess, which visits all rows, is left out between updates where no run of
+        a tile has a target that it could be held to.
     """
 
     prepare: Callable[[Array, Array, Array], Any]
     whole: Callable[[Array, Array], Any]
     value_and_gradient: Callable[[Parameters, Numbers, Any], tuple[Array, Parameters]]
     excess: Callable[[Parameters, Numbers, Any], Array]
+    spared: bool = False
 
 
 class Rows(NamedTuple):
@@ -101,7 +109,46 @@ def samples(
         Visit one row after the other, not all of a batch at once: the activations of a tile
         stay in a core's first cache then.
     """
-    forward, linear = models.forward(model), models.is_linear(model)
+    forward = models.forward(model)
+
+    def squares(parameters: Parameters, numbers: Numbers, rows: Rows) -> Array:
+        target = jnp.sum(rows.u * numbers.slope, axis=1) + numbers.intercept
+        target += rows.residual / numbers.target_divisor
+        return (forward(parameters, rows.u * numbers.gain + numbers.shift) - target) ** 2
+
+    linear = models.is_linear(model)
+    return _visiting(squares, batching, seeds_last=seeds_last, by_row=by_row, linear=linear)
+
+
+def cross_entropy(
+    model: nn.Module, batching: Batching, classes: int, *, seeds_last: bool, by_row: bool = False
+) -> Objective:
+    """Return the mean cross-entropy of a batch, in nats; parameters are those of `samples`.
+
+    Two classes have one logit and a logistic loss, more a softmax over a logit each. The
+    class is a row's residual, and the excess is the loss itself: no least loss is known.
+    """
+    forward = models.forward(model)
+
+    def entropies(parameters: Parameters, numbers: Numbers, rows: Rows) -> Array:
+        logits = forward(parameters, rows.u * numbers.gain + numbers.shift)
+        if classes == 2:
+            return optax.sigmoid_binary_cross_entropy(logits, rows.residual)
+        named = rows.residual[:, None] == jnp.arange(classes)[:, None, None]
+        return optax.softmax_cross_entropy(logits, named.astype(logits.dtype), axis=1)
+
+    return _visiting(entropies, batching, seeds_last=seeds_last, by_row=by_row, linear=False)
+
+
+def _visiting(
+    losses: Callable[[Parameters, Numbers, Rows], Array],
+    batching: Batching,
+    *,
+    seeds_last: bool,
+    by_row: bool,
+    linear: bool,
+) -> Objective:
+    """Return the mean over rows of what ``losses`` says of each, an array (R, C, S)."""
 
     def of_runs(data: Array, lead: int) -> Array:
         """Move the axes of seeds, and of conditions where there is one, to the end."""
@@ -119,11 +166,6 @@ def samples(
 
     def whole(u: Array, residual: Array) -> Rows:
         return Rows(of_runs(u, 2), of_runs(residual, 1), jnp.int32(batching.samples))
-
-    def errors(parameters: Parameters, numbers: Numbers, rows: Rows) -> Array:
-        target = jnp.sum(rows.u * numbers.slope, axis=1) + numbers.intercept
-        target += rows.residual / numbers.target_divisor
-        return forward(parameters, rows.u * numbers.gain + numbers.shift) - target
 
     def sum_over(rows: Rows, function: Callable[[Rows, Array], Any]) -> Any:
         """Add up what a function returns for some rows and their weights, 1 or 0."""
@@ -146,7 +188,7 @@ def samples(
         def of_some(rows: Rows, weight: Array) -> tuple[Array, Parameters]:
             # Runs do not meet in the loss, so one pull-back of ones is every run's gradient.
             value, pull_back = jax.vjp(
-                lambda p: jnp.sum(weight * errors(p, numbers, rows) ** 2, axis=0), parameters
+                lambda p: jnp.sum(weight * losses(p, numbers, rows), axis=0), parameters
             )
             return value, pull_back(jnp.ones_like(value))[0]
 
@@ -157,7 +199,7 @@ def samples(
             # Least-squares residuals are orthogonal to every affine function of the inputs.
             rows = rows._replace(residual=jnp.zeros_like(rows.residual))
         total = sum_over(
-            rows, lambda some, w: jnp.sum(w * errors(parameters, numbers, some) ** 2, axis=0)
+            rows, lambda some, w: jnp.sum(w * losses(parameters, numbers, some), axis=0)
         )
         return total / rows.size - (0 if linear else numbers.loss_ols)
 

@@ -1,6 +1,7 @@
 """A group's program: its chunk's tiles, one after the other, from initial parameters on."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from scaling_study.engine.batching import Batching
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Data, Loop, Training
 from scaling_study.engine.watch import Trace
-from scaling_study.experiment.conditions import TRACED_SEEDS, Group, shape_of
+from scaling_study.experiment.conditions import TRACED_SEEDS, Group, problem_of, shape_of
 
 
 def objective_of(own: Group, model: Any, seeds_last: bool) -> objective.Objective:
@@ -22,7 +23,12 @@ def objective_of(own: Group, model: Any, seeds_last: bool) -> objective.Objectiv
     if static.objective == "moments":
         return objective.moments(features, batching, seeds_last=seeds_last)
     by_row = jax.default_backend() == "cpu" and isinstance(model, models.MLP)
-    return objective.samples(model, batching, seeds_last=seeds_last, by_row=by_row)
+    problem = problem_of(static.problem)
+    visit = partial(objective.cross_entropy, classes=problem.classes)
+    visit = visit if problem.classes else objective.samples
+    loss = visit(model, batching, seeds_last=seeds_last, by_row=by_row)
+    # Data sets are forty batches long, not four; other problems keep the bits they had.
+    return loss._replace(spared=problem.held_out is not None)
 
 
 def functions(
@@ -41,7 +47,7 @@ def functions(
         ``(training, data, order, count) -> Training``: train ``count`` epochs more.
     """
     static = own.static
-    model = models.build(static.model)
+    model = models.build(static.model, problem_of(static.problem).classes)
     factory = optimizers.build(static.optimizer, static.dialect)
     loss = objective_of(own, model, tiles.seeds_last)
     begin, advance = train.make_train(model, loss, factory, loop, penalised=static.penalised)

@@ -6,6 +6,7 @@ can be there without the others. `scaling_study.store` unfolds them into data fr
 """
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 from scaling_study.engine import models
 from scaling_study.engine.train import NEVER, Loop, Training
 from scaling_study.engine.watch import to_array
-from scaling_study.experiment.conditions import TRACED_SEEDS, Chunk, Group
+from scaling_study.experiment.conditions import TRACED_SEEDS, Chunk, Group, problem_of
 from scaling_study.experiment.draws import Encoding
 
 STATUSES = ("converged", "not_converged", "diverged", "failed")
@@ -37,7 +38,13 @@ TRACE_COLUMNS = (
 
 
 def to_parquet(
-    own: Group, chunk: Chunk, training: Training, encoding: Encoding, loop: Loop
+    own: Group,
+    chunk: Chunk,
+    training: Training,
+    encoding: Encoding,
+    loop: Loop,
+    scores: Mapping[str, np.ndarray],
+    shares: Mapping[str, np.ndarray],
 ) -> bytes:
     """Return the rows of a chunk's runs, without its padding, as a Parquet file.
 
@@ -51,6 +58,10 @@ def to_parquet(
         What the runs were trained on.
     loop : Loop
         The budget's shape.
+    scores : mapping of str to ndarray of shape (C, S)
+        Further columns of the runs, `evaluate.scores`.
+    shares : mapping of str to ndarray of shape (d, C, S)
+        Further columns of the features, `importance.shares`.
     """
     members, seeds = own.members(chunk), own.seeds(chunk)
     training, encoding = _without_padding(training, encoding, len(members))
@@ -59,10 +70,16 @@ def to_parquet(
         "condition": pa.DictionaryArray.from_arrays(codes, [c.id for c in members]),
         "seed": np.tile(np.asarray(seeds, dtype=np.int32), len(members)),
     }
-    columns |= {name: _column(x) for name, x in _runs(training, encoding, loop).items()}
+    runs = _runs(training, encoding, loop)
+    if problem_of(own.static.problem).classes:  # least squares has nothing to say of them
+        runs["loss_ols"] = np.ma.masked_all(encoding.loss_ols.shape)
+    runs |= {name: score[: len(members)] for name, score in scores.items()}
+    columns |= {name: _column(x) for name, x in runs.items()}
+    features = _features(training, encoding, loop)
+    features |= {name: share[:, : len(members)] for name, share in shares.items()}
     columns |= {
         f"{name}/{feature}": _column(values)
-        for name, of_features in _features(training, encoding, loop).items()
+        for name, of_features in features.items()
         for feature, values in enumerate(of_features)
     }
     columns |= _traces(training, encoding, loop, seeds)

@@ -200,13 +200,22 @@ def make_train(
             epoch=jnp.int32(0),
         )
 
+    def observe(above: Any, seen: Watch, parameters: Parameters, *rest: Any) -> watch.Gauge:
+        data, full, number, alive = rest
+
+        def look() -> watch.Gauge:
+            return watch.observe(above, seen.target, gauge(parameters, data, full), number, alive)
+
+        if not loss.spared:
+            return look()
+        return jax.lax.cond(jnp.isfinite(seen.target.excess).any(), look, lambda: above)
+
     def train_batch(data: Data, full: Any, seen: Watch, carry: Any, step: Any) -> Any:
         state, above, total = carry
         batch, number = step
         new, info, alive = update(state, data, batch, seen.ceiling, number)
         if not loop.curves:
-            now = gauge(state.parameters, data, full)
-            above = watch.observe(above, seen.target, now, number, alive)
+            above = observe(above, seen, state.parameters, data, full, number, alive)
         total = jax.tree.map(lambda sum_, x: sum_ + jnp.where(alive, x, 0), total, info)
         return (new, above, total), None
 

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from scaling_study.errors import StudyError, unknown
 from scaling_study.experiment import scalers
 from scaling_study.experiment.component import Component
-from scaling_study.experiment.problems import PROBLEMS, Problem
+from scaling_study.experiment.datasets import EVERY_PROBLEM
+from scaling_study.experiment.problems import Problem
 from scaling_study.experiment.study import Study
 from scaling_study.experiment.values import told, whole
 
@@ -209,12 +210,14 @@ def split(condition: Condition) -> Static:
     """Return the part of a condition that is compiled in; all else rides along as numbers."""
     affine = scalers.is_affine(condition.scaler)
     objective = condition.objective
-    applies = condition.model.name == "linear" and affine
+    classes = problem_of(condition.problem).classes
+    applies = condition.model.name == "linear" and affine and not classes
     if objective == "moments" and not applies:
+        of_classes = " of classes" if classes else ""
         raise StudyError(
             f"blocks.{condition.block}: objective moments is for a linear model and an affine"
-            f" scaler, not {condition.model.name!r} and {condition.scaler.name!r}; write"
-            " objective = 'samples'"
+            f" scaler, not {condition.model.name!r}{of_classes} and {condition.scaler.name!r};"
+            " write objective = 'samples'"
         )
     if objective == "auto":
         objective = "moments" if applies and _moments_pay(condition) else "samples"
@@ -283,7 +286,7 @@ def trace_points(conditions: int) -> int:
 
 def problem_of(component: Component) -> Problem:
     """Return the problem that a component names."""
-    problem = component.build("problem", PROBLEMS)
+    problem = component.build("problem", EVERY_PROBLEM)
     if not isinstance(problem, Problem):
         raise StudyError(f"problem {component.name!r} makes no scaling_study Problem")
     return problem
@@ -316,6 +319,11 @@ def _condition(block: str, cell: dict[str, Any]) -> Condition:
     if condition.design == "F" and problem.signal is not None:
         raise StudyError(
             f"problem {condition.problem.name!r} has no coefficients to fix; use design U"
+        )
+    if problem.classes and condition.target_scaler.name != "none":
+        raise StudyError(
+            f"problem {condition.problem.name!r} has classes, which no target_scaler scales;"
+            " write target_scaler = 'none'"
         )
     per_epoch = batches_per_epoch(condition)
     if updates == "none":

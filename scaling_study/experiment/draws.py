@@ -45,7 +45,8 @@ class Encoding(NamedTuple):
 
     The training inputs are ``z = gain u + shift`` and the training target is
     ``y = u · slope + intercept + residual``, where slope and intercept are the least-squares
-    solution. Both are exact rewritings, in which no large offset is left to cancel.
+    solution. Both are exact rewritings, in which no large offset is left to cancel. A target
+    of classes has no such solution: slope and intercept are 0, and the residual is the class.
 
     Attributes
     ----------
@@ -64,6 +65,8 @@ class Encoding(NamedTuple):
         The feature scaler: ``z = (x - centre) / divisor``; NaN where it is not affine.
     weight_true, weight_ols, spread : ndarray of shape (d, C, S)
         Coefficients per unit of x, of the law and by least squares; standard deviation of x.
+    loss_ols : ndarray of shape (C, S)
+        Least mean squared error of a linear model, in training units; 0 for classes.
     """
 
     u: Array
@@ -79,11 +82,7 @@ class Encoding(NamedTuple):
     weight_true: Array
     weight_ols: Array
     spread: Array
-
-    @property
-    def loss_ols(self) -> Array:
-        """Least mean squared error of a linear model, in training units; shape (C, S)."""
-        return (self.residual**2).mean(axis=-1) / self.target_divisor**2
+    loss_ols: Array
 
     def take(self, rows: NDArray[np.intp]) -> "Encoding":
         """Return the encoding with these of its conditions."""
@@ -210,7 +209,7 @@ def kinds_of(conditions: Sequence[Condition]) -> Kinds:
 def encode_kinds(problem: Problem, drawn: Draw, kinds: Kinds, transformed: bool) -> Encoding:
     """Return what the drawn data of a problem are under a condition of each kind."""
     at_once = max(1, ENCODED_NUMBERS // drawn.u.size)
-    fit = least_squares(drawn.u, drawn.noise)
+    fit = _fit(problem, drawn.u, drawn.noise)
     columns = [
         _encode(problem, drawn, fit, family[start : start + at_once], transformed)
         for family in kinds.families
@@ -287,29 +286,28 @@ def _encode(
     )
     x, scale, offset = observed(problem, u, conditions)
     if problem.signal is None:
-        reference = (
-            scale if design == "F" else np.broadcast_to(problem.reference_scale, scale.shape)
-        )
-        law = problem.coefficients * reference
-        level = offset @ problem.coefficients if design == "F" else np.zeros(scale.shape[:2])
+        law, level = _law(problem, design, scale, offset)
         # The law is linear in u, so only the noise has to be fitted.
         slope, intercept, residual = noise_fit
         slope, intercept = slope + law, intercept + level
         y = np.einsum("snd,cid->csn", u, law) + level[..., None] + noise
+        least = (residual**2).mean(axis=-1)
         residual = np.broadcast_to(residual, y.shape)
         weight_true = np.broadcast_to(law / scale, slope.shape)
     else:
         y = np.broadcast_to(problem.signal(u) + noise, x.shape[:-1])
-        slope, intercept, residual = least_squares(np.broadcast_to(u, x.shape), y)
+        slope, intercept, residual = _fit(problem, np.broadcast_to(u, x.shape), y)
+        least = (residual**2).mean(axis=-1)
         weight_true = np.full_like(slope, np.nan)
-    weight_ols = slope / scale
+    weight_ols = np.full_like(slope, np.nan) if problem.classes else slope / scale
     spread = u.std(axis=-2) * scale
     target_shift, target_divisor = (
         part[..., 0] for part in scalers.AFFINE[target_scaler.name](y[..., None])
     )
     if transformed:
         u = scalers.transform(scaler, x)
-        slope, intercept, residual = least_squares(u, y)
+        slope, intercept, residual = _fit(problem, u, y)
+        least = (residual**2).mean(axis=-1)
         gain, shift = np.ones_like(slope), np.zeros_like(slope)
         centre = divisor = np.full_like(slope, np.nan)
     else:
@@ -329,4 +327,68 @@ def _encode(
         "weight_true": weight_true,
         "weight_ols": weight_ols,
         "spread": spread,
+        "loss_ols": np.zeros_like(target_divisor) if problem.classes else least / target_divisor**2,
     }
+
+
+def _fit(problem: Problem, u: Array, y: Array) -> tuple[Array, Array, Array]:
+    """Return slope, intercept and residual: by least squares, or a residual of classes."""
+    if not problem.classes:
+        return least_squares(u, y)
+    return np.zeros((*u.shape[:-2], u.shape[-1])), np.zeros(u.shape[:-2]), y
+
+
+def _law(problem: Problem, design: str, scale: Array, offset: Array) -> tuple[Array, Array]:
+    """Return a linear law's coefficients of u (C, 1, d), and its level (C, 1)."""
+    reference = scale if design == "F" else np.broadcast_to(problem.reference_scale, scale.shape)
+    level = offset @ problem.coefficients if design == "F" else np.zeros(scale.shape[:2])
+    return problem.coefficients * reference, level
+
+
+class HeldOut(NamedTuple):
+    """Rows that are not trained on, as K kinds of conditions see them; S seeds, M rows.
+
+    Attributes
+    ----------
+    inputs : ndarray of shape (K, S, M, d)
+        Scaled by what was fitted to the training rows.
+    target : ndarray of shape (K, S, M)
+        In training units of the target; the number of the class where there are classes.
+    """
+
+    inputs: Array
+    target: Array
+
+
+def encode_held_out(
+    problem: Problem, drawn: Draw, new: Draw, kinds: Kinds, distinct: Encoding
+) -> HeldOut:
+    """Return held-out rows in the training units that the drawn rows have set.
+
+    Parameters
+    ----------
+    problem : Problem
+    drawn, new : Draw
+        The rows trained on, and those held out, of the same seeds.
+    kinds : Kinds
+    distinct : Encoding
+        Of the drawn rows under each kind of condition, `encode_kinds`.
+    """
+    inputs, targets = [], []
+    for family in kinds.families:
+        x, scale, offset = observed(problem, new.u, family)
+        if not scalers.is_affine(family[0].scaler):
+            fitted_to = observed(problem, drawn.u, family)[0]
+            inputs.append(scalers.transform(family[0].scaler, fitted_to, x))
+        if problem.signal is None:
+            law, level = _law(problem, family[0].design, scale, offset)
+            y = np.einsum("snd,cid->csn", new.u, law) + level[..., None] + new.noise
+        else:
+            y = np.broadcast_to(problem.signal(new.u) + new.noise, x.shape[:-1])
+        targets.append(y)
+    if not inputs:
+        gain, shift = (np.moveaxis(part, 0, -1)[:, :, None] for part in distinct[2:4])
+        inputs = [gain * new.u + shift]
+    y = np.concatenate(targets)
+    y = (y - distinct.target_shift[..., None]) / distinct.target_divisor[..., None]
+    return HeldOut(np.concatenate(inputs), y)

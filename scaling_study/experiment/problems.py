@@ -36,6 +36,8 @@ class Problem(NamedTuple):
     held_out : callable or None
         ``held_out(seed) -> u, noise`` of rows that are not trained on; where None, a fresh
         `draw` is.
+    classes : int
+        Number of classes, where the target is the number of one; 0 where it is a quantity.
     """
 
     draw: Callable[[int], tuple[Array, Array]]
@@ -44,6 +46,7 @@ class Problem(NamedTuple):
     scaled_feature: int
     signal: Callable[[Array], Array] | None = None
     held_out: Callable[[int], tuple[Array, Array]] | None = None
+    classes: int = 0
 
 
 def article(*, samples: int = 100, noise: float = 10.0) -> Problem:
@@ -127,6 +130,48 @@ def sines(*, samples: int = 100, noise: float = 0.1) -> Problem:
     return Problem(draw, np.full(2, np.nan), np.ones(2), scaled_feature=1, signal=signal)
 
 
+def products(*, samples: int = 200, noise: float = 0.1) -> Problem:
+    """Return ``y = a b + noise`` with standard normal a, b: neither matters without the other."""
+    _check(samples, noise)
+    return _of_law(7, samples, noise, 2, lambda u: u[..., 0] * u[..., 1])
+
+
+def decoy(*, samples: int = 200, noise: float = 0.1) -> Problem:
+    """Return `sines` with a third column, the scaled one, that the target never looks at."""
+    _check(samples, noise)
+    return _of_law(8, samples, noise, 3, lambda u: np.sin(2 * u[..., :2]).sum(axis=-1))
+
+
+def friedman1(*, samples: int = 200, noise: float = 0.1) -> Problem:
+    """Return ``10 sin(π a b) + 20 (c - ½)² + 10 d + 5 e``, uniform on [0, 1] (Friedman 1991)."""
+    _check(samples, noise)
+
+    def law(u: Array) -> Array:
+        a, b, c, d, e = np.moveaxis(u, -1, 0)
+        return 10 * np.sin(np.pi * a * b) + 20 * (c - 0.5) ** 2 + 10 * d + 5 * e
+
+    return _of_law(9, samples, noise, 5, law, uniform=True)
+
+
+def _of_law(
+    stream: int,
+    samples: int,
+    noise: float,
+    features: int,
+    signal: Callable[[Array], Array],
+    *,
+    uniform: bool = False,
+) -> Problem:
+    def draw(seed: int) -> tuple[Array, Array]:
+        random = np.random.default_rng([stream, seed])
+        shape = samples, features
+        u = random.random(shape) if uniform else random.standard_normal(shape)
+        return u, noise * random.standard_normal(samples)
+
+    unknown = np.full(features, np.nan)
+    return Problem(draw, unknown, np.ones(features), features - 1, signal=signal)
+
+
 def _check(samples: int, noise: float, features: int = 2) -> None:
     with told("samples"):
         whole(samples)
@@ -141,4 +186,7 @@ PROBLEMS: dict[str, Callable[..., Problem]] = {
     "uniform": uniform,
     "gaussian": gaussian,
     "sines": sines,
+    "products": products,
+    "decoy": decoy,
+    "friedman1": friedman1,
 }

@@ -117,15 +117,25 @@ def check(scaler: Component) -> None:
         raise StudyError(f"scaler {scaler.name!r} takes no parameters")
 
 
-def transform(scaler: Component, x: Array) -> Array:
-    """Return each data set of a stack (..., n_samples, n_features) transformed by itself."""
+def transform(scaler: Component, x: Array, new: Array | None = None) -> Array:
+    """Return each data set of a stack (..., n_samples, n_features) transformed by itself.
+
+    Where ``new`` is given, another stack of as many data sets, it is what is transformed, by
+    what was fitted to x.
+    """
     stack = x.reshape(-1, *x.shape[-2:])
+    others = [None] * len(stack) if new is None else new.reshape(-1, *new.shape[-2:])
     transformers = [scaler.build("scaler", SCALERS) for _ in stack]
     with told(f"scaler {scaler.name!r}", Exception):
         fitted = []
-        for transformer, data in zip(transformers, stack, strict=True):
+        for transformer, data, other in zip(transformers, stack, others, strict=True):
             if isinstance(getattr(transformer, "n_quantiles", None), int):
                 # As scikit-learn does, which warns of it for every data set.
                 transformer.n_quantiles = min(transformer.n_quantiles, len(data))
-            fitted.append(transformer.fit_transform(data))
-        return np.asarray(fitted, dtype=np.float64).reshape(x.shape)
+            fitted.append(
+                transformer.fit_transform(data)
+                if other is None
+                else transformer.fit(data).transform(other)
+            )
+        shape = (x if new is None else new).shape
+        return np.asarray(fitted, dtype=np.float64).reshape(shape)

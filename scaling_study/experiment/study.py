@@ -23,8 +23,8 @@ from scaling_study.experiment.values import MOST, listed, number, positive, told
 TEXTS = ("name", "title", "description")
 STUDY_KEYS = (*TEXTS, "seeds", "record", "report", "blocks", "estimators", "claims")
 BUDGETS = ("epochs", "updates")
-RECORDS = ("standard", "curves")
-REPORTS = ("standard", "sensitivity", "networks", "real-data", "published")
+RECORDS = ("standard", "importances", "curves")
+REPORTS = ("standard", "sensitivity", "real-data", "published")
 PRESETS = resources.files("scaling_study") / "presets"
 
 
@@ -109,8 +109,10 @@ class Study:
         First seed, and one past the last.
     title, description : str
         For the report.
-    record : {"standard", "curves"}
-        ``curves`` keeps loss and gradient norms of every epoch in memory, and nothing else.
+    record : {"standard", "importances", "curves"}
+        ``importances`` adds what each method holds for important, ``share_*``, and the fit on
+        held-out rows; ``curves`` keeps loss and gradient norms of every epoch in memory, and
+        nothing else.
     report : str
         One of `REPORTS`: which report is written of it; a paper where it makes claims.
     estimators : mapping of str to mapping

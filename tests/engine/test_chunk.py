@@ -146,7 +146,8 @@ def test_training_on_all_data_ends_at_the_least_squares_solution(objective):
         "blocks": {
             "raw": {"scaler": "none"},
             "scaled": {
-                "scaler": [name for name in AFFINE if name != "none"],
+                # What only centres leaves a range of 300, on which this rate explodes.
+                "scaler": [name for name in AFFINE if name not in ("none", "center")],
                 "target_scaler": ["none", "standard"],
                 "scale_factor": 300.0,
                 "offset": 40.0,
@@ -154,7 +155,7 @@ def test_training_on_all_data_ends_at_the_least_squares_solution(objective):
         },
     }
     rows, conditions = rows_of(**axes), expand(parse(axes))
-    assert len(conditions) == 2 * len(AFFINE) - 1
+    assert len(conditions) == 2 * len(AFFINE) - 3
     for place, condition in enumerate(conditions):
         for seed in range(4):
             row = rows.loc[(place, seed)]
