@@ -21,6 +21,7 @@ from scaling_study.report.files import (
 from scaling_study.report.findings import first_paragraph, second_paragraph
 from scaling_study.report.gallery import drawings
 from scaling_study.report.paper import CLAIMS, write_paper
+from scaling_study.report.real_data import write_real_data
 from scaling_study.report.tables import Summaries
 from scaling_study.store import Results
 
@@ -154,7 +155,10 @@ def _write(results: Results, folder: Path) -> None:
 
 
 # Which report a study's ``report`` names.
-KINDS: dict[str, Callable[[Results, Path], None]] = {"standard": _write}
+KINDS: dict[str, Callable[[Results, Path], None]] = {
+    "standard": _write,
+    "real-data": write_real_data,
+}
 
 
 def _facts(results: Results, summaries: Summaries, shown: list[Shown]) -> dict[str, Any]:
