@@ -10,6 +10,7 @@ import pandas as pd
 from scaling_study.analysis.claims import DEFAULT_RATES
 from scaling_study.analysis.statistics import mean_by
 
+RAW = "-raw"  # ends the name of a block of further rates for raw columns
 CELL = ["block", "problem", "model", "optimizer", "scale_factor", "scaler"]
 
 
@@ -28,7 +29,8 @@ def scored(runs: pd.DataFrame) -> pd.DataFrame:
         ``measure``, ``R²`` or ``accuracy``; ``value``, from 0 to 1; ``diverged``.
     """
     columns = {name: runs[name].astype(float) for name in ("scale_factor", "learning_rate")}
-    columns |= {name: runs[name].astype(str) for name in ("block", "problem", "model", "optimizer")}
+    columns |= {name: runs[name].astype(str) for name in ("problem", "model", "optimizer")}
+    columns["block"] = runs["block"].astype(str).str.removesuffix(RAW)
     nothing = pd.Series(np.nan, index=runs.index)
     accuracy = runs.get("test_accuracy", nothing).astype(float)
     of_classes = accuracy.notna()

@@ -1,10 +1,12 @@
 """The report on real data: held-out scores by scaler, what was planted, and what it did."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -25,7 +27,8 @@ LIMITS = [
     "The splits of one data set overlap: two of them share most of their rows. So the intervals"
     " speak of other random splits (and initialisations and batch orders) of these rows, not of"
     " new data; of new data they are too narrow. Only the generated problems draw new rows.",
-    "A tuned rate is the best of six powers of ten (of four for digits) by the held-out score of"
+    "A tuned rate is the best of six powers of ten, of nine for raw columns (of four for digits, of"
+    " six for planted factors), by the held-out score of"
     " the first half of the seeds, and scored on the other half. Rows held out for the one half"
     " are trained on in the other; a rate is one number, and little can leak through it. Where"
     " the best rate is an end of the grid, a longer grid could do better.",
@@ -97,18 +100,23 @@ def _answer(results: Results, scores: pd.DataFrame, differences: pd.DataFrame) -
         )
     fine = _fine_without(differences)
     words.append(
-        f"No scaler was fine, in every pairing and for every scaler tried, for {listing(fine)}."
+        f"No scaler was fine, tuned, for {listing(fine)}: no scaler was surely more than"
+        f" {SMALLEST} better."
         if fine
-        else "For no data set was leaving the columns raw fine in every pairing."
+        else f"In every pair some scaler was surely more than {SMALLEST} better than none."
     )
     return [*words, *_of_factor(scores)]
 
 
 def _fine_without(differences: pd.DataFrame) -> list[str]:
-    """Return the data sets where, tuned, no scaler is surely better by what matters."""
+    """Return the pairs where, tuned, no scaler is surely better by what matters."""
     own = differences[differences["block"].isin(PLAIN) & (differences["rates"] == "tuned")]
-    most = own.groupby("problem", sort=False)["low"].max()
-    return [_named(str(name)) for name, low in most.items() if low <= SMALLEST]
+    most = own.groupby(["problem", "model", "optimizer"], sort=False)["low"].max().reset_index()
+    return [
+        f"{_named(problem)} ({model.partition('(')[0]}, {optimizer})"
+        for problem, model, optimizer, low in most.to_numpy()
+        if low <= SMALLEST
+    ]
 
 
 def _named(problem: str) -> str:
@@ -165,7 +173,8 @@ def _of_scores(scores: pd.DataFrame, differences: pd.DataFrame, tuned: pd.DataFr
     )
     paragraphs = (
         "Equal budgets, the same splits, initialisations and batch orders for every scaler."
-        f" The tuned rate lies on an end of its grid in {int(edges.sum())} of {len(edges)} cells.",
+        f" The tuned rate lies on an end of its grid in {int(edges.sum())} of {len(edges)} cells,"
+        f" {int(edges.xs('none', level='scaler').sum())} of them of raw columns.",
     )
     return Section("What scalers did for data as they come", paragraphs, plates=plates)
 
@@ -180,8 +189,8 @@ def _of_rates(by_rate: pd.DataFrame) -> Section:
     plate = Plate(
         "rates",
         "Score of linear models over the learning rate",
-        f"Mean of {n} splits, bands 95 % intervals. Where raw columns work, they do so over"
-        " fewer powers of ten, or at other ones.",
+        f"Mean of {n} splits, bands 95 % intervals. For raw columns the grid"
+        " goes on to either side.",
         rate_panels(own),
         own,
     )
@@ -194,7 +203,10 @@ def _of_trouble(results: Results, scores: pd.DataFrame, both: dict[str, pd.DataF
         & (scores["optimizer"] == "adam")
     ]
     adam = adam.assign(
-        trouble=[_trouble(row.problem, row.scale_factor) for row in adam.itertuples()],
+        trouble=[
+            _trouble(problem, factor)
+            for problem, factor in zip(adam["problem"], adam["scale_factor"], strict=True)
+        ],
         dataset=adam["problem"].str.partition("(")[0],
     )
     factor = pd.concat(
@@ -223,8 +235,8 @@ def _of_trouble(results: Results, scores: pd.DataFrame, both: dict[str, pd.DataF
             "rate": factor["rates"],
             "scaler": factor["scaler"].map(scaler_name),
             "score at 1000 less at 1": [
-                f"{number(r.value)} [{number(r.low)}, {number(r.high)}]"
-                for r in factor[["value", "low", "high"]].itertuples()
+                f"{number(value)} [{number(low)}, {number(high)}]"
+                for value, low, high in factor[["value", "low", "high"]].to_numpy()
             ],
         }
     )
@@ -246,7 +258,7 @@ def _trouble(problem: str, factor: float) -> str:
 # Figures --------------------------------------------------------------------------------------
 
 
-def _grid(panels: int, height: float, **shared: bool) -> tuple[Figure, list]:
+def _grid(panels: int, height: float, **shared: Any) -> tuple[Figure, list[Any]]:
     rows = -(-panels // 2)
     figure = Figure(figsize=(WIDTH, 0.9 + height * rows), layout="constrained")
     grid = figure.subplots(rows, 2, squeeze=False, **shared)
@@ -259,7 +271,7 @@ def _pairs(frame: pd.DataFrame) -> list[tuple[str, str]]:
     return list(dict.fromkeys(zip(frame["model"], frame["optimizer"], strict=True)))
 
 
-def _pair_look(model: str, optimizer: str) -> dict:
+def _pair_look(model: str, optimizer: str) -> dict[str, Any]:
     linear = model == "linear"
     colour = COLOURS[1] if optimizer == "adam" else COLOURS[0]
     face = {} if linear else {"markerfacecolor": "white"}
@@ -275,13 +287,15 @@ def _pair_legend(figure: Figure, pairs: list[tuple[str, str]]) -> Figure:
     return figure
 
 
-def _dots(axes, own: pd.DataFrame, names: list[str], column: str, pairs: list) -> None:
+def _dots(
+    axes: Axes, own: pd.DataFrame, names: list[str], column: str, pairs: list[tuple[str, str]]
+) -> None:
     """Draw an estimate for each name from the top down, pairs side by side."""
     for place, (model, optimizer) in enumerate(pairs):
         mine = own[(own["model"] == model) & (own["optimizer"] == optimizer)]
         mine = mine.set_index(column).reindex(names)
         y = np.arange(len(names)) + 0.18 * (place - (len(pairs) - 1) / 2)
-        reach = np.abs(mine[["low", "high"]].sub(mine["value"], axis=0)).to_numpy().T
+        reach = abs(mine[["low", "high"]].sub(mine["value"], axis=0)).to_numpy().T
         look = _pair_look(model, optimizer)
         axes.errorbar(mine["value"], y, xerr=reach, ls="", elinewidth=1.2, **look)
     axes.set_yticks(range(len(names)), names)
@@ -383,13 +397,14 @@ def trouble_panels(frame: pd.DataFrame) -> Figure:
         for place, name in enumerate(names):
             mine = own[own["scaler"] == name].set_index("trouble").reindex(kinds)
             y = np.arange(len(kinds)) + 0.14 * (place - (len(names) - 1) / 2)
-            reach = np.abs(mine[["low", "high"]].sub(mine["value"], axis=0)).to_numpy().T
+            reach = abs(mine[["low", "high"]].sub(mine["value"], axis=0)).to_numpy().T
             look = {"color": COLOURS[ORDER.index(name)], "marker": "osD^vP"[place], "ms": 4}
             axes.errorbar(mine["value"], y, xerr=reach, ls="", elinewidth=1.2, **look)
-        axes.set_yticks(range(len(kinds)), [kind.replace(" ", "\n") for kind in kinds])
+        axes.set_yticks(range(len(kinds)), [kind.replace("d u", "d\nu") for kind in kinds])
         axes.set_ylim(len(kinds) - 0.5, -0.5)
         short = model.partition("(")[0]
-        axes.set_title(f"{_named(dataset)}, {short} ({own['measure'].iloc[0]})")
+        axes.set_title(f"{_named(dataset)}, {short}")
+        axes.set_xlabel(str(own["measure"].iloc[0]))
     handles = [
         Line2D(
             [], [], ls="", marker="osD^vP"[i], color=COLOURS[ORDER.index(n)], label=scaler_name(n)
