@@ -242,8 +242,8 @@ def _of_trouble(results: Results, scores: pd.DataFrame, both: dict[str, pd.DataF
     )
     paragraph = (
         "The planted factor changes a unit and nothing else. A scaler undoes it, up to rounding."
-        " Outliers and heavy tails are another matter: what minmax and standard divide by is"
-        " made by the outliers themselves."
+        " Outliers are another matter: minmax and standard divide by what the outliers made;"
+        " robust does not, and leaves them as far out as they were; quantile brings them in."
     )
     note = "Difference of scores within a split, with its 95 % interval."
     return Section("Trouble that was planted", (paragraph,), table, note, (plate,))
