@@ -22,6 +22,7 @@ from scaling_study.report.findings import first_paragraph, second_paragraph
 from scaling_study.report.gallery import drawings
 from scaling_study.report.paper import CLAIMS, write_paper
 from scaling_study.report.published import write_published
+from scaling_study.report.real_data import write_real_data
 from scaling_study.report.sensitivity import write_sensitivity
 from scaling_study.report.tables import Summaries
 from scaling_study.store import Results
@@ -160,6 +161,7 @@ KINDS: dict[str, Callable[[Results, Path], None]] = {
     "standard": _write,
     "sensitivity": write_sensitivity,
     "published": write_published,
+    "real-data": write_real_data,
 }
 
 

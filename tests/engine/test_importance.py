@@ -1,0 +1,157 @@
+"""Importances: held to closed forms, to scikit-learn, and to one run alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.inspection import permutation_importance
+from tiny_block import FIRST, groups_of
+
+from scaling_study.engine import importance, models
+from scaling_study.engine.chunk import train_chunk
+from scaling_study.engine.importance import METHODS, Rows
+from scaling_study.engine.objective import assemble
+from scaling_study.experiment import draws
+from scaling_study.experiment.component import Component
+from scaling_study.experiment.conditions import problem_of
+from scaling_study.experiment.importance import permutations_of, true_shares
+from scaling_study.experiment.problems import PROBLEMS
+
+NETWORK = Component("mlp", (("activation", "tanh"), ("hidden", (5, 4))))
+
+
+def drawn_rows(features: int = 3, seed: int = 0) -> Rows:
+    random = np.random.default_rng(seed)
+    z, new = random.standard_normal((2, 40, features)) * [1.0, 3.0, 0.2][:features] + 1
+    target = np.sin(new[:, 0]) + new[:, 1]
+    return Rows(*(jnp.asarray(x) for x in (z, new, target, permutations_of(seed, 40))))
+
+
+def start(model, features: int = 3, seed: int = 0):
+    drawn = model.init(jax.random.key(seed), jnp.zeros((1, features)))
+    return jax.tree.map(lambda x: x.astype(jnp.float64), drawn)
+
+
+@pytest.fixture(autouse=True)
+def _in_float64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_integrated_gradients_are_complete(seed):
+    model, rows = models.build(NETWORK), drawn_rows(seed=seed)
+    parameters = start(model, seed=seed)
+    parts = importance.attributions(model, parameters, rows.trained)
+    value = model.apply(parameters, rows.trained)
+    level = model.apply(parameters, rows.trained.mean(axis=0)[None])
+    np.testing.assert_allclose(parts.sum(axis=1), value - level, atol=1e-3)
+
+
+def test_linear_shap_is_its_closed_form_and_other_methods_agree_with_it():
+    model, rows = models.build(Component("linear")), drawn_rows()
+    parameters = start(model)
+    weights = np.asarray(parameters["params"]["Dense_0"]["kernel"])[:, 0]
+    z = np.asarray(rows.trained)
+    expected = np.abs(weights * (z - z.mean(axis=0))).mean(axis=0)
+    for method in ("linear_shap", "gradient_input", "integrated_gradients"):
+        found = METHODS[method].of(model, parameters, rows)
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+    for method in ("weight", "garson", "olden", "gradient"):
+        found = METHODS[method].of(model, parameters, rows)
+        np.testing.assert_allclose(found, np.abs(weights), rtol=1e-9)
+
+
+def test_garson_and_olden_are_those_worked_out_by_hand():
+    model = models.build(Component("mlp", (("hidden", 2),)))
+    kernels = [[[1.0, -3.0], [-1.0, 1.0]], [[2.0], [1.0]]]
+    layers = {
+        f"Dense_{i}": {"kernel": jnp.array(k), "bias": jnp.zeros(len(k[0]))}
+        for i, k in enumerate(kernels)
+    }
+    rows = drawn_rows(2)
+    # Shares of the units' incoming magnitudes: 1/2, 3/4 and 1/2, 1/4; passed on by 2 and 1.
+    np.testing.assert_allclose(importance.garson(model, {"params": layers}, rows), [1.75, 1.25])
+    # 1·2 - 3·1 and -1·2 + 1·1
+    np.testing.assert_allclose(importance.olden(model, {"params": layers}, rows), [1.0, 1.0])
+
+
+class Predictor(RegressorMixin, BaseEstimator):
+    """A network as scikit-learn sees one."""
+
+    def __init__(self, function=None):
+        self.function = function
+
+    def predict(self, x):
+        """Return what the network does."""
+        return self.function(x)
+
+    def __sklearn_is_fitted__(self):
+        """Say that nothing has to be fitted."""
+        return True
+
+    def fit(self, x, y):
+        """Be fitted already."""
+        return self
+
+
+def test_permutation_importance_is_scikit_learns_within_its_monte_carlo_interval():
+    model, rows = models.build(NETWORK), drawn_rows(seed=2)
+    parameters = start(model, seed=2)
+    theirs = permutation_importance(
+        Predictor(lambda x: np.asarray(model.apply(parameters, jnp.asarray(x)))),
+        np.asarray(rows.inputs),
+        np.asarray(rows.target),
+        scoring="neg_mean_squared_error",
+        n_repeats=200,
+        random_state=0,
+    )
+    ours = importance.permutation(model, parameters, rows)
+    spread = theirs.importances_std * np.sqrt(1 / 200 + 1 / len(rows.order))
+    assert np.all(np.abs(ours - theirs.importances_mean) < 4 * spread)
+    assert np.all(theirs.importances_std > 0)
+
+
+@pytest.mark.parametrize(("model", "objective"), [(NETWORK, "samples"), (None, "moments")])
+def test_shares_of_a_chunk_are_those_of_each_run_alone(model, objective):
+    axes = {"problem": {"name": "uniform", "samples": 30}, "design": "U", "epochs": 3}
+    axes |= {"model": model.plain() if model else "linear", "objective": objective}
+    axes |= {"scale_factor": [1.0, 50.0], "scaler": ["none", "standard"], "dtype": "float64"}
+    (own,) = groups_of(**axes)
+    training, encoding = train_chunk(own, FIRST, "importances")
+    found, fit = importance.shares(own, FIRST, training, encoding)
+    conditions, seeds = own.padded(FIRST), own.seeds(FIRST)
+    problem, network = problem_of(own.static.problem), models.build(own.static.model)
+    parameters = assemble(training.state.parameters)
+    for c, s in [(0, 1), (3, 2)]:
+        kinds = draws.kinds_of([conditions[c]])
+        data, fresh = (of(own.static, [seeds[s]]) for of in (draws.draw, draws.held_out))
+        distinct = draws.encode_kinds(problem, data, kinds, own.static.transformed)
+        old, new = (
+            draws.encode_held_out(problem, data, rows, kinds, distinct) for rows in (data, fresh)
+        )
+        order = permutations_of(seeds[s], new.target.shape[-1])
+        rows = Rows(
+            *(jnp.asarray(x) for x in (old.inputs[0, 0], new.inputs[0, 0])),
+            *(jnp.asarray(x) for x in (new.target[0, 0], order)),
+        )
+        alone = importance.of_one(
+            network, jax.tree.map(lambda x, c=c, s=s: x[..., c, s], parameters), rows
+        )
+        assert set(alone) == set(METHODS) - (set() if model is None else {"linear_shap"})
+        for name, share in alone.items():
+            np.testing.assert_allclose(
+                found[f"share_{name}"][:, c, s], share, rtol=1e-7, atol=1e-12
+            )
+        np.testing.assert_allclose(found["share_true"][:, c, s].sum(), 1)
+    assert np.all(fit["r2_held_out"] <= 1)
+
+
+def test_what_truly_matters_is_what_the_law_says():
+    order = permutations_of(0, 4000)
+    u = np.random.default_rng(0).standard_normal((4000, 3))
+    decoy = true_shares(PROBLEMS["decoy"](), u, order)
+    np.testing.assert_allclose(decoy, [0.5, 0.5, 0.0], atol=0.02)
+    assert decoy[2] == 0
+    np.testing.assert_allclose(true_shares(PROBLEMS["products"](), u[:, :2], order), 0.5, atol=0.03)
