@@ -284,7 +284,7 @@ def test_trainings_by_moments_and_by_samples_end_alike(optimizer, sampling):
     }
     moments, samples = (rows_of(objective=way, **axes) for way in WAYS)
     moments = moments.loc[samples.index]
-    assert len(samples) == 30 * 32
+    assert len(samples) == len(AFFINE) * 3 * 2 * 32
     for name in ("weight", "grad_norm_init", "grad_norm_first_epoch", "grad_norm_mean", "movement"):
         own, other = column(moments, name), column(samples, name)
         size = np.abs(other).max(axis=1, keepdims=True)
