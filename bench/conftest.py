@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from scaling_study import runner
+from scaling_study.executors import LocalDevices, local_devices
+from scaling_study.experiment.plan import plan
 from scaling_study.experiment.study import read_study
 
 
@@ -14,21 +16,19 @@ class Trainer:
     """A study, planned and compiled: called, it trains every run and drops what comes of it."""
 
     def __init__(self, study: str, settings: list[str] = [], devices: int | None = None) -> None:  # noqa: B006
-        self.planned = runner.plan(read_study(study, settings))
-        self.devices = runner.local_devices(devices)
+        self.planned = plan(read_study(study, settings))
+        self.executor = LocalDevices(devices)
         self.runs = self.planned.runs
-        self.compile_seconds, _ = runner.train(
-            self.planned, self.planned.chunks, self.devices, lambda chunk, rows: None
-        )
+        self()
 
     def __call__(self) -> None:
-        runner.train(self.planned, self.planned.chunks, self.devices, lambda chunk, rows: None)
+        runner.train(self.planned, self.planned.chunks, self.executor, lambda chunk, rows: [])
 
 
 @pytest.fixture(scope="session")
 def devices() -> int:
     """Make the devices first, all of them, before anything else starts JAX."""
-    return len(runner.local_devices())
+    return len(local_devices())
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from conftest import Trainer
 
 from scaling_study.engine import chunk
-from scaling_study.engine.record import to_parquet
+from scaling_study.engine.record import to_parquet, to_table
 from scaling_study.experiment.conditions import expand, group
 from scaling_study.experiment.study import read_study
 
@@ -77,7 +77,7 @@ def test_writing_parquet(measure):
     loop = chunk.loop_of(own, "standard")
     runs = own.shape.conditions * own.shape.seeds
     measure(
-        lambda: to_parquet(own, first, training, encoding, loop),
+        lambda: to_parquet(to_table(own, first, training, encoding, loop, {}, {}), {}),
         runs,
         kind="other",
         name="rows of a chunk to Parquet",

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scaling_study.errors import StudyError
     from scaling_study.experiment.study import Study
+    from scaling_study.results import Results, load
     from scaling_study.runner import run
-    from scaling_study.store import Results, load
 
 __version__ = version("scaling-study")
 __all__ = ["Results", "Study", "StudyError", "load", "run"]
 
 _HOMES = {
-    "Results": "store",
+    "Results": "results",
     "Study": "experiment.study",
     "StudyError": "errors",
-    "load": "store",
+    "load": "results",
     "run": "runner",
 }
 

@@ -3,21 +3,24 @@
 import json
 import logging
 import os
+import signal
 import sys
+import tempfile
 import tomllib
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
 from scaling_study import __version__
-from scaling_study.errors import StudyError, unknown
+from scaling_study.errors import Stopped, StudyError, unknown
 from scaling_study.experiment.values import told
 
 if TYPE_CHECKING:
+    from scaling_study.results import Results
     from scaling_study.runner import Progress
-    from scaling_study.store import Results
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
 LISTS = ("optimizers", "scalers", "models", "problems", "presets")
@@ -43,6 +46,16 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results only."
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
 Devices = Annotated[int | None, typer.Option(help="Local devices to use; all by default.")]
 ChunkSize = Annotated[int | None, typer.Option(min=1, help="Most runs in a chunk; recorded.")]
+Folder = Annotated[Path, typer.Argument(help="A results folder.")]
+Scheduler = Annotated[
+    str | None, typer.Option(help="Compute on a Dask scheduler's workers, tcp://HOST:8786.")
+]
+FailFast = Annotated[
+    bool, typer.Option("--fail-fast", help="Stop at the first condition that fails.")
+]
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code", help="Import code (module:name) that the file names.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -65,32 +78,68 @@ def run(
     output_dir: OutputDir = None,
     overwrite: Overwrite = False,
     devices: Devices = None,
+    scheduler: Scheduler = None,
     chunk_size: ChunkSize = None,
+    fail_fast: FailFast = False,
+    allow_code: AllowCode = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Train every run of a study that is not stored yet."""
     results = _run(
-        study, seeds, set_, output_dir, overwrite, devices, chunk_size, as_json, quiet, verbose
+        study,
+        scheduler,
+        quiet,
+        verbose,
+        seeds=seeds,
+        settings=set_,
+        output_dir=output_dir,
+        overwrite=overwrite,
+        devices=devices,
+        chunk_size=chunk_size,
+        fail_fast=fail_fast,
+        allow_code=allow_code,
     )
+    if as_json:
+        typer.echo(json.dumps(results.manifest["summary"]))
     _exit_if_failed(results)
 
 
 @app.command()
+def status(
+    folder: Folder,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> None:
+    """Say what of a study is done, missing and damaged; exit 1 unless all is there."""
+    from scaling_study import store
+
+    found = store.status(folder, allow_code=allow_code)
+    if as_json:
+        typer.echo(json.dumps({**found._asdict(), "complete": found.complete}))
+    else:
+        for line in found.lines():
+            typer.echo(line)
+    if not found.complete:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="A results folder.")],
+    folder: Folder,
     claims: Claims = None,
     output_dir: OutputDir = None,
+    allow_code: AllowCode = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Write the report of stored results; JAX is not needed."""
-    from scaling_study.store import load
+    from scaling_study.results import load
 
     _log(verbose)
-    _report(load(folder), output_dir, as_json, quiet, claims)
+    _report(load(folder, allow_code=allow_code), output_dir, as_json, quiet, claims)
 
 
 @app.command()
@@ -101,19 +150,31 @@ def reproduce(
     output_dir: OutputDir = None,
     overwrite: Overwrite = False,
     devices: Devices = None,
+    scheduler: Scheduler = None,
     chunk_size: ChunkSize = None,
     check: Annotated[
         bool, typer.Option("--check", help="Train anew, and hold the claims to the report's.")
     ] = False,
+    allow_code: AllowCode = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Run a study and write its report, to reports/NAME unless told otherwise."""
+    options: dict[str, Any] = {
+        "seeds": seeds,
+        "settings": set_,
+        "devices": devices,
+        "chunk_size": chunk_size,
+        "allow_code": allow_code,
+    }
     if check:
-        _check(name, seeds, set_, output_dir, devices, chunk_size, as_json, quiet, verbose)
+        file, ledger = _ledger(name, set_, output_dir)
+        with tempfile.TemporaryDirectory() as folder:
+            results = _run(name, scheduler, True, verbose, output_dir=Path(folder), **options)
+            _check(results, file, ledger, as_json, quiet)
         return
-    results = _run(name, seeds, set_, None, overwrite, devices, chunk_size, False, quiet, verbose)
+    results = _run(name, scheduler, quiet, verbose, overwrite=overwrite, **options)
     _report(results, output_dir, as_json, quiet)
     _exit_if_failed(results)
 
@@ -137,10 +198,16 @@ def rank(
     from scaling_study.report.sensitivity import shown
 
     names = list(dict.fromkeys([*RANKED_BESIDE, *optimizers]))
-    settings = [*(set_ or []), f"optimizer={json.dumps(names)}", "name=rank"]
-    silent = quiet or as_json
     results = _run(
-        "sensitivity", seeds, settings, output_dir, True, devices, None, False, silent, verbose
+        "sensitivity",
+        None,
+        quiet or as_json,
+        verbose,
+        seeds=seeds,
+        settings=[*(set_ or []), f"optimizer={json.dumps(names)}", "name=rank"],
+        output_dir=output_dir,
+        overwrite=True,
+        devices=devices,
     )
     board = sensitivity.leaderboard(sensitivity.grids(Table(results)))
     if as_json:
@@ -156,13 +223,15 @@ def plan(
     seeds: Seeds = None,
     set_: Set = None,
     chunk_size: ChunkSize = None,
+    allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
     """Say what a study comes to; nothing runs."""
-    from scaling_study import runner
+    from scaling_study.experiment import plan as planning
     from scaling_study.experiment.study import read_study
 
-    planned = runner.plan(read_study(study, set_ or []).with_seeds(seeds), chunk_size)
+    resolved = read_study(study, set_ or [], allow_code=allow_code).with_seeds(seeds)
+    planned = planning.plan(resolved, chunk_size)
     summary = planned.summary()
     if as_json:
         typer.echo(json.dumps(summary))
@@ -240,16 +309,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = typer.main.get_command(app)
     # As `python -m` does, but last: a user's own module:factory, and nothing in place of ours.
     sys.path.append(os.getcwd())
+    with suppress(ValueError):  # only a process's main thread may
+        signal.signal(signal.SIGTERM, _interrupt)
     try:
         status = command.main(
             list(sys.argv[1:] if arguments is None else arguments),
             prog_name="scaling-study",
             standalone_mode=False,
         )
+    except Stopped as error:
+        _fail(str(error), FAILED)
     except StudyError as error:
         _fail(str(error), USAGE)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; run the same command again to continue", INTERRUPTED)
+        _leave("interrupted; what is stored is whole, run the same command again to continue")
     except usage_error as error:
         _fail(error.format_message(), USAGE)
     except BrokenPipeError:
@@ -258,37 +331,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(status if isinstance(status, int) else 0)
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(message: str) -> None:
+    print(f"scaling-study: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
 def _fail(message: str, status: int) -> None:
-    print(f"scaling-study: {' '.join(message.split())}", file=sys.stderr)
+    _say(message)
     raise SystemExit(status)
 
 
+def _leave(message: str) -> None:
+    """End at once: threads that compute would hold the process for as long as they do."""
+    _say(message)
+    sys.stdout.flush()
+    os._exit(INTERRUPTED)
+
+
 def _run(
-    study: str,
-    seeds: str | None,
-    settings: list[str] | None,
-    output_dir: Path | None,
-    overwrite: bool,
-    devices: int | None,
-    chunk_size: int | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    study: str, scheduler: str | None, quiet: bool, verbose: bool, **options: Any
 ) -> "Results":
-    from scaling_study import runner
+    """Run a study as `scaling_study.run`, telling how it goes."""
+    from scaling_study import executors, runner
 
     _log(verbose)
-    with _progress(quiet) as on_progress:
-        results = runner.run(
-            study,
-            seeds=seeds,
-            settings=settings,
-            output_dir=output_dir,
-            overwrite=overwrite,
-            devices=devices,
-            chunk_size=chunk_size,
-            on_progress=on_progress,
-        )
+    with ExitStack() as stack:
+        on_progress = stack.enter_context(_progress(quiet))
+        if scheduler is not None:
+            options["client"] = stack.enter_context(executors.scheduler(scheduler))
+        results = runner.run(study, on_progress=on_progress, **options)
     summary = results.manifest["summary"]
     if not quiet:
         rate = summary["runs_per_second"]
@@ -299,10 +373,11 @@ def _run(
             + f"; compiled in {summary['compile_seconds']:.1f} s, ran in"
             f" {summary['run_seconds']:.1f} s, {pace}"
         )
-    if as_json:
-        typer.echo(json.dumps(summary))
+    if summary["chunks_damaged"]:
+        _say(f"{summary['chunks_damaged']} damaged chunks were trained again")
     for reason in summary["failures"]:
-        print(f"scaling-study: {reason}", file=sys.stderr)
+        if reason not in on_progress.told:
+            _say(reason)
     return results
 
 
@@ -341,34 +416,22 @@ def _claims_of(file: Path) -> dict[str, Any]:
         return found["claims"]
 
 
-def _check(
-    name: str,
-    seeds: str | None,
-    settings: list[str] | None,
-    report_dir: Path | None,
-    devices: int | None,
-    chunk_size: int | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-) -> None:
-    """Train a study in a folder of its own and compare its ledger with its report's."""
-    import tempfile
-
-    from scaling_study.analysis.claims import differences, judge_all, read_claims
+def _ledger(name: str, settings: list[str] | None, report_dir: Path | None) -> tuple[Path, Any]:
+    """Return the ledger of a study's report, and its file."""
     from scaling_study.experiment.study import read_study
     from scaling_study.report.paper import CLAIMS
 
-    study = read_study(name, settings or [])
-    file = (report_dir or Path("reports") / study.name) / CLAIMS
+    file = (report_dir or Path("reports") / read_study(name, settings or []).name) / CLAIMS
     with told(f"{file}: no ledger to check against", OSError, ValueError):
-        stored = json.loads(file.read_text(encoding="utf-8"))
-    with tempfile.TemporaryDirectory() as folder:
-        results = _run(
-            name, seeds, settings, Path(folder), False, devices, chunk_size, False, True, verbose
-        )
-        verdicts = judge_all(results, read_claims(results.study))
-    found = differences(stored, [verdict.entry() for verdict in verdicts])
+        return file, json.loads(file.read_text(encoding="utf-8"))
+
+
+def _check(results: "Results", file: Path, ledger: Any, as_json: bool, quiet: bool) -> None:
+    """Compare the claims of a study that was trained anew with a ledger."""
+    from scaling_study.analysis.claims import differences, judge_all, read_claims
+
+    verdicts = judge_all(results, read_claims(results.study))
+    found = differences(ledger, [verdict.entry() for verdict in verdicts])
     if as_json:
         typer.echo(json.dumps({"claims": len(verdicts), "differences": found}))
     elif not quiet:
@@ -383,12 +446,13 @@ def _check(
 
 
 class _progress:
-    """A progress bar on standard error, where that is a terminal."""
+    """A progress bar, where standard error is a terminal; failures are told as they happen."""
 
     def __init__(self, quiet: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+        self.told: set[str] = set()
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -400,15 +464,19 @@ class _progress:
         )
         self.task = self.bar.add_task("training", total=None, rate="", visible=False)
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         self.bar.start()
-        return self.update
+        return self
 
     def __exit__(self, *error: object) -> None:
         self.bar.stop()
 
-    def update(self, progress: "Progress") -> None:
-        """Show how far the run has come."""
+    def __call__(self, progress: "Progress") -> None:
+        """Show how far the run has come, and what of it has failed."""
+        for reason in progress.failures:
+            if reason not in self.told:
+                _say(reason)
+                self.told.add(reason)
         rate = f"{progress.runs_done / progress.seconds:,.0f} runs/s"
         self.bar.update(
             self.task, completed=progress.runs_done, total=progress.runs, rate=rate, visible=True

@@ -1,4 +1,4 @@
-"""The one error a user can cause, and the words it is told in."""
+"""What a user or a machine can cause, and the words it is told in."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -6,6 +6,14 @@ from difflib import get_close_matches
 
 class StudyError(ValueError):
     """Bad input: one line that says what was wrong, where, and what would be right."""
+
+
+class CodeError(StudyError):
+    """Code that a study names is not allowed here, or is not to be had."""
+
+
+class Stopped(StudyError):
+    """The machine, not the study, ended a run; what is stored is whole, and can be continued."""
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> StudyError:

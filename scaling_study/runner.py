@@ -1,136 +1,52 @@
-"""Running a study: plan, minus what is done, to devices, to the store. The only writer."""
+"""Running a study: plan, minus what is done, to an executor, to the store. The only writer."""
 
 import os
 import platform
-import queue
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from scaling_study import store
-from scaling_study.errors import StudyError
-from scaling_study.experiment.conditions import (
-    TRACED_SEEDS,
-    Chunk,
-    Condition,
-    Group,
-    batches_per_epoch,
-    expand,
-    group,
-    problem_of,
-    shape_of,
-    trace_points,
-)
+from scaling_study.errors import CodeError, Stopped, StudyError
+from scaling_study.executors import Elsewhere, Executor, LocalDevices, in_order
+from scaling_study.experiment.conditions import Chunk, Condition, problem_of
+from scaling_study.experiment.plan import Plan, plan
 from scaling_study.experiment.study import Study, read_study
 from scaling_study.experiment.values import told
-
-# Measured on two cores; `plan` says so where it uses them.
-TYPICAL_UPDATES_PER_SECOND = {"moments": 2e8, "samples": 5e6}
-COMPILE_SECONDS = 1.5
-BYTES_PER_RUN = 80
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a study comes to, before anything runs.
-
-    Attributes
-    ----------
-    study : Study
-    conditions : list of Condition
-    groups : list of Group
-    chunks : list of Chunk
-    runs, updates : int
-        Trainings asked for, and their updates together.
-    chunk_runs : int or None
-        The chunk size that was asked for, if any.
-    """
-
-    study: Study
-    conditions: list[Condition]
-    groups: list[Group]
-    chunks: list[Chunk]
-    runs: int
-    updates: int
-    chunk_runs: int | None = None
-
-    def summary(self) -> dict[str, Any]:
-        """Return the plan in numbers, estimates of memory, disk and time among them."""
-        seconds = sum(self._seconds(own) for own in self.groups)
-        return {
-            "study": self.study.name,
-            "conditions": len(self.conditions),
-            "groups": len(self.groups),
-            "chunks": len(self.chunks),
-            "runs": self.runs,
-            "updates": self.updates,
-            "memory_bytes": max(self.memory_of(own) for own in self.groups),
-            "disk_bytes": self._padded_runs() * BYTES_PER_RUN,
-            "seconds": round(COMPILE_SECONDS * len(self.groups) + seconds, 1),
-        }
-
-    def _padded_runs(self) -> int:
-        return sum(
-            len(self.groups[c.group].members(c)) * self.groups[c.group].shape.seeds
-            for c in self.chunks
-        )
-
-    def _seconds(self, own: Group) -> float:
-        chunks = sum(chunk.group == own.index for chunk in self.chunks)
-        updates = chunks * own.shape.conditions * own.shape.seeds * own.static.updates
-        return updates / TYPICAL_UPDATES_PER_SECOND[own.static.objective]
-
-    def memory_of(self, own: Group) -> int:
-        """Return the bytes of a chunk: data, orders, state and traces of its runs."""
-        size = 8 if own.static.dtype == "float64" else 4
-        samples, features = shape_of(own.static.problem)
-        runs = own.shape.conditions * own.shape.seeds
-        batches = batches_per_epoch(own.static)
-        epochs = own.static.updates // batches
-        hidden = dict(own.static.model.parameters).get("hidden", ())
-        widths = [features, *([hidden] if isinstance(hidden, int) else hidden), 1]
-        parameters = sum(a * b + b for a, b in pairwise(widths))
-        state = runs * (6 * parameters + 20 * features)
-        traced = runs * min(TRACED_SEEDS, own.shape.tile_seeds) / own.shape.tile_seeds
-        slots = min(epochs, trace_points(len(own.conditions)))
-        traces = 2 * traced * slots * (2 + 2 * features)  # before and after
-        prepared = {
-            "moments": batches * samples,
-            "samples": 2 * batches * own.static.batch_size * (features + 2),
-        }[own.static.objective]
-        held = min(epochs, 200)
-        batches_held = held * (own.shape.tile_seeds * prepared + own.shape.seeds * samples)
-        return int(size * (state + traces + batches_held))
-
-
-def plan(study: Study, chunk_runs: int | None = None) -> Plan:
-    """Return what a study comes to; nothing runs, and JAX is not imported."""
-    conditions = expand(study)
-    groups = group(conditions, chunk_runs)
-    chunks = [chunk for own in groups for chunk in own.chunks(study.seeds)]
-    seeds = study.seeds[1] - study.seeds[0]
-    updates = seeds * sum(condition.updates for condition in conditions)
-    return Plan(study, conditions, groups, chunks, seeds * len(conditions), updates, chunk_runs)
+from scaling_study.identity import versions
+from scaling_study.results import Results
 
 
 @dataclass
 class Progress:
-    """How far a run has come, as told to a progress bar."""
+    """How far a run has come, as told to a progress bar.
+
+    Attributes
+    ----------
+    runs_done, runs : int
+        Trainings that are stored, and those asked for.
+    seconds : float
+        Since the first chunk was sent.
+    failures : list of str
+        Why runs of the last chunk failed, each reason once.
+    """
 
     runs_done: int
     runs: int
     seconds: float
+    failures: list[str] = field(default_factory=list)
+
+
+OnProgress = Callable[[Progress], None]
+OnCurves = Callable[[Sequence[Condition], range, Any], None]
 
 
 def run(
@@ -141,10 +57,13 @@ def run(
     output_dir: str | Path | None = None,
     overwrite: bool = False,
     devices: int | None = None,
+    client: Any = None,
     chunk_size: int | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-    on_curves: Callable[[Sequence[Condition], range, Any], None] | None = None,
-) -> store.Results:
+    fail_fast: bool = False,
+    allow_code: bool = False,
+    on_progress: OnProgress = lambda progress: None,
+    on_curves: OnCurves | None = None,
+) -> Results:
     """Train every run of a study that is not stored yet, and return the stored results.
 
     Parameters
@@ -161,8 +80,16 @@ def run(
         Remove what another study left in the folder.
     devices : int, optional
         How many local devices to use; all by default, on a CPU as many as there are cores.
+    client : object, optional
+        What computes in place of local devices: anything whose ``submit(function, *arguments)``
+        returns a future, such as a `distributed.Client`. This process alone writes.
     chunk_size : int, optional
         Upper bound on the runs of a chunk. Recorded: bits are promised for one chunk size.
+    fail_fast : bool
+        Stop at the first condition that fails, instead of storing its runs as failed and
+        going on. Its chunk is stored.
+    allow_code : bool
+        Whether code that a study *file* names, ``module:name``, may be imported.
     on_progress : callable
         Called after each chunk.
     on_curves : callable, optional
@@ -179,55 +106,140 @@ def run(
     ------
     StudyError
         If the study, the seeds or the folder are not right. Nothing has been written then.
+    Stopped
+        If memory, the disk or a worker gave out, or ``fail_fast`` asked for it. What is stored
+        is whole, and the same call continues.
     """
     start = time.perf_counter()
-    resolved = read_study(study, settings or []).with_seeds(seeds)
+    resolved = read_study(study, settings or [], allow_code=allow_code).with_seeds(seeds)
+    _check_code(resolved)
     planned = plan(resolved, chunk_size)
     _check_claims(resolved)
-    pool = local_devices(devices)  # before anything starts JAX with the devices it would choose
-    _check_engine(planned)
-    folder = Path(output_dir or Path("results") / resolved.name)
-    identity = store.identity(pool[0].platform, chunk_size, planned.groups)
-    kept = store.Store(folder, resolved, identity, overwrite=overwrite)
-    todo = [chunk for chunk in planned.chunks if not kept.has(chunk)]
-    kept.begin(planned.conditions)
-    _cache_programs()
-    estimator_seconds = _fit_estimators(resolved, kept)
-    compile_seconds, run_seconds = train(
-        planned,
-        todo,
-        pool,
-        kept.put,
-        on_progress=on_progress,
-        on_curves=on_curves,
-    )
-    manifest = _manifest(planned, pool, compile_seconds, run_seconds)
-    if resolved.estimators:
-        manifest["estimator_seconds"] = round(estimator_seconds, 3)
-    kept.finish(manifest)
-    results = store.load(folder)
-    failures = [*results.failures(), *_of_no_use(results)]
-    new = _runs_of(planned, todo)
-    manifest["summary"] = {
-        "study": resolved.name,
-        "output_dir": str(folder),
+    if client is not None and resolved.record == "curves":
+        raise StudyError("record = 'curves' is kept in this process's memory; use local devices")
+    # Before anything starts JAX with the devices it would choose.
+    executor = LocalDevices(devices) if client is None else Elsewhere(client)
+    try:
+        _check_engine(planned)
+        folder = Path(output_dir or Path("results") / resolved.name)
+        identity = store.identity(executor.platform, planned)
+        with store.Store(folder, resolved, identity, overwrite=overwrite) as kept:
+            todo = [chunk for chunk in planned.chunks if not kept.has(chunk)]
+            kept.begin(planned.conditions)
+            fitting = _fit_estimators(resolved, kept)
+            compiling, running = train(
+                planned,
+                todo,
+                executor,
+                kept.put,
+                fail_fast=fail_fast,
+                on_progress=on_progress,
+                on_curves=on_curves,
+            )
+            manifest = _manifest(planned, executor, compiling, running)
+            if resolved.estimators:
+                manifest["estimator_seconds"] = round(fitting, 3)
+            kept.finish(manifest)
+            results = Results(folder, allow_code=True)
+            manifest["summary"] = _summary(planned, todo, executor, results, kept.damaged, start)
+            kept.finish(manifest)
+    finally:
+        executor.close()
+    return Results(folder, allow_code=True)
+
+
+def train(
+    planned: Plan,
+    todo: Sequence[Chunk],
+    executor: Executor,
+    put: Callable[[Chunk, bytes], list[str]],
+    *,
+    fail_fast: bool = False,
+    on_progress: OnProgress = lambda progress: None,
+    on_curves: OnCurves | None = None,
+) -> tuple[float, float]:
+    """Have an executor train chunks, and put their rows while it trains the next.
+
+    Parameters
+    ----------
+    planned : Plan
+    todo : sequence of Chunk
+        Those of the plan that are not done.
+    executor : Executor
+    put : callable
+        Called in this thread with each chunk and its rows; returns why runs of it failed.
+    fail_fast, on_progress, on_curves
+        As of `run`.
+
+    Returns
+    -------
+    compile_seconds, run_seconds : float
+        Of all chunks. On local devices compiling is over before a group's first chunk begins;
+        elsewhere it is part of running.
+
+    Raises
+    ------
+    Stopped
+        If ``fail_fast`` asks for it.
+    """
+    from scaling_study.engine.chunk import run_chunk, run_curves
+
+    record, text = planned.study.record, planned.study.to_toml()
+
+    def submit(chunk: Chunk) -> Any:
+        if record == "curves":
+            return executor.submit(run_curves, text, str(chunk), planned.chunk_runs, on_curves)
+        return executor.submit(run_chunk, text, str(chunk), planned.chunk_runs)
+
+    compiling = running = 0.0
+    done = planned.runs - planned.runs_of(todo)
+    start = time.perf_counter()
+    for chunks in executor.batches(planned, todo):
+        begun = time.perf_counter()
+        executor.prepare(planned.groups[chunks[0].group], record, len(chunks))
+        prepared = time.perf_counter()
+        for chunk, rows in in_order(executor, chunks, submit):
+            failures = [] if rows is None else put(chunk, rows)
+            done += planned.runs_of([chunk])
+            seconds = time.perf_counter() - start
+            on_progress(Progress(done, planned.runs, seconds, failures))
+            if failures and fail_fast:
+                raise Stopped(f"--fail-fast: {failures[0]}")
+        compiling += prepared - begun
+        running += time.perf_counter() - prepared
+    return compiling, running
+
+
+def _summary(
+    planned: Plan,
+    todo: Sequence[Chunk],
+    executor: Executor,
+    results: Results,
+    damaged: list[str],
+    start: float,
+) -> dict[str, Any]:
+    """Return what a run came to, for people and for ``--json``."""
+    manifest = results.manifest
+    seconds, trained = manifest["run_seconds"], planned.runs_of(todo)
+    rates = {"runs_per_second": trained, "updates_per_second": planned.updates_of(todo)}
+    return {
+        "study": planned.study.name,
+        "output_dir": str(results.folder),
         "runs": planned.runs,
-        "runs_trained": new,
+        "runs_trained": trained,
         "groups": len(planned.groups),
         "chunks": len(planned.chunks),
-        "devices": len(pool),
-        "platform": pool[0].platform,
-        "compile_seconds": round(compile_seconds, 3),
-        "run_seconds": round(run_seconds, 3),
+        "chunks_damaged": len(damaged),
+        "devices": len(executor.names),
+        "platform": executor.platform,
+        "compile_seconds": manifest["compile_seconds"],
+        "run_seconds": seconds,
         "total_seconds": round(time.perf_counter() - start, 3),
-        "runs_per_second": round(new / run_seconds, 1) if todo else None,
-        "updates_per_second": round(_updates_of(planned, todo) / run_seconds, 1) if todo else None,
+        **{key: round(count / seconds, 1) if seconds else None for key, count in rates.items()},
         "peak_memory_bytes": peak_memory(),
         "statuses": results.statuses,
-        "failures": failures,
+        "failures": [*results.failures(), *_of_no_use(results)],
     }
-    kept.finish(manifest)
-    return store.load(folder)
 
 
 def peak_memory() -> int:
@@ -242,6 +254,7 @@ def _check_engine(planned: Plan) -> None:
     One that only fails when it is called is data, unless nothing else is left to run.
     """
     from scaling_study.engine import models, optimizers
+    from scaling_study.engine.chunk import reason_of
 
     reasons = []
     for own in planned.groups:
@@ -253,20 +266,12 @@ def _check_engine(planned: Plan) -> None:
             try:
                 optimizers.check(factory)
             except Exception as error:
-                reasons.append(_failure(own, error))
+                reasons.append(reason_of(own, error))
     if reasons and len(reasons) == len(planned.groups):
         raise StudyError(reasons[0])
 
 
-def _failure(own: Group, error: Exception) -> str:
-    """Say in a line what of a group cannot be trained, and why."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    why = f"{type(error).__name__}: {' '.join(lines[:2])}" if lines else type(error).__name__
-    block = own.conditions[0].block
-    return f"blocks.{block}: {own.static.model} with {own.static.optimizer} fails: {why}"
-
-
-def _of_no_use(results: store.Results) -> list[str]:
+def _of_no_use(results: Results) -> list[str]:
     """Name each optimizer of a user's own whose every run is lost at its first update."""
     lines = []
     for name, last in results.last_divergence().items():
@@ -298,172 +303,27 @@ def _check_claims(study: Study) -> None:
         read_claims(study)
 
 
-def local_devices(count: int | None = None) -> list[Any]:
-    """Return the devices to use, making CPU devices first where nobody else decided.
-
-    Parameters
-    ----------
-    count : int, optional
-        How many; all by default.
-    """
-    import jax
-
-    asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if not asked and jax.config.jax_num_cpu_devices in (None, -1):
-        with suppress(RuntimeError):  # the backend has started; what it has is what there is
-            jax.config.update("jax_num_cpu_devices", max(count or 1, os.cpu_count() or 1))
-    devices = jax.local_devices()
-    if count is None:
-        return devices
-    if not 1 <= count <= len(devices):
-        raise StudyError(f"--devices {count}: between 1 and {len(devices)} are here")
-    return devices[:count]
-
-
-def _cache_programs() -> None:
-    """Keep compiled programs in the user's cache folder, unless JAX was told another way."""
-    import jax
-
-    told = jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache
-    if not told:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "scaling-study" / "jax"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-
-def train(
-    planned: Plan,
-    todo: Sequence[Chunk],
-    devices: Sequence[Any],
-    put: Callable[[Chunk, bytes], None],
-    *,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-    on_curves: Callable[[Sequence[Condition], range, Any], None] | None = None,
-) -> tuple[float, float]:
-    """Train chunks on all devices at once, group by group.
-
-    Parameters
-    ----------
-    planned : Plan
-    todo : sequence of Chunk
-        Those of the plan that are not done.
-    devices : sequence of jax.Device
-        Each gets whole chunks.
-    put : callable
-        Called in this thread with each chunk and its rows, while others train.
-    on_progress, on_curves : callable
-        As of `run`.
-
-    Returns
-    -------
-    compile_seconds, run_seconds : float
-        Of all groups; compiling is over before a group's first chunk begins. The runs of a
-        group that cannot be compiled are put as failed, with the reason.
-    """
-    import jax
-
-    from scaling_study.engine.chunk import compiled, run_chunk, run_curves
-    from scaling_study.engine.record import failed
-
-    record, text = planned.study.record, planned.study.to_toml()
-    free: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    for device in devices:
-        free.put(device)
-
-    def compile_on(device: Any, own: Group) -> None:
-        with jax.default_device(device):
-            compiled(own, record)
-
-    @contextmanager
-    def on_device() -> Iterator[None]:
-        device = free.get()
-        try:
-            with jax.default_device(device):
-                yield
-        finally:
-            free.put(device)
-
-    def train_chunk(chunk: Chunk) -> tuple[Chunk, bytes | None]:
-        if record == "curves":
-            return chunk, run_curves(text, chunk, planned.chunk_runs, on_curves, on_device)
-        return chunk, run_chunk(text, chunk, planned.chunk_runs, on_device)
-
-    compile_seconds = run_seconds = 0.0
-    done = planned.runs - _runs_of(planned, todo)
-    start = time.perf_counter()
-    # A second thread for each device draws and writes while the first computes. One CPU device
-    # is one core, and whoever asks for it wants the others for something else.
-    alone = len(devices) == 1 and devices[0].platform == "cpu"
-    threads = 1 if alone else 2 * len(devices)
-    with ThreadPoolExecutor(threads) as workers:
-        for own in planned.groups:
-            chunks = [chunk for chunk in todo if chunk.group == own.index]
-            if not chunks:
-                continue
-            begin = time.perf_counter()
-            used = devices[: len(chunks)]
-            try:
-                list(workers.map(lambda device, own=own: compile_on(device, own), used))
-            except Exception as error:
-                reason = _failure(own, error)
-                for chunk in chunks if record != "curves" else ():
-                    put(chunk, failed(own, chunk, shape_of(own.static.problem)[1], reason))
-                continue
-            compiled_at = time.perf_counter()
-            for chunk, rows in _completed(workers, train_chunk, chunks, 2 * threads):
-                if rows is not None:
-                    put(chunk, rows)
-                done += _runs_of(planned, [chunk])
-                on_progress(Progress(done, planned.runs, time.perf_counter() - start))
-            compile_seconds += compiled_at - begin
-            run_seconds += time.perf_counter() - compiled_at
-    return compile_seconds, run_seconds
-
-
-def _completed(
-    workers: ThreadPoolExecutor, function: Callable[..., Any], items: list[Any], ahead: int
-) -> Iterator[Any]:
-    """Yield results as they complete, with a bounded number of items under way."""
-    waiting, pending = iter(items), set[Future[Any]]()
-    for item in waiting:
-        pending.add(workers.submit(function, item))
-        if len(pending) < ahead:
-            continue
-        finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-        yield from (future.result() for future in finished)
-    while pending:
-        finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-        yield from (future.result() for future in finished)
-
-
-def _runs_of(planned: Plan, chunks: Sequence[Chunk]) -> int:
-    """Return how many of the runs asked for these chunks hold."""
-    first, last = planned.study.seeds
-    total = 0
-    for chunk in chunks:
-        own = planned.groups[chunk.group]
-        seeds = own.seeds(chunk)
-        total += len(own.members(chunk)) * (min(last, seeds.stop) - max(first, seeds.start))
-    return total
-
-
-def _updates_of(planned: Plan, chunks: Sequence[Chunk]) -> int:
-    return sum(
-        _runs_of(planned, [chunk]) * planned.groups[chunk.group].static.updates for chunk in chunks
-    )
+def _check_code(study: Study) -> None:
+    """Refuse code that a study file names, and that its user has not allowed, before any work."""
+    for component in study.components():
+        if not component.allowed:
+            raise CodeError(
+                f"{study.origin}: {component.name!r} is code that the file names; say --allow-code"
+                " (allow_code=True) if you trust it"
+            )
 
 
 def _manifest(
-    planned: Plan, devices: list[Any], compile_seconds: float, run_seconds: float
+    planned: Plan, executor: Executor, compile_seconds: float, run_seconds: float
 ) -> dict[str, Any]:
     return {
         "study": planned.study.name,
         "seeds": list(planned.study.seeds),
-        "packages": store.versions(),
+        "packages": versions(),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "devices": [str(device) for device in devices],
-        "device_kind": devices[0].device_kind,
+        "devices": executor.names,
+        "device_kind": executor.kind,
         "git_commit": _commit(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "compile_seconds": round(compile_seconds, 3),
@@ -495,4 +355,4 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
-__all__ = ["Plan", "Progress", "local_devices", "plan", "run", "train"]
+__all__ = ["Plan", "Progress", "plan", "run", "train"]

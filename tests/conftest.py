@@ -8,7 +8,7 @@ import pytest
 
 import scaling_study
 from scaling_study.experiment.study import PRESETS
-from scaling_study.store import Results
+from scaling_study.results import Results
 
 # A suite writes nothing into its user's cache. (JAX 0.10 also aborted once while it serialized
 # one of the many hundred programs that a suite's one process compiles.)

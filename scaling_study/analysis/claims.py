@@ -22,7 +22,7 @@ from scaling_study.analysis.statistics import Estimate
 from scaling_study.errors import StudyError, unknown
 from scaling_study.experiment.study import AXES, Study
 from scaling_study.experiment.values import listed, number, told
-from scaling_study.store import Results
+from scaling_study.results import Results
 
 QUANTIFIERS = ("some", "most", "all")
 EXPECTATIONS = ("beyond", "equivalent")

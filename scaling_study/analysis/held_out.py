@@ -20,7 +20,7 @@ def scored(runs: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     runs : DataFrame
-        As in `scaling_study.store.Results`, of problems that hold rows out.
+        As in `scaling_study.results.Results`, of problems that hold rows out.
 
     Returns
     -------

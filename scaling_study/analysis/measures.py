@@ -19,7 +19,7 @@ from scaling_study.analysis.summary import LOST
 from scaling_study.experiment import draws, scalers
 from scaling_study.experiment.component import Component
 from scaling_study.experiment.conditions import Condition, expand, problem_of, split
-from scaling_study.store import Results
+from scaling_study.results import Results
 
 Array = NDArray[np.float64]
 STUCK = 1.5  # times the least final loss of all restarts

@@ -17,7 +17,7 @@ from scaling_study.analysis.claims import at_rates
 from scaling_study.analysis.measures import Table, log_steps
 from scaling_study.analysis.statistics import Estimate
 from scaling_study.errors import StudyError
-from scaling_study.store import Results
+from scaling_study.results import Results
 
 EXAMPLE = "scikit-learn, Importance of Feature Scaling"
 PINHEIRO = "Pinheiro et al. 2025, arXiv 2506.08274"

@@ -1,16 +1,20 @@
 """One chunk of a study, from its identity to its bytes.
 
-    run_chunk(study_text, chunk) -> bytes
+    run_chunk(study_text, chunk_id) -> bytes
 
 is a pure function: a device, a process or another machine that is given the same study text
 and chunk returns the same rows.
 """
 
+import hashlib
+import logging
+import re
 import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -18,9 +22,11 @@ import jax
 import numpy as np
 
 from scaling_study.engine import evaluate, importance, objective, optimizers, program, watch
-from scaling_study.engine.record import to_parquet
+from scaling_study.engine.cache import without_unreadable
+from scaling_study.engine.record import failed, to_parquet, to_table, with_failures
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Data, Loop, Training
+from scaling_study.errors import CodeError, Stopped
 from scaling_study.experiment import draws
 from scaling_study.experiment.conditions import (
     TRACED_SEEDS,
@@ -35,7 +41,9 @@ from scaling_study.experiment.conditions import (
     trace_points,
 )
 from scaling_study.experiment.study import parse
+from scaling_study.identity import made_by
 
+log = logging.getLogger(__name__)
 PREPARED_NUMBERS = 2**22  # numbers of prepared batches that are held at once
 # XLA keeps to 256 bits where a processor has 512; with all of them a run is 1.25 times as fast.
 OnDevice = Callable[[], AbstractContextManager[Any]]
@@ -55,6 +63,8 @@ class Program(NamedTuple):
         ``(training, data, order, count) -> Training``: train further epochs, if there are.
     memory_bytes : int
         What ``first`` holds at once: inputs, outputs and temporaries.
+    digest : str
+        Twelve hexadecimal digits of what was compiled, as StableHLO.
     spare : list of Trace
         Written before and not needed any more: memory that need not be asked for again.
     """
@@ -63,6 +73,7 @@ class Program(NamedTuple):
     first: Callable[..., Training]
     more: Callable[..., Training] | None
     memory_bytes: int
+    digest: str
     spare: list[watch.Trace]
 
 
@@ -90,46 +101,143 @@ def groups_of(study_text: str, chunk_runs: int | None = None) -> tuple[list[Grou
 
 def run_chunk(
     study_text: str,
-    chunk: Chunk,
+    chunk_id: str,
     chunk_runs: int | None = None,
+    *,
     on_device: OnDevice = nullcontext,
 ) -> bytes:
     """Train every run of a chunk and return its rows as a Parquet file.
 
+    A condition that raises is data: its rows are failed, with the reason, and those of the
+    chunk's other conditions are what they would be without it.
+
     Parameters
     ----------
     study_text : str
-        The resolved study, `Study.to_toml`.
-    chunk : Chunk
-        Which conditions and seeds.
+        The resolved study, `Study.to_toml`. Code that it names is imported.
+    chunk_id : str
+        Which conditions and seeds: the text of a `Chunk`.
     chunk_runs : int, optional
         The chunk size that was asked for, if any.
     on_device : callable
         Returns a context manager, entered while a device is needed: not while its inputs are
         drawn, and not while its rows are written. The default device where nothing is said.
+
+    Returns
+    -------
+    bytes
+        A Parquet file whose metadata say who made it, see `scaling_study.identity`.
+
+    Raises
+    ------
+    CodeError
+        If code that the study names is not to be had here.
+    Stopped
+        If there is not enough memory, with the chunk size to try.
     """
     groups, record = groups_of(study_text, chunk_runs)
+    chunk = Chunk.parse(chunk_id)
     own = groups[chunk.group]
+    try:
+        table, digest = _rows(own, chunk, record, on_device)
+    except (CodeError, Stopped):
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise Stopped(_too_large(own)) from error
+        log.info("chunk %s", chunk, exc_info=True)
+        table, digest = _rows_that_do_not_fail(own, chunk, record, on_device, error)
+    made = made_by(jax.default_backend(), own.components())
+    return to_parquet(table, {**made, "program": digest})
+
+
+def described() -> tuple[str, str]:
+    """Return the platform and the kind of the device that computes here."""
+    return jax.default_backend(), jax.devices()[0].device_kind
+
+
+def _rows(
+    own: Group, chunk: Chunk, record: str, on_device: OnDevice, names: Group | None = None
+) -> tuple[Any, str]:
+    """Return a chunk's rows, and the digest of the program that trained them."""
     training, encoding = train_chunk(own, chunk, record, on_device)
     with on_device() if problem_of(own.static.problem).held_out else nullcontext():
         scores = evaluate.scores(own, chunk, training, encoding)
     shares: dict[str, np.ndarray] = {}
-    if record == "importances":
-        with on_device():
+    with on_device():
+        if record == "importances":
             shares, fit = importance.shares(own, chunk, training, encoding)
-        scores |= fit
-    return to_parquet(own, chunk, training, encoding, loop_of(own, record), scores, shares)
+            scores |= fit
+        digest = compiled(own, record)[0].digest
+    loop = loop_of(own, record)
+    return to_table(names or own, chunk, training, encoding, loop, scores, shares), digest
+
+
+def _rows_that_do_not_fail(
+    own: Group, chunk: Chunk, record: str, on_device: OnDevice, error: Exception
+) -> tuple[Any, str]:
+    """Return a chunk's rows, those of whatever raises failed, and the program's digest."""
+    features, members = shape_of(own.static.problem)[1], own.members(chunk)
+    reasons = _failing(own, chunk)
+    good = [condition for condition in members if condition.id not in reasons]
+    if reasons and good:
+        # Another condition stands in for one that fails, so that the shape is what it was.
+        stand_in = tuple(good[0] if c.id in reasons else c for c in own.conditions)
+        try:
+            table, digest = _rows(
+                replace(own, conditions=stand_in), chunk, record, on_device, names=own
+            )
+            return with_failures(table, own, chunk, reasons), digest
+        except Exception as again:
+            error = again
+    why = reason_of(own, error)
+    return failed(own, chunk, features, {c.id: reasons.get(c.id, why) for c in members}), ""
+
+
+def _failing(own: Group, chunk: Chunk) -> dict[str, str]:
+    """Return why each condition of a chunk fails whose data cannot be made, by its id."""
+    drawn, reasons = draws.draw(own.static, own.seeds(chunk)), {}
+    for condition in own.members(chunk):
+        try:
+            draws.encode(own.static, drawn, [condition])
+        except Exception as error:
+            reasons[condition.id] = reason_of(own, error)
+    return reasons
+
+
+def reason_of(own: Group, error: Exception) -> str:
+    """Say in a line what of a group cannot be trained, and why."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    why = f"{type(error).__name__}: {' '.join(lines[:2])}" if lines else type(error).__name__
+    block = own.conditions[0].block
+    line = f"blocks.{block}: {own.static.model} with {own.static.optimizer} fails: {why}"
+    return re.sub(r"0x[0-9a-f]+", "0x...", line)  # an address is another in each process
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Say whether there was not enough memory for a computation."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _too_large(own: Group) -> str:
+    runs = own.shape.conditions * own.shape.seeds
+    return (
+        f"blocks.{own.conditions[0].block}: not enough memory for a chunk of {runs:,} runs; try"
+        f" --chunk-size {max(1, runs // 2)}, which needs another folder or --overwrite"
+    )
 
 
 def run_curves(
     study_text: str,
-    chunk: Chunk,
+    chunk_id: str,
     chunk_runs: int | None = None,
     on_curves: Callable[[Sequence[Condition], range, Curves], None] | None = None,
+    *,
     on_device: OnDevice = nullcontext,
 ) -> None:
     """Train every run of a chunk and hand its curves to a function, if there is one."""
     groups, record = groups_of(study_text, chunk_runs)
+    chunk = Chunk.parse(chunk_id)
     own = groups[chunk.group]
     with _preparing:
         inputs = _inputs(own, _members_of(own, chunk.condition_block), own.seeds(chunk))
@@ -179,23 +287,34 @@ def compiled(own: Group, record: str) -> tuple[Program, float]:
     """Return the group's program on the default device, and the seconds it took to compile.
 
     Compiled the first time it is asked for; every device needs its own.
+
+    Raises
+    ------
+    Exception
+        What compiling raised, again each time that the program is asked for.
     """
     device = jax.config.jax_default_device or jax.devices()[0]
     key = (own.static, own.shape, loop_of(own, record), device)
     with _lock_of(key):
         start = time.perf_counter()
-        program = _programs.get(key)
-        if program is None:
-            with jax.enable_x64(own.static.dtype == "float64"):
-                program = _programs[key] = _compile(own, record)
-                for old in list(_programs)[:-MOST_PROGRAMS]:
-                    _programs.pop(old, None)
-        return program, time.perf_counter() - start
+        found = _programs.get(key)
+        if found is None:
+            try:
+                with jax.enable_x64(own.static.dtype == "float64"):
+                    found = without_unreadable(lambda: _compile(own, record))
+            except Exception as error:
+                found = error
+            _programs[key] = found
+            for old in list(_programs)[:-MOST_PROGRAMS]:
+                _programs.pop(old, None)
+        if isinstance(found, Exception):
+            raise found
+        return found, time.perf_counter() - start
 
 
 # Each program holds memory maps, of which an operating system gives a process 65,530.
 MOST_PROGRAMS = 64
-_programs: dict[Any, Program] = {}
+_programs: dict[Any, Program | Exception] = {}
 _locks: dict[Any, threading.Lock] = {}
 _locks_lock = threading.Lock()
 
@@ -214,15 +333,22 @@ def _compile(own: Group, record: str) -> Program:
     data, (order, count) = inputs.data, inputs.order
     arguments = (jax.eval_shape(blank), _init_seeds(own, seeds), data, order, count)
     new = jax.jit(blank).lower().compile()
-    begun = jax.jit(first, donate_argnums=0).lower(*arguments).compile(options)
+    lowered = jax.jit(first, donate_argnums=0).lower(*arguments)
+    text = lowered.as_text()
+    begun = lowered.compile(options)
     memory = begun.memory_analysis()
     sizes = ("argument", "output", "temp")
     held = sum(getattr(memory, f"{size}_size_in_bytes", 0) for size in sizes)
     if len(list(_segment_epochs(own))) == 1:
-        return Program(new, begun, None, held, [])
+        return Program(new, begun, None, held, _digest(text), [])
     training = jax.eval_shape(first, *arguments)
     lowered = jax.jit(more, donate_argnums=0).lower(training, data, order, count)
-    return Program(new, begun, lowered.compile(options), held, [])
+    text += lowered.as_text()
+    return Program(new, begun, lowered.compile(options), held, _digest(text), [])
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def loop_of(own: Group, record: str) -> Loop:

@@ -16,7 +16,6 @@ from scaling_study.experiment.estimators import (
     DATASETS,
     Comparison,
     preprocessor,
-    read_comparisons,
 )
 from scaling_study.experiment.study import Study
 from scaling_study.experiment.values import told
@@ -43,7 +42,7 @@ def fit_all(study: Study, seeds: Sequence[int]) -> list[dict[str, Any]]:
     StudyError
         If an estimator does not take a parameter's value.
     """
-    comparisons = read_comparisons(study.estimators)
+    comparisons = study.comparisons()
     jobs = max(1, min(os.cpu_count() or 1, len(seeds) // SEEDS_A_PROCESS))
     tasks = [(comparison, seed) for seed in seeds for comparison in comparisons]
     found: Any = Parallel(n_jobs=jobs)(delayed(fit)(*task) for task in tasks)

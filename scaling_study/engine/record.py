@@ -1,12 +1,13 @@
-"""What is kept of a chunk: one row per run, as Parquet bytes.
+"""What is kept of a chunk: one row per run, as a table and as Parquet bytes.
 
 A run's features are columns of its row, ``weight/0``, ``weight/1`` and so on (Parquet takes
 three times as long over lists), and its trace is lists, so that a chunk is one file and no row
-can be there without the others. `scaling_study.store` unfolds them into data frames.
+can be there without the others. `scaling_study.results` unfolds them into data frames.
 """
 
 import io
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from scaling_study.engine.train import NEVER, Loop, Training
 from scaling_study.engine.watch import to_array
 from scaling_study.experiment.conditions import TRACED_SEEDS, Chunk, Group, problem_of
 from scaling_study.experiment.draws import Encoding
+from scaling_study.identity import METADATA
 
 STATUSES = ("converged", "not_converged", "diverged", "failed")
 REASONS = (
@@ -37,7 +39,7 @@ TRACE_COLUMNS = (
 )
 
 
-def to_parquet(
+def to_table(
     own: Group,
     chunk: Chunk,
     training: Training,
@@ -45,8 +47,8 @@ def to_parquet(
     loop: Loop,
     scores: Mapping[str, np.ndarray],
     shares: Mapping[str, np.ndarray],
-) -> bytes:
-    """Return the rows of a chunk's runs, without its padding, as a Parquet file.
+) -> pa.Table:
+    """Return the rows of a chunk's runs, without its padding.
 
     Parameters
     ----------
@@ -82,8 +84,7 @@ def to_parquet(
         for name, of_features in features.items()
         for feature, values in enumerate(of_features)
     }
-    columns |= _traces(training, encoding, loop, seeds)
-    return _parquet(columns)
+    return pa.table(columns | _traces(training, encoding, loop, seeds))
 
 
 # What a run that failed has no number of.
@@ -98,8 +99,8 @@ FEATURE_NUMBERS = (
 )
 
 
-def failed(own: Group, chunk: Chunk, features: int, reason: str) -> bytes:
-    """Return the rows of a chunk that could not be trained, as a Parquet file.
+def failed(own: Group, chunk: Chunk, features: int, reasons: Mapping[str, str]) -> pa.Table:
+    """Return the rows of those conditions of a chunk that could not be trained.
 
     Parameters
     ----------
@@ -107,34 +108,79 @@ def failed(own: Group, chunk: Chunk, features: int, reason: str) -> bytes:
         Whose runs they are.
     features : int
         How many features each has.
-    reason : str
-        Why, in one line.
+    reasons : mapping of str to str
+        Why, in one line, by the condition's id.
     """
-    members, seeds = own.members(chunk), own.seeds(chunk)
-    runs = len(members) * len(seeds)
-    codes = np.repeat(np.arange(len(members), dtype=np.int32), len(seeds))
-    same = np.zeros(runs, np.int32)
+    seeds = own.seeds(chunk)
+    lost = [condition.id for condition in own.members(chunk) if condition.id in reasons]
+    words = list(dict.fromkeys(reasons.values()))
+    runs = len(lost) * len(seeds)
+
+    def repeated(codes: Sequence[int], names: Sequence[str]) -> pa.Array:
+        indices = np.repeat(np.asarray(codes, np.int32), len(seeds))
+        return pa.DictionaryArray.from_arrays(indices, list(names))
+
     names = [f"{name}/{feature}" for name in FEATURE_NUMBERS for feature in range(features)]
     columns: dict[str, Any] = {
-        "condition": pa.DictionaryArray.from_arrays(codes, [c.id for c in members]),
-        "seed": np.tile(np.asarray(seeds, dtype=np.int32), len(members)),
-        "status": pa.DictionaryArray.from_arrays(same, ["failed"]),
-        "reason": pa.DictionaryArray.from_arrays(same, [reason]),
-        "updates": same,
+        "condition": repeated(range(len(lost)), lost),
+        "seed": np.tile(np.asarray(seeds, dtype=np.int32), len(lost)),
+        "status": repeated([0] * len(lost), ["failed"]),
+        "reason": repeated([words.index(reasons[name]) for name in lost], words),
+        "updates": np.zeros(runs, np.int32),
         **dict.fromkeys((*RUN_NUMBERS, *names), pa.nulls(runs, pa.float32())),
         **dict.fromkeys(TRACE_COLUMNS, pa.nulls(runs, pa.list_(pa.float32()))),
     }
-    return _parquet(columns)
+    return pa.table(columns)
 
 
-def _parquet(columns: dict[str, Any]) -> bytes:
+def with_failures(
+    table: pa.Table, own: Group, chunk: Chunk, reasons: Mapping[str, str]
+) -> pa.Table:
+    """Return a chunk's rows with those of some conditions replaced by failed ones.
+
+    Parameters
+    ----------
+    table : Table
+        Of `to_table`.
+    own, chunk : Group, Chunk
+        Whose runs they are.
+    reasons : mapping of str to str
+        Why, in one line, by the condition's id.
+    """
+    seeds = len(own.seeds(chunk))
+    lost = np.repeat([condition.id in reasons for condition in own.members(chunk)], seeds)
+    features = sum(name.startswith("weight_true/") for name in table.column_names)
+    instead = failed(own, chunk, features, reasons)
+    for field in table.schema:
+        if field.name not in instead.column_names:
+            instead = instead.append_column(field, pa.nulls(len(instead), field.type))
+    instead = instead.select(table.column_names).cast(table.schema)
+    whole = pa.concat_tables([table.filter(pa.array(~lost)), instead]).unify_dictionaries()
+    places = np.concatenate([np.flatnonzero(~lost), np.flatnonzero(lost)])
+    return whole.take(np.argsort(places)).combine_chunks()
+
+
+def to_parquet(table: pa.Table, made_by: Mapping[str, Any]) -> bytes:
+    """Return a table as a Parquet file that says who made it.
+
+    Parameters
+    ----------
+    table : Table
+        Of `to_table`, `failed` or `with_failures`.
+    made_by : mapping
+        What `scaling_study.identity.made_by` says, and the digest of the program.
+    """
+    ended = table.select(["status", "reason"]).group_by(["status", "reason"]).aggregate([])
+    failures = {row["reason"] for row in ended.to_pylist() if row["status"] == "failed"}
+    made = {**made_by, "failures": sorted(failures)}
     sink = io.BytesIO()
     pq.write_table(
-        pa.table(columns),
+        table.replace_schema_metadata({METADATA: json.dumps(made, sort_keys=True)}),
         sink,
         compression="lz4",
         use_dictionary=["condition", "status", "reason"],  # type: ignore[arg-type]
         write_statistics=False,
+        write_page_checksum=True,
     )
     return sink.getvalue()
 

@@ -3,12 +3,20 @@
 import importlib
 import inspect
 import itertools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from scaling_study.errors import StudyError, unknown
+from scaling_study.errors import CodeError, StudyError, unknown
 from scaling_study.experiment.values import listed, told
+
+
+class _Everything:
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+EVERYTHING: Container[str] = _Everything()
 
 
 @dataclass(frozen=True, order=True)
@@ -21,10 +29,22 @@ class Component:
         A key of the registry, or ``"package.module:attribute"`` for a user's own.
     parameters : tuple of (str, value)
         What is passed to the registry's factory, sorted by name.
+    allowed : bool
+        Whether code that is named may be imported; a study file alone does not allow it.
     """
 
     name: str
     parameters: tuple[tuple[str, Any], ...] = ()
+    allowed: bool = field(default=True, compare=False, repr=False)
+
+    @property
+    def is_code(self) -> bool:
+        """Whether the name is a reference to code, ``package.module:attribute``."""
+        return ":" in self.name
+
+    def within(self, allowed: Container[str]) -> "Component":
+        """Return the component, which may import code only if its name is among those."""
+        return replace(self, allowed=not self.is_code or self.name in allowed)
 
     def __str__(self) -> str:
         if not self.parameters:
@@ -70,6 +90,8 @@ class Component:
 
         Raises
         ------
+        CodeError
+            If the name is of code that is not allowed.
         StudyError
             If the name is unknown, or the factory does not take a parameter or its value.
         """
@@ -86,7 +108,12 @@ class Component:
         module, colon, attribute = self.name.partition(":")
         if not colon:
             raise unknown(kind, self.name, registry)
-        with told(f"{kind} {self.name!r} cannot be imported", Exception):
+        if not self.allowed:
+            raise CodeError(
+                f"{kind} {self.name!r} is code that the study file names; say --allow-code"
+                " (allow_code=True) if you trust it"
+            )
+        with told(f"{kind} {self.name!r} cannot be imported", Exception, raises=CodeError):
             factory = getattr(importlib.import_module(module), attribute)
         if not callable(factory):
             raise StudyError(f"{kind} {self.name!r} cannot be called")

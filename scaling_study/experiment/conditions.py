@@ -139,6 +139,12 @@ class Group:
         first = chunk.condition_block * self.shape.conditions
         return self.conditions[first : first + self.shape.conditions]
 
+    def components(self) -> list[Component]:
+        """Return every component that the group's conditions name."""
+        static = self.static
+        scalers_of = [part for c in self.conditions for part in (c.scaler, c.target_scaler)]
+        return [static.problem, static.model, static.optimizer, *dict.fromkeys(scalers_of)]
+
     def padded(self, chunk: "Chunk") -> tuple[Condition, ...]:
         """Return the chunk's conditions, the last repeated until it is full."""
         members = self.members(chunk)
@@ -159,6 +165,11 @@ class Chunk(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.group:03d}-{self.condition_block:04d}-{self.seed_block:06d}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Chunk":
+        """Return the chunk that `str` has written."""
+        return cls(*map(int, text.split("-")))
 
 
 def expand(study: Study) -> list[Condition]:

@@ -9,11 +9,11 @@ Each seed of the study is a split: its rows are drawn with it, and so is what is
 estimator. scikit-learn is imported when a study has such a table, not before.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, NamedTuple
 
 from scaling_study.errors import StudyError, unknown
-from scaling_study.experiment.component import Component
+from scaling_study.experiment.component import EVERYTHING, Component
 from scaling_study.experiment.values import listed, number, told
 
 
@@ -136,8 +136,14 @@ def preprocessor(scaler: str) -> Any:
     return getattr(preprocessing, PREPROCESSORS[scaler])()
 
 
-def read_comparisons(tables: Any) -> list[Comparison]:
+def read_comparisons(tables: Any, allowed: Container[str] = EVERYTHING) -> list[Comparison]:
     """Read a study's tables ``[estimators.NAME]``, in their order.
+
+    Parameters
+    ----------
+    tables : mapping
+    allowed : container of str
+        Which references to code may be imported.
 
     Raises
     ------
@@ -146,10 +152,10 @@ def read_comparisons(tables: Any) -> list[Comparison]:
     """
     if not isinstance(tables, Mapping):
         raise StudyError("estimators must be tables, [estimators.NAME]")
-    return [_read(name, raw) for name, raw in tables.items()]
+    return [_read(name, raw, allowed) for name, raw in tables.items()]
 
 
-def _read(name: str, raw: Any) -> Comparison:
+def _read(name: str, raw: Any, allowed: Container[str]) -> Comparison:
     with told(f"estimators.{name}"):
         if not isinstance(raw, Mapping):
             raise StudyError(f"must be a table, [estimators.{name}]")
@@ -175,6 +181,8 @@ def _read(name: str, raw: Any) -> Comparison:
             share = number(raw.get("test_size", 0.3), 0, "a share between 0 and 1")
             if not 0 < share < 1:
                 raise StudyError(f"must be a share between 0 and 1, not {share!r}")
-        comparison = Comparison(name, raw["dataset"], found[0], scalers, share, shared)
-        comparison.build(seed=0)
+        own = found[0].within(allowed)
+        comparison = Comparison(name, raw["dataset"], own, scalers, share, shared)
+        if own.allowed:
+            comparison.build(seed=0)
         return comparison

@@ -6,7 +6,7 @@ scalar or a list is a grid axis. Every default stands in `AXES`, and nowhere els
 
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import resources
@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import tomli_w
 
 from scaling_study.errors import StudyError, unknown
-from scaling_study.experiment.component import Component
-from scaling_study.experiment.estimators import read_comparisons
+from scaling_study.experiment.component import EVERYTHING, Component
+from scaling_study.experiment.estimators import Comparison, read_comparisons
 from scaling_study.experiment.values import MOST, listed, number, positive, told, whole
 
 TEXTS = ("name", "title", "description")
@@ -120,6 +120,10 @@ class Study:
         `scaling_study.experiment.estimators.Comparison`.
     claims : mapping of str to mapping
         What the study is to judge, as tables; see `scaling_study.analysis.claims.Claim`.
+    origin : str
+        The file it came from, for error messages.
+    allowed : container of str
+        Which references to code, ``module:name``, may be imported; all, unless it is a file's.
     """
 
     name: str
@@ -132,6 +136,17 @@ class Study:
     estimators: Mapping[str, Any] = field(default_factory=dict)
     claims: Mapping[str, Any] = field(default_factory=dict, compare=False)
     origin: str = field(default="study", compare=False)
+    allowed: Container[str] = field(default=EVERYTHING, compare=False, repr=False)
+
+    def comparisons(self) -> list[Comparison]:
+        """Return what scikit-learn's estimators are asked."""
+        return read_comparisons(self.estimators, self.allowed)
+
+    def components(self) -> list[Component]:
+        """Return every component that the study names, in its blocks and of its estimators."""
+        axes = (axis for grid in self.blocks.values() for axis in grid.values())
+        named = [value for axis in axes for value in axis if isinstance(value, Component)]
+        return named + [comparison.estimator for comparison in self.comparisons()]
 
     def to_toml(self) -> str:
         """Return the resolved study, every default written out; `parse` reads it back."""
@@ -182,7 +197,12 @@ def read_seeds(value: Any) -> tuple[int, int]:
     return first, last
 
 
-def read_study(source: "Study | str | Path | Mapping[str, Any]", settings: list[str] = []) -> Study:  # noqa: B006
+def read_study(
+    source: "Study | str | Path | Mapping[str, Any]",
+    settings: list[str] = [],  # noqa: B006
+    *,
+    allow_code: bool = False,
+) -> Study:
     """Read a study from a preset's name, a path, a mapping, or a `Study`.
 
     Parameters
@@ -192,21 +212,29 @@ def read_study(source: "Study | str | Path | Mapping[str, Any]", settings: list[
     settings : list of str
         ``key=value`` overrides, the value as TOML or as a bare word. A plain key holds for
         every block; ``blocks.NAME.key`` for one.
+    allow_code : bool
+        Whether a file's references to code, ``module:name``, may be imported. Those of a
+        setting, a mapping, a `Study` or a preset may: whoever wrote them is asking.
 
     Raises
     ------
     StudyError
         If it cannot be found, parsed, or holds a key or value that is not right.
     """
+    allowed = EVERYTHING
     if isinstance(source, Study):
-        raw, origin = tomllib.loads(source.to_toml()), source.origin
+        raw, origin, allowed = tomllib.loads(source.to_toml()), source.origin, source.allowed
     elif isinstance(source, Mapping):
         raw, origin = dict(source), "study"
     else:
-        raw, origin = _load(source)
+        raw, origin, ours = _load(source)
+        if not ours and not allow_code:
+            allowed = frozenset[str]()
     for setting in settings:
-        raw = _set(raw, setting)
-    return parse(raw, origin)
+        raw, value = _set(raw, setting)
+        if isinstance(allowed, frozenset):
+            allowed |= set(_references(value))
+    return parse(raw, origin, allowed)
 
 
 def presets() -> dict[str, str]:
@@ -215,8 +243,19 @@ def presets() -> dict[str, str]:
     return {name.removesuffix(".toml"): _preset(name)["title"] for name in names}
 
 
-def parse(raw: Mapping[str, Any], origin: str = "study") -> Study:
+def parse(
+    raw: Mapping[str, Any], origin: str = "study", allowed: Container[str] = EVERYTHING
+) -> Study:
     """Check a study's keys and values, and fill in every default.
+
+    Parameters
+    ----------
+    raw : mapping
+        As read from TOML.
+    origin : str
+        The file's name.
+    allowed : container of str
+        Which references to code may be imported.
 
     Raises
     ------
@@ -241,8 +280,9 @@ def parse(raw: Mapping[str, Any], origin: str = "study") -> Study:
         seeds = read_seeds(raw.get("seeds", 16))
         axes = {key: value for key, value in raw.items() if key in AXES}
         blocks = {block: _grid(block, own, axes) for block, own in _blocks(raw).items()}
+        blocks = {block: _within(grid, allowed) for block, grid in blocks.items()}
         estimators = raw.get("estimators", {})
-        read_comparisons(estimators)
+        read_comparisons(estimators, allowed)
         claims = raw.get("claims", {})
         if not isinstance(claims, Mapping):
             raise StudyError("claims must be tables, [claims.NAME]")
@@ -255,6 +295,7 @@ def parse(raw: Mapping[str, Any], origin: str = "study") -> Study:
             estimators=estimators,
             claims=claims,
             origin=origin,
+            allowed=allowed,
             **texts,
         )
 
@@ -284,6 +325,23 @@ def _grid(block: str, own: dict[str, Any], above: Mapping[str, Any]) -> dict[str
         return {key: _values(key, raw.get(key, axis.default)) for key, axis in AXES.items()}
 
 
+def _within(grid: Mapping[str, list[Any]], allowed: Container[str]) -> dict[str, list[Any]]:
+    """Return a grid whose components may import only the code that is allowed."""
+    return {
+        key: [value.within(allowed) if isinstance(value, Component) else value for value in values]
+        for key, values in grid.items()
+    }
+
+
+def _references(value: Any) -> Iterator[str]:
+    """Yield each text of a nested value that could be a reference to code."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _references(item)
+
+
 def _values(key: str, raw: Any) -> list[Any]:
     with told(key):
         values = []
@@ -296,24 +354,25 @@ def _values(key: str, raw: Any) -> list[Any]:
         return values
 
 
-def _load(source: str | Path) -> tuple[dict[str, Any], str]:
+def _load(source: str | Path) -> tuple[dict[str, Any], str, bool]:
+    """Return what a preset or a file holds, its name, and whether it is a preset."""
     text = str(source)
     if not text.endswith(".toml") and "/" not in text:
         if text not in presets():
             raise unknown("preset", text, presets())
-        return {"name": text, **_preset(f"{text}.toml")}, text
+        return {"name": text, **_preset(f"{text}.toml")}, text, True
     with told(text, OSError, ValueError):
         content = Path(source).read_text(encoding="utf-8")
     with told(f"{text}: not valid TOML", ValueError, RecursionError):
-        return tomllib.loads(content), text
+        return tomllib.loads(content), text, False
 
 
 def _preset(file: str) -> dict[str, Any]:
     return tomllib.loads((PRESETS / file).read_text(encoding="utf-8"))
 
 
-def _set(raw: Mapping[str, Any], setting: str) -> dict[str, Any]:
-    """Return a study's keys with one ``key=value`` put into every block, or into one."""
+def _set(raw: Mapping[str, Any], setting: str) -> tuple[dict[str, Any], Any]:
+    """Return a study's keys with one ``key=value`` put into every block, or one; the value."""
     key, equals, text = setting.partition("=")
     key = key.strip()
     with told(f"--set {setting!r}"):
@@ -321,7 +380,7 @@ def _set(raw: Mapping[str, Any], setting: str) -> dict[str, Any]:
             raise StudyError("write key=value")
         value = _value(text)
         if key in STUDY_KEYS and key != "blocks":
-            return {**raw, key: value}
+            return {**raw, key: value}, value
         blocks = _blocks(raw)
         place, dot, axis = key.rpartition(".")
         name = place.removeprefix("blocks.")
@@ -334,7 +393,7 @@ def _set(raw: Mapping[str, Any], setting: str) -> dict[str, Any]:
                 for budget in BUDGETS:
                     own.pop(budget, None)
             own[axis] = value
-        return {**raw, "blocks": blocks}
+        return {**raw, "blocks": blocks}, value
 
 
 def _value(text: str) -> Any:

@@ -13,7 +13,9 @@ LARGEST = sys.float_info.max
 
 
 @contextmanager
-def told(where: object, *also: type[Exception]) -> Iterator[None]:
+def told(
+    where: object, *also: type[Exception], raises: type[StudyError] = StudyError
+) -> Iterator[None]:
     """Put a place in front of what a `StudyError` says, and keep it to one line.
 
     Parameters
@@ -22,13 +24,17 @@ def told(where: object, *also: type[Exception]) -> Iterator[None]:
         The file, block or key that is being read.
     *also : type of Exception
         What else can only mean bad input here; it becomes a `StudyError` too.
+    raises : type of StudyError
+        Which one.
     """
     try:
         yield
     except (StudyError, *also) as error:
         what = getattr(error, "strerror", None) or str(error) or type(error).__name__
         line = " ".join(f"{where}: {what}".splitlines())
-        raise StudyError(line) from (None if isinstance(error, StudyError) else error)
+        if isinstance(error, StudyError):
+            raise type(error)(line) from None
+        raise raises(line) from error
 
 
 def number(value: Any, least: float = -LARGEST, what: str = "a finite number") -> float:

@@ -15,7 +15,7 @@ from scaling_study.experiment import scalers
 from scaling_study.report import figures, plates
 from scaling_study.report.labels import listing, number, percent, scaler_name
 from scaling_study.report.sections import Plate
-from scaling_study.store import Results
+from scaling_study.results import Results
 
 RATES = ("default", "tuned")
 MOST_POINTS = 3_000  # of a cloud; more says no more, and weighs

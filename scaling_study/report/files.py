@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from scaling_study.experiment.study import presets
 from scaling_study.report.figures import STYLE
-from scaling_study.store import Results
+from scaling_study.results import Results
 
 
 def write_csv(frame: pd.DataFrame, path: Path, **options: Any) -> None:

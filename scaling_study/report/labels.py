@@ -17,7 +17,7 @@ def label_conditions(conditions: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     conditions : DataFrame
-        As in `scaling_study.store.Results`.
+        As in `scaling_study.results.Results`.
 
     Returns
     -------

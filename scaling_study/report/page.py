@@ -25,7 +25,7 @@ from scaling_study.report.published import write_published
 from scaling_study.report.real_data import write_real_data
 from scaling_study.report.sensitivity import write_sensitivity
 from scaling_study.report.tables import Summaries
-from scaling_study.store import Results
+from scaling_study.results import Results
 
 OWN_NAMES = (
     *("index.html", "report.md", "figures", "tables", "study.toml", "manifest.json", CLAIMS),

@@ -16,7 +16,7 @@ from scaling_study.analysis.statistics import mean_by
 from scaling_study.report.figures import COLOURS, INK, STYLE
 from scaling_study.report.labels import listing, number, scaler_name
 from scaling_study.report.sections import Plate, Section, write_sections
-from scaling_study.store import Results
+from scaling_study.results import Results
 
 SMALLEST = 0.02  # the smallest difference of a score that would matter to anyone
 WIDTH = 6.2

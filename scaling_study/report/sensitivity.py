@@ -15,7 +15,7 @@ from scaling_study.analysis.measures import Table
 from scaling_study.report.figures import COLOURS, INK, PALE, STYLE
 from scaling_study.report.labels import MISSING, listing, number, percent
 from scaling_study.report.sections import Plate, Section, write_sections
-from scaling_study.store import Results
+from scaling_study.results import Results
 
 LEADERBOARD = "leaderboard.csv"
 COLUMNS = {

@@ -7,7 +7,7 @@ import pandas as pd
 
 from scaling_study.analysis import summary
 from scaling_study.report.labels import BASELINE, MISSING, label_conditions, number, percent
-from scaling_study.store import Results
+from scaling_study.results import Results
 
 
 class Summaries(NamedTuple):

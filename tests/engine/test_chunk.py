@@ -388,7 +388,7 @@ def test_memory_does_not_grow_with_the_updates(model):
 def curves_of(**axes):
     found = []
     text = parse({"record": "curves", **axes}).to_toml()
-    chunk.run_curves(text, Chunk(0, 0, 0), None, lambda *told: found.append(told))
+    chunk.run_curves(text, "000-0000-000000", None, lambda *told: found.append(told))
     ((conditions, seeds, curves),) = found
     return conditions, seeds, curves
 

@@ -16,7 +16,7 @@ from scaling_study.engine.record import REASONS, STATUSES
 from scaling_study.engine.train import Loop
 from scaling_study.experiment.conditions import TRACED_SEEDS, Chunk, expand, problem_of
 from scaling_study.experiment.study import parse
-from scaling_study.store import FEATURE_COLUMNS, TRACE_COLUMNS
+from scaling_study.results import FEATURE_COLUMNS, TRACE_COLUMNS
 
 FEATURES, EPOCHS, BATCHES = 3, 6, 3
 BASE = {
@@ -261,7 +261,8 @@ def test_a_failed_chunk_has_the_columns_of_any_other():
     axes = {"problem": "gaussian", "epochs": 1, "seeds": 4}
     trained = pq.read_schema(io.BytesIO(bytes_of(**axes)))
     own = groups_of(**axes)[0]
-    rows = pq.read_table(io.BytesIO(record.failed(own, FIRST, 2, "why"))).to_pandas()
+    reasons = {condition.id: "why" for condition in own.conditions}
+    rows = record.failed(own, FIRST, 2, reasons).to_pandas()
     assert set(rows) == set(trained.names)
     assert set(rows["status"]) == {"failed"}
     assert set(rows["reason"]) == {"why"}

@@ -37,7 +37,7 @@ def groups_of(**axes: Any) -> list[Group]:
 
 def bytes_of(which: Chunk = FIRST, chunk_runs: int | None = None, **axes: Any) -> bytes:
     """Return the file of a chunk of the study with these axes."""
-    return chunk.run_chunk(parse(axes).to_toml(), which, chunk_runs)
+    return chunk.run_chunk(parse(axes).to_toml(), str(which), chunk_runs)
 
 
 def rows_of(which: Chunk = FIRST, chunk_runs: int | None = None, **axes: Any) -> pd.DataFrame:

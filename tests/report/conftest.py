@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from tiny_study import LINEAR, NETWORK, UPDATES, Build, Change, parquet, run
 
-from scaling_study import store
 from scaling_study.experiment import conditions as grid
+from scaling_study.experiment.plan import plan
 from scaling_study.experiment.study import read_study
-from scaling_study.store import Results, Store
+from scaling_study.results import Results, load
+from scaling_study.store import Store, identity
 
 
 @pytest.fixture(scope="session")
@@ -40,10 +41,10 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
                 **keys,
             }
         )
-        kept = Store(folder, study, {"platform": "cpu"})
-        conditions = grid.expand(study)
-        kept.begin(conditions)
-        for group in grid.group(conditions):
+        planned = plan(study)
+        kept = Store(folder, study, identity("cpu", planned))
+        kept.begin(planned.conditions)
+        for group in planned.groups:
             rows = []
             for condition, seed in itertools.product(group.conditions, range(*seeds)):
                 rows.append(run(condition, seed))
@@ -52,7 +53,8 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
             kept.put(grid.Chunk(group.index, 0, 0), parquet(rows))
         manifest = {"packages": {"numpy": np.__version__}, "python": "3.12", "devices": ["cpu:0"]}
         kept.finish({**manifest, "machine": "a test", "compile_seconds": 1.0, "run_seconds": 2.0})
-        return store.load(folder)
+        kept.close()
+        return load(folder)
 
     return write
 

@@ -8,7 +8,7 @@ from tiny_study import LINEAR, Build, Change
 from scaling_study.experiment.conditions import Condition
 from scaling_study.report.findings import first_paragraph, second_paragraph
 from scaling_study.report.tables import summarize
-from scaling_study.store import Results
+from scaling_study.results import Results
 
 
 def paragraph(build: Build, change: Change | None = None) -> str:

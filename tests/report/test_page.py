@@ -15,7 +15,7 @@ from scaling_study.errors import StudyError
 from scaling_study.experiment.conditions import Condition
 from scaling_study.report import page
 from scaling_study.report.page import write_report
-from scaling_study.store import Results
+from scaling_study.results import Results
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from scaling_study import store
 from scaling_study.analysis.claims import judge_all, read_claims
 from scaling_study.report import atlas, page
 from scaling_study.report import paper as paper_page
 from scaling_study.report.page import write_report
+from scaling_study.results import load
 
 BLOCKED = """
 import sys
@@ -118,7 +118,7 @@ def test_a_changed_run_changes_the_text(paper, report, tmp_path, monkeypatch):
         place = table.schema.get_field_index("weight/1")
         tripled = pa.array(10 * table["weight/1"].to_numpy())
         pq.write_table(table.set_column(place, "weight/1", tripled), file)
-    changed = store.load(folder)
+    changed = load(folder)
     write_report(changed, tmp_path / "report")
     before, after = (
         {entry["id"]: entry for entry in json.loads((where / "claims.json").read_text())}

@@ -10,7 +10,7 @@ import scaling_study
 from scaling_study.analysis import sensitivity
 from scaling_study.analysis.measures import Table
 from scaling_study.report.page import write_report
-from scaling_study.store import Results
+from scaling_study.results import Results
 
 STUDY = {
     "name": "small",

@@ -1,6 +1,7 @@
 """A study's rows that no training made, in the form that the store keeps."""
 
 import io
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scaling_study import store
 from scaling_study.experiment import conditions as grid
-from scaling_study.store import Results
+from scaling_study.identity import METADATA, made_by
+from scaling_study.results import FEATURE_COLUMNS, Results
 
 UPDATES, POINTS = 40, 10
 LINEAR = {"scaler": ["none", "standard"], "optimizer": ["adam", "sgd"]}
@@ -70,7 +71,7 @@ def parquet(rows: list[dict[str, Any]]) -> bytes:
     arrays = {}
     for name, values in columns.items():
         kind: pa.DataType | None = None
-        if name in store.FEATURE_COLUMNS:
+        if name in FEATURE_COLUMNS:
             for feature in range(2):
                 own = [None if pair is None else pair[feature] for pair in values]
                 arrays[f"{name}/{feature}"] = pa.array(own, type=pa.float64())
@@ -83,5 +84,6 @@ def parquet(rows: list[dict[str, Any]]) -> bytes:
         if name in ("condition", "status", "reason"):
             arrays[name] = arrays[name].dictionary_encode()
     sink = io.BytesIO()
-    pq.write_table(pa.table(arrays), sink)
+    made = {**made_by("cpu", []), "program": "", "failures": []}
+    pq.write_table(pa.table(arrays, metadata={METADATA: json.dumps(made)}), sink)
     return sink.getvalue()

@@ -1,0 +1,69 @@
+"""Compiled programs kept on disk, by JAX's persistent cache, in the user's cache folder."""
+
+import os
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TypeVar
+
+import jax
+
+UNREADABLE = "Error reading persistent compilation cache entry"
+Compiled = TypeVar("Compiled")
+
+
+@cache
+def keep_programs() -> None:
+    """Keep compiled programs in the user's cache folder, unless JAX was told another way."""
+    # JAX warns of an entry that it cannot read; here that is an error, to be caught below. Set
+    # once, because filters that are set and unset in several threads get mixed up.
+    warnings.filterwarnings("error", message=UNREADABLE)
+    told = jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache
+    if not told:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "scaling-study" / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def without_unreadable(compile_program: Callable[[], Compiled]) -> Compiled:
+    """Return what a function compiles, without entries of the cache that cannot be read.
+
+    JAX writes an entry in place, so that a process killed meanwhile leaves a part of it, which
+    JAX never replaces. Such entries are deleted, and the program is compiled.
+    """
+    keep_programs()
+    try:
+        return compile_program()
+    except UserWarning as warning:
+        if not str(warning).startswith(UNREADABLE):
+            raise
+    _delete_unreadable(Path(jax.config.jax_compilation_cache_dir or ""))
+    return compile_program()
+
+
+def _delete_unreadable(folder: Path) -> None:
+    for entry in folder.glob("jit_*-cache"):
+        with suppress(OSError):  # another process may have been faster
+            if not _is_whole(entry.read_bytes()):
+                entry.unlink()
+
+
+def _is_whole(entry: bytes) -> bool:
+    """Say whether an entry can be unpacked, by whichever library JAX has packed it."""
+    for decompress in _decompressors():
+        with suppress(Exception):  # each library has an error of its own
+            decompress(entry)
+            return True
+    return False
+
+
+def _decompressors() -> Iterator[Callable[[bytes], bytes]]:
+    yield zlib.decompress
+    with suppress(ImportError):
+        yield import_module("zstandard").ZstdDecompressor().decompress
+    with suppress(ImportError):
+        yield import_module("compression.zstd").decompress

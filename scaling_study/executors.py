@@ -1,0 +1,243 @@
+"""Where chunks are computed: on this machine's devices, or by anything that has ``submit``.
+
+Whole chunks are sent, and their rows come back; whoever asked writes them.
+"""
+
+import os
+import queue
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol
+
+from scaling_study.errors import Stopped, StudyError
+from scaling_study.experiment.conditions import Chunk, Group
+from scaling_study.experiment.plan import Plan
+
+
+class Executor(Protocol):
+    """What a run needs of wherever its chunks are computed.
+
+    Attributes
+    ----------
+    platform, kind : str
+        As JAX names them: ``"cpu"``, and the device's own name.
+    names : list of str
+        Of the devices.
+    ahead : int
+        How many chunks may be under way.
+    """
+
+    platform: str
+    kind: str
+    names: list[str]
+    ahead: int
+
+    def batches(self, planned: Plan, todo: Sequence[Chunk]) -> list[list[Chunk]]:
+        """Return the chunks by what may be under way together."""
+        ...
+
+    def prepare(self, own: Group, record: str, chunks: int) -> None:
+        """Compile a group's program wherever some chunks of it will run."""
+        ...
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return the future of a call."""
+        ...
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        ...
+
+
+class LocalDevices:
+    """All devices of this machine, or as many as were asked for; see `Executor`.
+
+    A second thread for each device draws and writes while the first computes. One CPU device
+    is one core, and whoever asks for it wants the others for something else.
+
+    Parameters
+    ----------
+    count : int, optional
+        How many; all by default, on a CPU as many as there are cores.
+    """
+
+    def __init__(self, count: int | None = None) -> None:
+        self.devices = local_devices(count)
+        self.platform, self.kind = self.devices[0].platform, self.devices[0].device_kind
+        self.names = [str(device) for device in self.devices]
+        alone = len(self.devices) == 1 and self.platform == "cpu"
+        threads = 1 if alone else 2 * len(self.devices)
+        self.ahead = 2 * threads
+        self._threads = ThreadPoolExecutor(threads)
+        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for device in self.devices:
+            self._free.put(device)
+
+    def batches(self, planned: Plan, todo: Sequence[Chunk]) -> list[list[Chunk]]:
+        """Return the chunks group by group: one is compiled before its first chunk begins."""
+        groups: dict[int, list[Chunk]] = {}
+        for chunk in todo:
+            groups.setdefault(chunk.group, []).append(chunk)
+        return [groups[index] for index in sorted(groups)]
+
+    def prepare(self, own: Group, record: str, chunks: int) -> None:
+        """Compile a group's program on every device that one of its chunks will run on."""
+        import jax
+
+        from scaling_study.engine.chunk import compiled
+
+        def compile_on(device: Any) -> None:
+            # What cannot be compiled is told of each chunk, as data.
+            with suppress(Exception), jax.default_device(device):
+                compiled(own, record)
+
+        list(self._threads.map(compile_on, self.devices[:chunks]))
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return the future of a call, which takes a device while it needs one."""
+        return self._threads.submit(function, *arguments, on_device=self._on_device)
+
+    @contextmanager
+    def _on_device(self) -> Iterator[None]:
+        import jax
+
+        device = self._free.get()
+        try:
+            with jax.default_device(device):
+                yield
+        finally:
+            self._free.put(device)
+
+    def close(self) -> None:
+        """Begin nothing more, and wait for nothing."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class Elsewhere:
+    """Whatever has ``submit(function, *arguments)`` and returns futures; see `Executor`.
+
+    Parameters
+    ----------
+    client : object
+        A `distributed.Client`, a `concurrent.futures` executor of spawned processes, and the
+        like. What computes must have this package, and code that a study names, in the
+        versions that are here.
+    ahead : int
+        How many chunks may be under way.
+    """
+
+    def __init__(self, client: Any, ahead: int = 64) -> None:
+        from scaling_study.engine.chunk import described
+
+        self._client, self.ahead = client, ahead
+        self.platform, self.kind = self.submit(described).result()
+        self.names = [str(client)]
+
+    def batches(self, planned: Plan, todo: Sequence[Chunk]) -> list[list[Chunk]]:
+        """Return all chunks: each worker compiles what it is sent."""
+        return [list(todo)] if todo else []
+
+    def prepare(self, own: Group, record: str, chunks: int) -> None:
+        """Do nothing: workers compile when they are sent a chunk."""
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return the future of a call."""
+        return _Answer(self._client.submit(function, *arguments))
+
+    def close(self) -> None:
+        """Leave the client to whoever made it."""
+
+
+class _Answer:
+    """A future whose failure, but for what a study is to blame for, is that of a machine."""
+
+    def __init__(self, future: Any) -> None:
+        self._future = future
+
+    def result(self) -> Any:
+        try:
+            return self._future.result()
+        except StudyError:
+            raise
+        except Exception as error:
+            raise Stopped(
+                f"a worker failed: {type(error).__name__}: {error}; all that is stored is whole,"
+                " run the same command again to continue"
+            ) from error
+
+    def cancel(self) -> None:
+        self._future.cancel()
+
+
+def local_devices(count: int | None = None) -> list[Any]:
+    """Return the devices to use, making CPU devices first where nobody else decided.
+
+    Parameters
+    ----------
+    count : int, optional
+        How many; all by default.
+    """
+    import jax
+
+    asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not asked and jax.config.jax_num_cpu_devices in (None, -1):
+        with suppress(RuntimeError):  # the backend has started; what it has is what there is
+            jax.config.update("jax_num_cpu_devices", max(count or 1, os.cpu_count() or 1))
+    devices = jax.local_devices()
+    if count is None:
+        return devices
+    if not 1 <= count <= len(devices):
+        raise StudyError(f"--devices {count}: between 1 and {len(devices)} are here")
+    return devices[:count]
+
+
+@contextmanager
+def scheduler(address: str) -> Iterator[Any]:
+    """Connect to a Dask scheduler, and part from it in the end.
+
+    Parameters
+    ----------
+    address : str
+        As ``dask scheduler`` prints it, ``tcp://host:8786`` or, under Dask's own TLS
+        configuration, ``tls://host:8786``.
+
+    Raises
+    ------
+    StudyError
+        If Dask is not installed, or nothing answers there.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise StudyError(
+            "--scheduler needs Dask; install it with: pip install 'scaling-study[cluster]'"
+        ) from None
+    try:
+        client = Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise StudyError(f"--scheduler {address}: no Dask scheduler answers ({error})") from error
+    with client:
+        if not client.scheduler_info()["workers"]:
+            raise StudyError(f"--scheduler {address}: no workers; start some with: dask worker")
+        yield client
+
+
+def in_order(
+    executor: Executor, items: Sequence[Any], submit: Callable[[Any], Any]
+) -> Iterator[tuple[Any, Any]]:
+    """Yield items and the results of what was submitted for them, a bounded number under way."""
+    pending: deque[tuple[Any, Any]] = deque()
+    try:
+        for item in items:
+            pending.append((item, submit(item)))
+            if len(pending) >= executor.ahead:
+                item, future = pending.popleft()
+                yield item, future.result()
+        while pending:
+            item, future = pending.popleft()
+            yield item, future.result()
+    finally:
+        for _, future in pending:
+            future.cancel()

@@ -1,0 +1,123 @@
+"""What a study comes to, before anything runs: counts, and estimates of memory and time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from scaling_study.experiment.conditions import (
+    TRACED_SEEDS,
+    Chunk,
+    Condition,
+    Group,
+    batches_per_epoch,
+    expand,
+    group,
+    shape_of,
+    trace_points,
+)
+from scaling_study.experiment.study import Study
+
+# Measured on two cores; `plan` says so where it uses them.
+TYPICAL_UPDATES_PER_SECOND = {"moments": 2e8, "samples": 5e6}
+COMPILE_SECONDS = 1.5
+BYTES_PER_RUN = 80
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study comes to, before anything runs.
+
+    Attributes
+    ----------
+    study : Study
+    conditions : list of Condition
+    groups : list of Group
+    chunks : list of Chunk
+    runs, updates : int
+        Trainings asked for, and their updates together.
+    chunk_runs : int or None
+        The chunk size that was asked for, if any.
+    """
+
+    study: Study
+    conditions: list[Condition]
+    groups: list[Group]
+    chunks: list[Chunk]
+    runs: int
+    updates: int
+    chunk_runs: int | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """Return the plan in numbers, estimates of memory, disk and time among them."""
+        seconds = sum(self._seconds(own) for own in self.groups)
+        return {
+            "study": self.study.name,
+            "conditions": len(self.conditions),
+            "groups": len(self.groups),
+            "chunks": len(self.chunks),
+            "runs": self.runs,
+            "updates": self.updates,
+            "memory_bytes": max(self.memory_of(own) for own in self.groups),
+            "disk_bytes": self._padded_runs() * BYTES_PER_RUN,
+            "seconds": round(COMPILE_SECONDS * len(self.groups) + seconds, 1),
+        }
+
+    def runs_of(self, chunks: Sequence[Chunk]) -> int:
+        """Return how many of the runs asked for these chunks hold."""
+        first, last = self.study.seeds
+        total = 0
+        for chunk in chunks:
+            own = self.groups[chunk.group]
+            seeds = own.seeds(chunk)
+            total += len(own.members(chunk)) * (min(last, seeds.stop) - max(first, seeds.start))
+        return total
+
+    def updates_of(self, chunks: Sequence[Chunk]) -> int:
+        """Return how many updates the runs asked for of these chunks do."""
+        return sum(
+            self.runs_of([chunk]) * self.groups[chunk.group].static.updates for chunk in chunks
+        )
+
+    def _padded_runs(self) -> int:
+        return sum(
+            len(self.groups[c.group].members(c)) * self.groups[c.group].shape.seeds
+            for c in self.chunks
+        )
+
+    def _seconds(self, own: Group) -> float:
+        chunks = sum(chunk.group == own.index for chunk in self.chunks)
+        updates = chunks * own.shape.conditions * own.shape.seeds * own.static.updates
+        return updates / TYPICAL_UPDATES_PER_SECOND[own.static.objective]
+
+    def memory_of(self, own: Group) -> int:
+        """Return the bytes of a chunk: data, orders, state and traces of its runs."""
+        size = 8 if own.static.dtype == "float64" else 4
+        samples, features = shape_of(own.static.problem)
+        runs = own.shape.conditions * own.shape.seeds
+        batches = batches_per_epoch(own.static)
+        epochs = own.static.updates // batches
+        hidden = dict(own.static.model.parameters).get("hidden", ())
+        widths = [features, *([hidden] if isinstance(hidden, int) else hidden), 1]
+        parameters = sum(a * b + b for a, b in pairwise(widths))
+        state = runs * (6 * parameters + 20 * features)
+        traced = runs * min(TRACED_SEEDS, own.shape.tile_seeds) / own.shape.tile_seeds
+        slots = min(epochs, trace_points(len(own.conditions)))
+        traces = 2 * traced * slots * (2 + 2 * features)  # before and after
+        prepared = {
+            "moments": batches * samples,
+            "samples": 2 * batches * own.static.batch_size * (features + 2),
+        }[own.static.objective]
+        held = min(epochs, 200)
+        batches_held = held * (own.shape.tile_seeds * prepared + own.shape.seeds * samples)
+        return int(size * (state + traces + batches_held))
+
+
+def plan(study: Study, chunk_runs: int | None = None) -> Plan:
+    """Return what a study comes to; nothing runs, and JAX is not imported."""
+    conditions = expand(study)
+    groups = group(conditions, chunk_runs)
+    chunks = [chunk for own in groups for chunk in own.chunks(study.seeds)]
+    seeds = study.seeds[1] - study.seeds[0]
+    updates = seeds * sum(condition.updates for condition in conditions)
+    return Plan(study, conditions, groups, chunks, seeds * len(conditions), updates, chunk_runs)

@@ -1,0 +1,91 @@
+"""Who made a result: the versions, the source and the code of a user's own that it comes from."""
+
+import hashlib
+import importlib
+import inspect
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from scaling_study.experiment.component import Component
+
+SCHEMA_VERSION = 2
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pandas", "pyarrow")
+METADATA = b"scaling_study"  # the key, in a chunk's metadata, of who made it
+SOURCE = ("experiment", "engine")  # what decides the bits of a run
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this package and of those that results depend on."""
+    return {name: version(name) for name in ("scaling-study", *PACKAGES)}
+
+
+@cache
+def source_digest() -> str:
+    """Return twelve hexadecimal digits of the source that computes a run."""
+    here = Path(__file__).parent
+    files = sorted(file for part in SOURCE for file in (here / part).glob("*.py"))
+    return _digest(file.read_bytes() for file in files)
+
+
+def code_digests(components: Iterable[Component]) -> dict[str, str]:
+    """Return twelve digits of the module of each ``module:name`` among some components.
+
+    What such a module imports in turn is not looked at; a chunk's program is, see
+    `scaling_study.store.Store.put`.
+    """
+    names = sorted({component.name for component in components if component.is_code})
+    return {name: _module_digest(name.partition(":")[0]) for name in names}
+
+
+def made_by(platform: str, components: Iterable[Component]) -> dict[str, Any]:
+    """Return what two results must share to be of one make.
+
+    Parameters
+    ----------
+    platform : str
+        As JAX names it: ``"cpu"``, ``"gpu"``.
+    components : iterable of Component
+        What the study, or the chunk, names.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "platform": platform,
+        "packages": versions(),
+        "source": source_digest(),
+        "code": code_digests(components),
+    }
+
+
+def difference(theirs: Any, ours: Any, where: str = "") -> str:
+    """Return the first place where two nested mappings differ, empty if there is none."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        places = {**ours, **theirs}
+        inner = (
+            difference(theirs.get(key, "missing"), ours.get(key, "missing"), f"{where}.{key}")
+            for key in places
+        )
+        return next(filter(None, inner), "")
+    return "" if theirs == ours else f"{where[1:]} is {_short(theirs)}, not {_short(ours)}"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _module_digest(module: str) -> str:
+    try:
+        file = inspect.getsourcefile(importlib.import_module(module))
+    except TypeError:  # a module built into Python has none
+        file = None
+    return _digest([Path(file).read_bytes()]) if file else "no source"
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(part)
+    return whole.hexdigest()[:12]
