@@ -5,7 +5,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 VENV ?= .venv/$(VERSION)
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test lint types layers bench clean
+.PHONY: reproduce test torture lint types layers bench clean
 .DELETE_ON_ERROR:
 
 STUDY ?= article
@@ -15,6 +15,9 @@ reproduce: $(VENV)/installed  ## Run a study, the article's unless STUDY=paper, 
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
+
+torture: $(VENV)/installed  ## 50 kills and 1,000 generated studies; some minutes
+	$(BIN)/python tests/torture.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

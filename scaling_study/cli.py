@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from scaling_study.runner import Progress
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
+CONTINUE = "interrupted; what is stored is whole, run the same command again to continue"
 LISTS = ("optimizers", "scalers", "models", "problems", "presets")
 
 app = typer.Typer(
@@ -322,12 +323,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except StudyError as error:
         _fail(str(error), USAGE)
     except (KeyboardInterrupt, typer.Abort):
-        _leave("interrupted; what is stored is whole, run the same command again to continue")
+        _leave(CONTINUE)
     except usage_error as error:
         _fail(error.format_message(), USAGE)
     except BrokenPipeError:
         raise SystemExit(FAILED) from None
     else:
+        if status == INTERRUPTED:  # some releases of Typer turn the exception into this
+            _leave(CONTINUE)
         raise SystemExit(status if isinstance(status, int) else 0)
 
 

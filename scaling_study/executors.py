@@ -215,7 +215,7 @@ def scheduler(address: str) -> Iterator[Any]:
             "--scheduler needs Dask; install it with: pip install 'scaling-study[cluster]'"
         ) from None
     try:
-        client = Client(address, timeout="10s")
+        client = Client(address, timeout="5s")
     except (OSError, ValueError) as error:
         raise StudyError(f"--scheduler {address}: no Dask scheduler answers ({error})") from error
     with client:

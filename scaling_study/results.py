@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from scaling_study.errors import StudyError
 from scaling_study.experiment.study import Study, read_study
 from scaling_study.experiment.values import told
-from scaling_study.store import read_estimators, read_manifest
+from scaling_study.store import check_chunk, read_estimators, read_manifest
 
 FEATURE_COLUMNS = (
     "weight_init",
@@ -65,6 +65,7 @@ class Results:
 
     def __init__(self, folder: str | Path, *, allow_code: bool = False) -> None:
         self.folder = Path(folder)
+        self._whole: set[str] = set()  # the chunks that are known to be what was written
         self.manifest: dict[str, Any] = read_manifest(self.folder)
         if "chunks" not in self.manifest:
             raise StudyError(f"{self.folder}: the run was interrupted; run it again to finish it")
@@ -155,16 +156,12 @@ class Results:
         for name in self.manifest["chunks"]:
             file = self.folder / "chunks" / name
             with told(file, OSError, ValueError):
+                if name not in self._whole:
+                    check_chunk(file)
+                    self._whole.add(name)
                 columns = [column for column in pq.read_schema(file).names if wanted(column)]
                 seeds = [("seed", ">=", first), ("seed", "<", last)]
-                tables.append(
-                    pq.read_table(
-                        file,
-                        columns=columns,
-                        filters=seeds,
-                        page_checksum_verification=True,
-                    )
-                )
+                tables.append(pq.read_table(file, columns=columns, filters=seeds))
         if not tables:
             raise StudyError(f"{self.folder / 'chunks'}: no runs are kept here")
         return tables

@@ -119,8 +119,10 @@ def run(
         raise StudyError("record = 'curves' is kept in this process's memory; use local devices")
     # Before anything starts JAX with the devices it would choose.
     executor = LocalDevices(devices) if client is None else Elsewhere(client)
+    from scaling_study.engine.cache import without_unreadable
+
     try:
-        _check_engine(planned)
+        without_unreadable(lambda: _check_engine(planned))
         folder = Path(output_dir or Path("results") / resolved.name)
         identity = store.identity(executor.platform, planned)
         with store.Store(folder, resolved, identity, overwrite=overwrite) as kept:

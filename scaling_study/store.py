@@ -39,6 +39,7 @@ from scaling_study.identity import METADATA, SCHEMA_VERSION, difference, made_by
 
 READABLE = (1, SCHEMA_VERSION)
 LOCK = ".lock"
+CHECKSUM = 16  # hexadecimal digits of it
 ESTIMATORS = "estimators.parquet"
 FIT_COLUMNS = (
     *("comparison", "dataset", "estimator", "scaler", "seed"),
@@ -386,6 +387,16 @@ def _read_own_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def check_chunk(file: Path) -> None:
+    """Raise a `StudyError` unless a chunk's file is what was written.
+
+    Those of schema 1 have no checksum, and pass.
+    """
+    checksum = file.stem.rpartition("-")[2]
+    if len(checksum) == CHECKSUM and _sum(file) != checksum:
+        raise StudyError("damaged; run its study again to mend it")
+
+
 def read_estimators(folder: Path) -> pd.DataFrame:
     """Return the fits of scikit-learn's estimators that a folder keeps."""
     file = folder / ESTIMATORS
@@ -436,7 +447,7 @@ def _metadata(source: Any) -> dict[str, Any]:
 
 
 def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
+    return hashlib.sha256(data).hexdigest()[:CHECKSUM]
 
 
 def _sum(file: Path) -> str:

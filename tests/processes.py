@@ -3,19 +3,27 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
 
-def python(*arguments: str, cwd: Path, **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run an interpreter that imports this checkout, in a folder of its own."""
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return an environment in which this checkout is what is imported."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, **(more or {})}
+
+
+def python(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, **more: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run an interpreter that imports this checkout, in a folder of its own."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment(env),
         capture_output=True,
         text=True,
         check=False,
@@ -23,6 +31,8 @@ def python(*arguments: str, cwd: Path, **more: Any) -> subprocess.CompletedProce
     )
 
 
-def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def command(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run ``scaling-study`` with these arguments."""
-    return python("-m", "scaling_study", *arguments, cwd=cwd)
+    return python("-m", "scaling_study", *arguments, cwd=cwd, env=env)

@@ -276,7 +276,7 @@ def censored_median(times: ArrayLike, budget: float, *, confidence: float = CONF
     Parameters
     ----------
     times : array-like of shape (n_seeds,)
-        In updates, positive; NaN for a seed that did not get there.
+        In updates, 0 where a seed began there; NaN for one that did not get there.
     budget : float
         In updates; no time may lie beyond it.
     confidence : float
@@ -291,12 +291,12 @@ def censored_median(times: ArrayLike, budget: float, *, confidence: float = CONF
     Raises
     ------
     ValueError
-        If a time is infinite, not positive, or beyond the budget.
+        If a time is infinite, negative, or beyond the budget.
     """
     values = np.asarray(times, dtype=np.float64)
     missed = np.isnan(values)
-    if np.any((values[~missed] <= 0) | (values[~missed] > budget)):
-        raise ValueError(f"times must lie in (0, {budget}], and be NaN where not reached")
+    if np.any((values[~missed] < 0) | (values[~missed] > budget)):
+        raise ValueError(f"times must lie in [0, {budget}], and be NaN where not reached")
     n = len(values)
     if n == 0:
         return Estimate(np.nan, np.nan, np.nan, 0)

@@ -13,7 +13,7 @@ from typing import TypeVar
 import jax
 
 UNREADABLE = "Error reading persistent compilation cache entry"
-Compiled = TypeVar("Compiled")
+Result = TypeVar("Result")
 
 
 @cache
@@ -29,20 +29,20 @@ def keep_programs() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-def without_unreadable(compile_program: Callable[[], Compiled]) -> Compiled:
-    """Return what a function compiles, without entries of the cache that cannot be read.
+def without_unreadable(compute: Callable[[], Result]) -> Result:
+    """Return what a function computes, without entries of the cache that cannot be read.
 
     JAX writes an entry in place, so that a process killed meanwhile leaves a part of it, which
     JAX never replaces. Such entries are deleted, and the program is compiled.
     """
     keep_programs()
     try:
-        return compile_program()
-    except UserWarning as warning:
-        if not str(warning).startswith(UNREADABLE):
+        return compute()
+    except Exception as error:  # a component's own error may carry the warning's words
+        if UNREADABLE not in str(error):
             raise
     _delete_unreadable(Path(jax.config.jax_compilation_cache_dir or ""))
-    return compile_program()
+    return compute()
 
 
 def _delete_unreadable(folder: Path) -> None:

@@ -26,7 +26,7 @@ from scaling_study.engine.cache import without_unreadable
 from scaling_study.engine.record import failed, to_parquet, to_table, with_failures
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Data, Loop, Training
-from scaling_study.errors import CodeError, Stopped
+from scaling_study.errors import CodeError, Stopped, StudyError
 from scaling_study.experiment import draws
 from scaling_study.experiment.conditions import (
     TRACED_SEEDS,
@@ -139,12 +139,9 @@ def run_chunk(
     chunk = Chunk.parse(chunk_id)
     own = groups[chunk.group]
     try:
-        table, digest = _rows(own, chunk, record, on_device)
-    except (CodeError, Stopped):
-        raise
+        table, digest = without_unreadable(lambda: _rows(own, chunk, record, on_device))
     except Exception as error:
-        if out_of_memory(error):
-            raise Stopped(_too_large(own)) from error
+        _raise_what_is_no_data(own, error)
         log.info("chunk %s", chunk, exc_info=True)
         table, digest = _rows_that_do_not_fail(own, chunk, record, on_device, error)
     made = made_by(jax.default_backend(), own.components())
@@ -160,17 +157,19 @@ def _rows(
     own: Group, chunk: Chunk, record: str, on_device: OnDevice, names: Group | None = None
 ) -> tuple[Any, str]:
     """Return a chunk's rows, and the digest of the program that trained them."""
-    training, encoding = train_chunk(own, chunk, record, on_device)
-    with on_device() if problem_of(own.static.problem).held_out else nullcontext():
-        scores = evaluate.scores(own, chunk, training, encoding)
-    shares: dict[str, np.ndarray] = {}
-    with on_device():
-        if record == "importances":
-            shares, fit = importance.shares(own, chunk, training, encoding)
-            scores |= fit
-        digest = compiled(own, record)[0].digest
-    loop = loop_of(own, record)
-    return to_table(names or own, chunk, training, encoding, loop, scores, shares), digest
+    # A number too large for its type is the end of a run, which its row says.
+    with np.errstate(all="ignore"):
+        training, encoding = train_chunk(own, chunk, record, on_device)
+        with on_device() if problem_of(own.static.problem).held_out else nullcontext():
+            scores = evaluate.scores(own, chunk, training, encoding)
+        shares: dict[str, np.ndarray] = {}
+        with on_device():
+            if record == "importances":
+                shares, fit = importance.shares(own, chunk, training, encoding)
+                scores |= fit
+            digest = compiled(own, record)[0].digest
+        loop = loop_of(own, record)
+        return to_table(names or own, chunk, training, encoding, loop, scores, shares), digest
 
 
 def _rows_that_do_not_fail(
@@ -194,12 +193,24 @@ def _rows_that_do_not_fail(
     return failed(own, chunk, features, {c.id: reasons.get(c.id, why) for c in members}), ""
 
 
+def _raise_what_is_no_data(own: Group, error: Exception) -> None:
+    """Raise what is not a condition's fault: code or memory that is not to be had."""
+    if isinstance(error, CodeError | Stopped):
+        raise error
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        runs = own.shape.conditions * own.shape.seeds
+        raise Stopped(
+            f"blocks.{own.conditions[0].block}: not enough memory for a chunk of {runs:,} runs;"
+            f" try --chunk-size {max(1, runs // 2)}, which needs another folder or --overwrite"
+        ) from error
+
+
 def _failing(own: Group, chunk: Chunk) -> dict[str, str]:
     """Return why each condition of a chunk fails whose data cannot be made, by its id."""
-    drawn, reasons = draws.draw(own.static, own.seeds(chunk)), {}
+    reasons = {}
     for condition in own.members(chunk):
         try:
-            draws.encode(own.static, drawn, [condition])
+            draws.encode(own.static, draws.draw(own.static, own.seeds(chunk)), [condition])
         except Exception as error:
             reasons[condition.id] = reason_of(own, error)
     return reasons
@@ -214,19 +225,6 @@ def reason_of(own: Group, error: Exception) -> str:
     return re.sub(r"0x[0-9a-f]+", "0x...", line)  # an address is another in each process
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Say whether there was not enough memory for a computation."""
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
-
-
-def _too_large(own: Group) -> str:
-    runs = own.shape.conditions * own.shape.seeds
-    return (
-        f"blocks.{own.conditions[0].block}: not enough memory for a chunk of {runs:,} runs; try"
-        f" --chunk-size {max(1, runs // 2)}, which needs another folder or --overwrite"
-    )
-
-
 def run_curves(
     study_text: str,
     chunk_id: str,
@@ -235,19 +233,39 @@ def run_curves(
     *,
     on_device: OnDevice = nullcontext,
 ) -> None:
-    """Train every run of a chunk and hand its curves to a function, if there is one."""
+    """Train every run of a chunk and hand its curves to a function, if there is one.
+
+    Raises
+    ------
+    StudyError
+        If the chunk's conditions cannot be trained: nothing is stored that could say so.
+    """
     groups, record = groups_of(study_text, chunk_runs)
     chunk = Chunk.parse(chunk_id)
     own = groups[chunk.group]
+    try:
+        with np.errstate(all="ignore"):
+            curves = _curves(own, chunk, record, on_curves is not None, on_device)
+    except Exception as error:
+        _raise_what_is_no_data(own, error)
+        raise StudyError(reason_of(own, error)) from error
+    if on_curves is not None and curves is not None:
+        on_curves(own.members(chunk), own.seeds(chunk), curves)
+
+
+def _curves(
+    own: Group, chunk: Chunk, record: str, wanted: bool, on_device: OnDevice
+) -> Curves | None:
+    """Train every run of a chunk and return its curves, if they are wanted."""
     with _preparing:
         inputs = _inputs(own, _members_of(own, chunk.condition_block), own.seeds(chunk))
     with on_device():
         training = jax.block_until_ready(_train(own, chunk, record, inputs))
-        whole = None if on_curves is None else _whole(training, own)
+        whole = _whole(training, own) if wanted else None
         compiled(own, record)[0].spare.append(training.trace)
-    if on_curves is not None and whole is not None:
-        curves = curves_of(whole, loop_of(own, record), len(own.members(chunk)))
-        on_curves(own.members(chunk), own.seeds(chunk), curves)
+    if whole is None:
+        return None
+    return curves_of(whole, loop_of(own, record), len(own.members(chunk)))
 
 
 def curves_of(training: Training, loop: Loop, members: int) -> Curves:
@@ -283,10 +301,17 @@ def train_chunk(
     return _whole(training, own), inputs.distinct.take(members.kinds.rows)
 
 
-def compiled(own: Group, record: str) -> tuple[Program, float]:
+def compiled(own: Group, record: str, inputs: "Inputs | None" = None) -> tuple[Program, float]:
     """Return the group's program on the default device, and the seconds it took to compile.
 
     Compiled the first time it is asked for; every device needs its own.
+
+    Parameters
+    ----------
+    own : Group
+    record : str
+    inputs : Inputs, optional
+        Of any chunk of the group, all of which are of one shape; those of its first otherwise.
 
     Raises
     ------
@@ -299,9 +324,11 @@ def compiled(own: Group, record: str) -> tuple[Program, float]:
         start = time.perf_counter()
         found = _programs.get(key)
         if found is None:
+            with np.errstate(all="ignore"):
+                sample = inputs or _inputs(own, _members_of(own, 0), range(own.shape.seeds))
             try:
                 with jax.enable_x64(own.static.dtype == "float64"):
-                    found = without_unreadable(lambda: _compile(own, record))
+                    found = without_unreadable(lambda: _compile(own, record, sample))
             except Exception as error:
                 found = error
             _programs[key] = found
@@ -324,14 +351,13 @@ def _lock_of(key: Any) -> threading.Lock:
         return _locks.setdefault(key, threading.Lock())
 
 
-def _compile(own: Group, record: str) -> Program:
+def _compile(own: Group, record: str, inputs: "Inputs") -> Program:
     optimizers.check(optimizers.build(own.static.optimizer, own.static.dialect))
     blank, first, more = program.functions(own, loop_of(own, record), Tiles.of(own.shape))
     options = COMPILER_OPTIONS.get(jax.default_backend())
-    seeds = range(own.shape.seeds)
-    inputs = _inputs(own, _members_of(own, 0), seeds)
     data, (order, count) = inputs.data, inputs.order
-    arguments = (jax.eval_shape(blank), _init_seeds(own, seeds), data, order, count)
+    seeds = _init_seeds(own, range(own.shape.seeds))
+    arguments = (jax.eval_shape(blank), seeds, data, order, count)
     new = jax.jit(blank).lower().compile()
     lowered = jax.jit(first, donate_argnums=0).lower(*arguments)
     text = lowered.as_text()
@@ -455,7 +481,7 @@ class Inputs(NamedTuple):
 def _train(own: Group, chunk: Chunk, record: str, inputs: Inputs) -> Training:
     """Return a chunk's training as it leaves the device, in tiles, before it is waited for."""
     data, seeds = inputs.data, _init_seeds(own, own.seeds(chunk))
-    run, _ = compiled(own, record)
+    run, _ = compiled(own, record, inputs)
     with jax.enable_x64(own.static.dtype == "float64"):
         trace = run.spare.pop() if run.spare else run.blank()
         training = run.first(trace, seeds, data, *inputs.order)

@@ -180,7 +180,6 @@ def to_parquet(table: pa.Table, made_by: Mapping[str, Any]) -> bytes:
         compression="lz4",
         use_dictionary=["condition", "status", "reason"],  # type: ignore[arg-type]
         write_statistics=False,
-        write_page_checksum=True,
     )
     return sink.getvalue()
 

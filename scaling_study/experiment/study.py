@@ -283,6 +283,8 @@ def parse(
         blocks = {block: _within(grid, allowed) for block, grid in blocks.items()}
         estimators = raw.get("estimators", {})
         read_comparisons(estimators, allowed)
+        with told(f"report = {report!r}"):
+            _check_report(report, blocks, estimators, seeds)
         claims = raw.get("claims", {})
         if not isinstance(claims, Mapping):
             raise StudyError("claims must be tables, [claims.NAME]")
@@ -297,6 +299,27 @@ def parse(
             origin=origin,
             allowed=allowed,
             **texts,
+        )
+
+
+def _check_report(
+    report: str, blocks: Mapping[str, Any], estimators: Mapping[str, Any], seeds: tuple[int, int]
+) -> None:
+    """Refuse a report that a study's runs could not fill, before they are trained."""
+    if report == "standard":
+        return
+    if report == "sensitivity":
+        factors = [set(grid["scale_factor"]) for grid in blocks.values()]
+        if not all(1.0 in own and len(own) > 1 for own in factors) or seeds[1] - seeds[0] < 4:
+            raise StudyError("needs scale_factor 1 and another in every block, and four seeds")
+        return
+    preset = _preset(f"{report}.toml")  # of the same name, whose blocks it speaks of
+    lacking = preset.get("blocks", {}).keys() - blocks.keys()
+    partly = preset.get("estimators", {}).keys() & estimators.keys()
+    if lacking and not partly:
+        raise StudyError(
+            f"speaks of the blocks of the preset of that name, and there is no"
+            f" blocks.{min(lacking)}; write report = 'standard'"
         )
 
 
