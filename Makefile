@@ -30,7 +30,7 @@ layers: $(VENV)/installed
 	$(BIN)/lint-imports
 
 bench: $(VENV)/installed  ## Measure speed beside peers; write reports/bench/
-	$(BIN)/python -m pytest bench --benchmark-enable --benchmark-only -W default \
+	$(BIN)/python -m pytest bench --numprocesses 0 --benchmark-enable --benchmark-only -W default \
 		--benchmark-columns=median,iqr,rounds --benchmark-json $(VENV)/bench.json
 	$(BIN)/python bench/report.py $(VENV)/bench.json reports/bench
 

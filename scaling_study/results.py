@@ -1,6 +1,7 @@
 """Stored results as data frames: runs, features, traces, and what scikit-learn was asked."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,27 @@ class Results:
     def __init__(self, folder: str | Path, *, allow_code: bool = False) -> None:
         self.folder = Path(folder)
         self._whole: set[str] = set()  # the chunks that are known to be what was written
+        self._only: set[str] | None = None  # conditions, where not all
         self.manifest: dict[str, Any] = read_manifest(self.folder)
         if "chunks" not in self.manifest:
             raise StudyError(f"{self.folder}: the run was interrupted; run it again to finish it")
         self.study: Study = read_study(self.folder / "study.toml", allow_code=allow_code)
+
+    def of(self, conditions: Iterable[str]) -> "Results":
+        """Return the results of some conditions alone, where those of all are too many at once.
+
+        Parameters
+        ----------
+        conditions : iterable of str
+            Their ids.
+        """
+        part = copy.copy(self)
+        for name in ("runs", "features", "traces"):
+            part.__dict__.pop(name, None)
+        part._only = set(conditions)
+        kept = self.conditions["condition"].isin(part._only)
+        part.conditions = self.conditions[kept].reset_index(drop=True)
+        return part
 
     @cached_property
     def conditions(self) -> pd.DataFrame:
@@ -84,6 +102,11 @@ class Results:
         whole = pa.concat_tables(self._tables(_is_of_runs), promote_options="permissive")
         frame = whole.to_pandas()
         return self._with_axes(frame, self._codes(frame["condition"]))
+
+    @cached_property
+    def count(self) -> int:
+        """How many runs there are."""
+        return sum(len(table) for table in self._tables({"seed"}.__contains__))
 
     @property
     def statuses(self) -> dict[str, int]:
@@ -152,6 +175,9 @@ class Results:
     def _tables(self, wanted: Callable[[str], bool]) -> list[pa.Table]:
         """Return the wanted columns of every chunk, for the seeds of the study."""
         first, last = self.study.seeds
+        rows: list[Any] = [("seed", ">=", first), ("seed", "<", last)]
+        if self._only is not None:
+            rows.append(("condition", "in", self._only))
         tables = []
         for name in self.manifest["chunks"]:
             file = self.folder / "chunks" / name
@@ -160,8 +186,9 @@ class Results:
                     check_chunk(file)
                     self._whole.add(name)
                 columns = [column for column in pq.read_schema(file).names if wanted(column)]
-                seeds = [("seed", ">=", first), ("seed", "<", last)]
-                tables.append(pq.read_table(file, columns=columns, filters=seeds))
+                table = pq.read_table(file, columns=columns, filters=rows)
+                if len(table) or self._only is None:
+                    tables.append(table)
         if not tables:
             raise StudyError(f"{self.folder / 'chunks'}: no runs are kept here")
         return tables

@@ -163,7 +163,7 @@ ODD = st.one_of(
 
 def _values(key: str) -> st.SearchStrategy[Any]:
     good = st.sampled_from(GOOD[key])
-    right = good | st.lists(good, min_size=1, max_size=2)
+    right = good | st.lists(good, min_size=1, max_size=2, unique_by=repr)
     return st.integers(0, 24).flatmap(lambda chance: ODD if chance == 0 else right)
 
 

@@ -52,8 +52,9 @@ def summarize_runs(runs: pd.DataFrame, conditions: pd.DataFrame) -> pd.DataFrame
         trained on); ``loss_ols`` (median).
     """
     budgets = conditions.set_index("condition")["updates"]
+    columns = ["condition", "status", "reason", "steps_to_target", "loss_ols", *RUN_MEASURES]
     rows = []
-    for condition, own in _by_condition(runs):
+    for condition, own in _by_condition(runs[columns]):
         n, status = len(own), own["status"].astype(str)
         row: dict[str, Any] = {"condition": condition, "updates": int(budgets[condition]), "n": n}
         row["has_target"] = not own["reason"].astype(str).str.startswith(NO_TARGET).any()
@@ -92,12 +93,14 @@ def summarize_features(features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFra
         ``weight_ols`` (medians, units of the data) and ``training_unit``, by which they are
         multiplied to compare them with ``weight``.
     """
-    kept = surviving(features, runs)
-    units = training_units(features)
+    columns = ["condition", "feature", "steps_to_feature_target", "weight_true", "weight_ols"]
+    frame = features[[*columns, *START_MEASURES, *FEATURE_MEASURES]].assign(
+        alive=_alive(features, runs), unit=training_units(features)
+    )
     rows = []
-    for condition, every in _by_condition(features):
+    for condition, every in _by_condition(frame):
         for feature, own in every.groupby("feature"):
-            alive = kept.loc[own.index.intersection(kept.index)]
+            alive = own[own["alive"]]
             row: dict[str, Any] = {"condition": condition, "feature": int(str(feature))}
             watched = own if own["weight_init"].notna().any() else own.iloc[:0]
             reached = int(watched["steps_to_feature_target"].notna().sum())
@@ -109,25 +112,23 @@ def summarize_features(features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFra
             row["movement_most"] = float(alive["movement"].max())
             row["weight_true"] = float(own["weight_true"].median())
             row["weight_ols"] = float(own["weight_ols"].median())
-            row["training_unit"] = float(units.loc[own.index].median())
+            row["training_unit"] = float(own["unit"].median())
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def surviving(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows, of features or of traces, of the runs that neither diverged nor failed.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        With ``condition`` and ``seed``.
-    runs : DataFrame
-        As in `scaling_study.results.Results`.
-    """
+def _alive(features: pd.DataFrame, runs: pd.DataFrame) -> np.ndarray:
+    """Return which rows of features are of runs that neither diverged nor failed."""
     lost = runs.loc[runs["status"].isin(LOST), ["condition", "seed"]]
-    gone = pd.MultiIndex.from_frame(lost.astype({"condition": str}))
-    own = pd.MultiIndex.from_frame(frame[["condition", "seed"]].astype({"condition": str}))
-    return frame[~own.isin(gone)]
+    names = pd.Index(lost["condition"].astype(str).unique())
+    span = 1 + max(features["seed"].max(), lost["seed"].max()) if len(lost) else 1
+
+    def keys(frame: pd.DataFrame) -> np.ndarray:
+        condition = frame["condition"].astype("category").cat
+        place = names.get_indexer(condition.categories.astype(str))[condition.codes]
+        return np.where(place < 0, -1, place * np.int64(span) + frame["seed"].to_numpy(np.int64))
+
+    return ~np.isin(keys(features), keys(lost)) if len(lost) else np.ones(len(features), bool)
 
 
 def training_units(features: pd.DataFrame) -> pd.Series:
@@ -222,7 +223,7 @@ def cumulative_incidence(runs: pd.DataFrame, conditions: pd.DataFrame) -> pd.Dat
     """
     budgets = conditions.set_index("condition")["updates"]
     frames = []
-    for condition, own in _by_condition(runs):
+    for condition, own in _by_condition(runs[["condition", "steps_to_target", "diverged_at"]]):
         for outcome, column in (("reached", "steps_to_target"), ("diverged", "diverged_at")):
             times, counts = np.unique(own[column].dropna(), return_counts=True)
             share = np.cumsum(counts) / len(own)
@@ -242,10 +243,15 @@ def _by_condition(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _ends(features: pd.DataFrame, runs: pd.DataFrame) -> Iterator[tuple[str, pd.Series, pd.Series]]:
     """Yield each condition's |weight| of the first and of the last feature, by seed."""
-    for condition, own in _by_condition(surviving(features, runs)):
-        sizes = own.pivot(index="seed", columns="feature", values="weight").abs().dropna()
-        if len(sizes) and sizes.shape[1] > 1:
-            yield condition, sizes.iloc[:, 0], sizes.iloc[:, -1]
+    frame = features.loc[_alive(features, runs), ["condition", "seed", "feature", "weight"]]
+    for condition, own in _by_condition(frame.dropna(subset="weight")):
+        ends = own["feature"].min(), own["feature"].max()
+        if ends[0] == ends[1]:
+            continue
+        first, last = (own[own["feature"] == end].set_index("seed")["weight"].abs() for end in ends)
+        if not first.index.equals(last.index):
+            first, last = first.align(last, join="inner")
+        yield condition, first, last
 
 
 def _measure(name: str, kept: pd.DataFrame) -> dict[str, float]:

@@ -57,7 +57,7 @@ def how_it_ran(results: Results) -> dict[str, str]:
     fitted = manifest.get("estimator_seconds")
     fitting = "" if fitted is None else f", {fitted:.1f} s fitting scikit-learn's estimators"
     found = {
-        "runs": f"{len(results.runs):,}: {len(results.conditions):,} conditions by"
+        "runs": f"{results.count:,}: {len(results.conditions):,} conditions by"
         f" {last - first:,} seeds ({first} to {last - 1})",
         "machine": manifest.get("machine"),
         "devices": ", ".join(manifest.get("devices", [])),

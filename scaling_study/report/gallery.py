@@ -16,6 +16,7 @@ MOST_PANELS = 8
 MOST_SETTINGS = 6
 MOST_SEEDS = 300  # a cloud of more says no more, and weighs
 MOST_POINTS = 67
+MOST_DRAWN = 1e100  # matplotlib's scales overflow beyond some power of ten
 
 
 class Drawing(NamedTuple):
@@ -47,6 +48,7 @@ def drawings(results: Results) -> Iterator[Drawing]:
         From `scaling_study.load`.
     """
     labels = label_conditions(results.conditions)
+    results = _shown(results, labels)
     runs = _labelled(results.runs, labels)
     curves = _labelled(_curves(results), labels)
     features = _labelled(results.features, labels)
@@ -60,6 +62,15 @@ def drawings(results: Results) -> Iterator[Drawing]:
     incidence = _labelled(summary.cumulative_incidence(results.runs, results.conditions), labels)
     yield from _convergence(incidence, runs, settings)
     yield from _weight_errors(runs, settings)
+
+
+def _shown(results: Results, labels: pd.DataFrame) -> Results:
+    """Return the results of the settings that figures may show: the first, and the first linear."""
+    linear = results.conditions["model"].astype(str).to_numpy() == "linear"
+    first = labels["setting"].drop_duplicates()[:MOST_PANELS]
+    first_linear = labels["setting"][linear].drop_duplicates()[:MOST_PANELS]
+    own = labels["setting"].isin([*first, *first_linear])
+    return results if own.all() else results.of(labels.loc[own, "condition"])
 
 
 def _weights(
@@ -159,9 +170,11 @@ def _weight_errors(runs: pd.DataFrame, settings: list[str]) -> Iterator[Drawing]
 
 
 def _labelled(frame: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with its setting and scaler as text."""
+    """Return the frame with its setting and scaler as text, NaN for what no axis can hold."""
     if not len(frame):
         return frame
+    numbers = frame.select_dtypes("number")
+    frame = frame.assign(**numbers.where(~(numbers.astype(float).abs() > MOST_DRAWN)))
     names = labels.set_index("condition")
     ids = frame["condition"].astype(str)
     return frame.assign(
@@ -175,12 +188,14 @@ def _panelled(frame: pd.DataFrame, settings: list[str]) -> tuple[pd.DataFrame, s
         return frame, ""
     present = [setting for setting in settings if (frame["setting"] == setting).any()]
     shown = present[:MOST_PANELS]
+    # Where a setting is absent, its runs may not have been read.
+    more = len(present) > len(shown) or len(settings) > len(present) >= MOST_PANELS
     own = frame[frame["setting"].isin(shown)]
     order = pd.Categorical(own["setting"], categories=shown, ordered=True)
     own = own.assign(panel=order).sort_values("panel", kind="stable")
     cut = "one panel per setting"
-    if len(shown) < len(present):
-        cut += f" (the first {len(shown)} of {len(present)}; the table has all)"
+    if more:
+        cut += f" (the first {len(shown)}; the table has all)"
     return own, cut
 
 

@@ -1,6 +1,7 @@
 """The tables: every estimate at full precision for files, and rounded for the page."""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import pandas as pd
@@ -8,6 +9,8 @@ import pandas as pd
 from scaling_study.analysis import summary
 from scaling_study.report.labels import BASELINE, MISSING, label_conditions, number, percent
 from scaling_study.results import Results
+
+MOST_RUNS = 1_500_000  # that are held as data frames at once
 
 
 class Summaries(NamedTuple):
@@ -41,14 +44,37 @@ def summarize(results: Results) -> Summaries:
     results : Results
         From `scaling_study.load`.
     """
-    runs, features = results.runs, results.features
     labels = label_conditions(results.conditions)
-    return Summaries(
-        labels,
+    parts = [_summarize(part, labels) for part in _parts(results, labels)]
+    runs, features, larger, differences = (
+        pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True)
+    )
+    return Summaries(labels, runs, features, larger, differences)
+
+
+def _parts(results: Results, labels: pd.DataFrame) -> Iterator[Results]:
+    """Yield the results of as many settings as are summarised at once: all, or some."""
+    first, last = results.study.seeds
+    if len(labels) * (last - first) <= MOST_RUNS:
+        yield results
+        return
+    ids, most = list[str](), MOST_RUNS // (last - first)
+    for _, own in labels.groupby("setting", sort=False):
+        if ids and len(ids) + len(own) > most:
+            yield results.of(ids)
+            ids = []
+        ids += own["condition"].tolist()
+    yield results.of(ids)
+
+
+def _summarize(results: Results, labels: pd.DataFrame) -> tuple[pd.DataFrame, ...]:
+    runs, features = results.runs, results.features
+    own = labels[labels["condition"].isin(results.conditions["condition"])]
+    return (
         summary.summarize_runs(runs, results.conditions),
         summary.summarize_features(features, runs),
         summary.larger_weight(features, runs),
-        _differences(labels, features, runs),
+        _differences(own, features, runs),
     )
 
 

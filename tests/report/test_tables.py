@@ -50,3 +50,21 @@ def test_differences_are_between_scalers_of_one_setting(summaries: tables.Summar
     assert found["scaler"].unique().tolist() == ["standard"]
     measured = found[found["setting"].str.startswith("adam") & (found["n"] > 0)]
     assert measured["n"].tolist() == [6]
+
+
+def test_a_study_too_large_for_one_frame_is_summarised_alike_in_parts(build, monkeypatch):
+    def lose_some(row, condition):
+        if row["seed"] % 3 == 0 and condition.scaler.name == "none":
+            row |= {"status": "diverged", "diverged_at": 2.0}
+
+    found = build(change=lose_some)
+    whole = tables.summarize(found)
+    monkeypatch.setattr(tables, "MOST_RUNS", 1)
+    parts = list(tables._parts(found, whole.labels))
+    assert len(parts) == whole.labels["setting"].nunique() > 1
+    assert sum(len(part.runs) for part in parts) == len(found.runs)
+    assert sum(len(part.features) for part in parts) == len(found.features)
+    for one, other in zip(whole, tables.summarize(found), strict=True):
+        key = [name for name in ("condition", "setting", "scaler", "feature") if name in one]
+        first, second = (f.sort_values(key).reset_index(drop=True) for f in (one, other))
+        pd.testing.assert_frame_equal(first, second, check_dtype=False)
