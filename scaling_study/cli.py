@@ -49,7 +49,7 @@ Devices = Annotated[int | None, typer.Option(help="Local devices to use; all by 
 ChunkSize = Annotated[int | None, typer.Option(min=1, help="Most runs in a chunk; recorded.")]
 Folder = Annotated[Path, typer.Argument(help="A results folder.")]
 Scheduler = Annotated[
-    str | None, typer.Option(help="Compute on a Dask scheduler's workers, tcp://HOST:8786.")
+    str | None, typer.Option(help="A Dask scheduler whose workers compute, tcp://HOST:8786.")
 ]
 FailFast = Annotated[
     bool, typer.Option("--fail-fast", help="Stop at the first condition that fails.")

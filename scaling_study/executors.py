@@ -3,17 +3,22 @@
 Whole chunks are sent, and their rows come back; whoever asked writes them.
 """
 
+import json
 import os
 import queue
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Protocol
 
 from scaling_study.errors import Stopped, StudyError
 from scaling_study.experiment.conditions import Chunk, Group
 from scaling_study.experiment.plan import Plan
+
+WAIT = 60  # seconds for a cluster's first worker
 
 
 class Executor(Protocol):
@@ -201,12 +206,12 @@ def scheduler(address: str) -> Iterator[Any]:
     ----------
     address : str
         As ``dask scheduler`` prints it, ``tcp://host:8786`` or, under Dask's own TLS
-        configuration, ``tls://host:8786``.
+        configuration, ``tls://host:8786``; or the file that ``--scheduler-file`` writes.
 
     Raises
     ------
     StudyError
-        If Dask is not installed, or nothing answers there.
+        If Dask is not installed, nothing answers there, or no worker comes.
     """
     try:
         from distributed import Client
@@ -215,13 +220,29 @@ def scheduler(address: str) -> Iterator[Any]:
             "--scheduler needs Dask; install it with: pip install 'scaling-study[cluster]'"
         ) from None
     try:
-        client = Client(address, timeout="5s")
+        client = Client(_address_in(Path(address)) or address, timeout="5s")
     except (OSError, ValueError) as error:
         raise StudyError(f"--scheduler {address}: no Dask scheduler answers ({error})") from error
     with client:
-        if not client.scheduler_info()["workers"]:
-            raise StudyError(f"--scheduler {address}: no workers; start some with: dask worker")
+        try:
+            client.wait_for_workers(1, timeout=WAIT)
+        except TimeoutError:
+            raise StudyError(
+                f"--scheduler {address}: no worker in {WAIT} s; start some with: dask worker"
+            ) from None
         yield client
+
+
+def _address_in(file: Path) -> str | None:
+    """Return the address that a scheduler writes into its file, once it has; None for no file."""
+    if file.suffix != ".json":
+        return None
+    end = time.monotonic() + WAIT
+    while time.monotonic() < end:
+        with suppress(OSError, ValueError, KeyError):
+            return str(json.loads(file.read_text(encoding="utf-8"))["address"])
+        time.sleep(0.1)
+    raise StudyError(f"--scheduler {file}: no address there in {WAIT} s; start: dask scheduler")
 
 
 def in_order(

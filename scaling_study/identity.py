@@ -17,6 +17,7 @@ METADATA = b"scaling_study"  # the key, in a chunk's metadata, of who made it
 SOURCE = ("experiment", "engine")  # what decides the bits of a run
 
 
+@cache
 def versions() -> dict[str, str]:
     """Return the versions of this package and of those that results depend on."""
     return {name: version(name) for name in ("scaling-study", *PACKAGES)}

@@ -52,7 +52,7 @@ def test_workers_give_the_same_bits_and_one_that_dies_loses_only_its_chunk(whole
     file = tmp_path / "study.toml"
     file.write_text(tomli_w.dumps(STUDY))
     with cluster(tmp_path, workers=2) as started:
-        arguments = ["run", str(file), "--json", "-q", "--scheduler", started.address]
+        arguments = ["run", str(file), "--json", "-q", "--scheduler", "scheduler.json"]
         done = command(*arguments, "-o", "spread", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         assert json.loads(done.stdout)["runs_trained"] == plan(read_study(STUDY)).runs
@@ -87,6 +87,9 @@ def test_a_scheduler_that_does_not_answer_is_told_in_a_line(tmp_path, monkeypatc
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "results").exists()
+    monkeypatch.setattr(executors, "WAIT", 0.2)
+    with pytest.raises(StudyError, match="no address there"):
+        executors.scheduler(str(tmp_path / "never.json")).__enter__()
 
 
 # Anything with submit -----------------------------------------------------------------------

@@ -174,7 +174,8 @@ def _labelled(frame: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     if not len(frame):
         return frame
     numbers = frame.select_dtypes("number")
-    frame = frame.assign(**numbers.where(~(numbers.astype(float).abs() > MOST_DRAWN)))
+    frame = frame.copy(deep=False)
+    frame[numbers.columns] = numbers.where(~(numbers.astype(float).abs() > MOST_DRAWN))
     names = labels.set_index("condition")
     ids = frame["condition"].astype(str)
     return frame.assign(

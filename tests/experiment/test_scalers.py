@@ -152,7 +152,7 @@ def test_a_divisor_is_positive_and_finite(name):
     assert (divisor > 0).all()
 
 
-@pytest.mark.parametrize("name", AFFINE.keys() - {"none", "center"})  # which divide by 1
+@pytest.mark.parametrize("name", sorted(AFFINE.keys() - {"none", "center"}))  # which divide by 1
 @given(exponent=st.integers(-30, 30), seed=st.integers(0, 1000))
 def test_a_power_of_two_scales_shift_and_divisor_to_the_bit(name, exponent, seed):
     x = np.random.default_rng(seed).standard_normal((20, 2)) + 1
