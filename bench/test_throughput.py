@@ -9,7 +9,7 @@ import jax
 import pytest
 from conftest import Trainer
 
-from scaling_study.engine import chunk
+from scaling_study.engine import chunk, compiling
 from scaling_study.engine.record import to_parquet, to_table
 from scaling_study.experiment.conditions import expand, group
 from scaling_study.experiment.study import read_study
@@ -39,9 +39,9 @@ def test_compiling(benchmark):
     own = group(expand(read_study("throughput")))[0]
 
     def compile_anew() -> None:
-        chunk._programs.clear()
+        compiling._programs.clear()
         jax.clear_caches()
-        chunk.compiled(own, "standard")
+        compiling.compiled(own, "standard")
 
     jax.config.update("jax_enable_compilation_cache", False)
     benchmark.pedantic(compile_anew, rounds=5, iterations=1)
@@ -74,7 +74,7 @@ def test_writing_parquet(measure):
     own = group(expand(read_study("throughput")))[0]
     first = next(own.chunks((64, 72)))  # beyond the seeds that are traced
     training, encoding = chunk.train_chunk(own, first, "standard")
-    loop = chunk.loop_of(own, "standard")
+    loop = compiling.loop_of(own, "standard")
     runs = own.shape.conditions * own.shape.seeds
     measure(
         lambda: to_parquet(to_table(own, first, training, encoding, loop, {}, {}), {}),

@@ -91,7 +91,7 @@ class LocalDevices:
         """Compile a group's program on every device that one of its chunks will run on."""
         import jax
 
-        from scaling_study.engine.chunk import compiled
+        from scaling_study.engine.compiling import compiled
 
         def compile_on(device: Any) -> None:
             # What cannot be compiled is told of each chunk, as data.

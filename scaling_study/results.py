@@ -195,7 +195,10 @@ class Results:
 
     def _codes(self, ids: pd.Series) -> np.ndarray:
         """Return the place of each run's condition among the study's conditions."""
-        codes = pd.Categorical(ids, categories=self.conditions["condition"]).codes
+        named = ids.astype("category").cat
+        # A file's dictionary holds all of its conditions, of which some may not be wanted here.
+        place = pd.Index(self.conditions["condition"]).get_indexer(named.categories)
+        codes = place[named.codes]
         if (codes < 0).any():
             raise StudyError(f"{self.folder / 'conditions.parquet'}: lacks conditions of the runs")
         return codes

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling_study.engine import chunk, models, objective, optimizers, train, watch
+from scaling_study.engine import inputs, models, objective, optimizers, train, watch
 from scaling_study.engine.batching import Batching
 from scaling_study.errors import StudyError
 from scaling_study.experiment import draws
@@ -93,9 +93,9 @@ def _replay(
     """Replay cases that share a model and an optimizer, as the conditions of one block."""
     problem, drawn = _problem(reference)
     conditions = [_condition(case, problem, model_of, optimizer) for case in cases]
-    members = chunk.Members.of(conditions)
+    members = inputs.Members.of(conditions)
     encoding = draws.encode_kinds(problem, drawn, members.kinds, transformed=False)
-    data = chunk.data_of("float32", encoding, members)
+    data = inputs.data_of("float32", encoding, members)
     model = models.build(model_of)
     size = int(reference["batch_size"])
     if size < 1:

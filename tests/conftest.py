@@ -58,6 +58,6 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Results:
 def _few_programs():
     """Let go of a module's compiled programs: hundreds of them crash JAX 0.10."""
     yield
-    from scaling_study.engine import chunk
+    from scaling_study.engine import compiling
 
-    chunk._programs.clear()
+    compiling._programs.clear()

@@ -176,14 +176,13 @@ def test_a_bounded_number_is_under_way_and_the_rest_is_cancelled():
 # Local devices ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_local_devices_are_as_many_as_asked_for(count, whole, tmp_path):
-    executor = LocalDevices(count)
-    assert len(executor.names) == count
-    assert executor.platform == "cpu"
-    executor.close()
-    scaling_study.run(STUDY, output_dir=tmp_path / "some", devices=count)
-    assert chunks(tmp_path / "some") == chunks(whole)
+def test_two_local_devices_give_the_same_bits(whole, tmp_path):
+    (tmp_path / "study.toml").write_text(tomli_w.dumps(STUDY))
+    arguments = ["run", "study.toml", "--devices", "2", "--json", "-q", "-o", "two"]
+    done = command(*arguments, cwd=tmp_path)  # this process may have started with one
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["devices"] == 2
+    assert chunks(tmp_path / "two") == chunks(whole)
 
 
 def test_a_group_is_compiled_before_its_chunks_are_sent():

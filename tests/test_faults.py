@@ -23,9 +23,10 @@ from sklearn.preprocessing import StandardScaler
 
 import scaling_study
 from scaling_study import store
-from scaling_study.engine import cache, chunk
+from scaling_study.engine import cache, chunk, compiling
 from scaling_study.errors import CodeError, Stopped, StudyError
 from scaling_study.experiment import problems
+from scaling_study.experiment.conditions import Chunk
 
 STUDY: dict[str, Any] = {
     "name": "tiny",
@@ -175,7 +176,7 @@ def test_a_chunk_of_another_make_is_refused(key, stored, tmp_path):
         (tmp_path / "new" / "chunks").mkdir()
         name = file.name.rpartition("-")[0]
         with pytest.raises(StudyError, match=f"made elsewhere .*{key}"):
-            kept.put(chunk.Chunk.parse(name), file.read_bytes())
+            kept.put(Chunk.parse(name), file.read_bytes())
         assert not list((tmp_path / "new" / "chunks").iterdir())
 
 
@@ -205,8 +206,8 @@ def test_code_that_has_changed_is_another_study(tmp_path, monkeypatch):
 
 def test_a_program_that_has_changed_adds_nothing_to_a_group(folder, monkeypatch):
     before = chunks(folder)
-    monkeypatch.setattr(chunk, "_digest", lambda text: "another")
-    monkeypatch.setattr(chunk, "_programs", {})
+    monkeypatch.setattr(compiling, "_digest", lambda text: "another")
+    monkeypatch.setattr(compiling, "_programs", {})
     with pytest.raises(StudyError, match="the program of group 0 is another, not"):
         run(folder, seeds="0:800")
     assert chunks(folder) == before
@@ -349,8 +350,9 @@ def test_too_little_memory_says_which_chunk_size_to_try(error, where, tmp_path, 
     def fails(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(chunk, "_programs", {})
-    monkeypatch.setattr(chunk, "_compile" if where == "compiling" else "_train", fails)
+    monkeypatch.setattr(compiling, "_programs", {})
+    place = (compiling, "_compile") if where == "compiling" else (chunk, "_train")
+    monkeypatch.setattr(*place, fails)
     with pytest.raises(Stopped, match=r"chunk of 512 runs; try --chunk-size 256"):
         run(tmp_path / "large")
     monkeypatch.undo()

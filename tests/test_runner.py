@@ -16,7 +16,7 @@ from processes import command, python
 
 import scaling_study
 from scaling_study import runner
-from scaling_study.engine.chunk import compiled
+from scaling_study.engine.compiling import compiled
 from scaling_study.errors import StudyError
 from scaling_study.experiment.conditions import expand
 from scaling_study.experiment.plan import plan

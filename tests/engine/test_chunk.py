@@ -8,7 +8,7 @@ from plain_run import plain_run
 from sklearn.linear_model import LinearRegression
 from tiny_block import bytes_of, column, groups_of, rows_of
 
-from scaling_study.engine import chunk
+from scaling_study.engine import chunk, compiling, inputs
 from scaling_study.experiment import draws
 from scaling_study.experiment.conditions import Chunk, expand, problem_of
 from scaling_study.experiment.problems import PROBLEMS
@@ -275,7 +275,7 @@ def test_a_budget_cut_into_segments_ends_where_an_uncut_one_does(axes, numbers, 
             yield order
 
     monkeypatch.setattr(draws, "orders", counted)
-    monkeypatch.setattr(chunk, "PREPARED_NUMBERS", 1 if each else numbers)
+    monkeypatch.setattr(inputs, "PREPARED_NUMBERS", 1 if each else numbers)
     # Other words for the same optimizer, so that no program that is already compiled is used.
     words = {"name": "adam", "eps": 1e-7} if each else {"name": "adam", "b1": 0.9, "eps": 1e-7}
     cut = rows_of(**axes, optimizer=words)
@@ -378,7 +378,7 @@ def test_memory_does_not_grow_with_the_updates(model):
     def held(epochs: int, sampling: str) -> int:
         axes = {**BASE, "model": model, "epochs": epochs, "sampling": sampling}
         (own,) = groups_of(**axes)
-        return chunk.compiled(own, "standard")[0].memory_bytes
+        return compiling.compiled(own, "standard")[0].memory_bytes
 
     assert held(1600, "full") <= 1.1 * held(400, "full")
     # Orders are held for a bounded number of epochs.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny_block import FIRST, bytes_of, column, groups_of, rows_of
 
 from scaling_study.engine import record
-from scaling_study.engine.chunk import loop_of
+from scaling_study.engine.compiling import loop_of
 from scaling_study.engine.record import REASONS, STATUSES
 from scaling_study.engine.train import Loop
 from scaling_study.experiment.conditions import TRACED_SEEDS, Chunk, expand, problem_of

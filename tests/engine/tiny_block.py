@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from scaling_study.engine import chunk, models, objective, optimizers, train
+from scaling_study.engine import chunk, inputs, models, objective, optimizers, train
 from scaling_study.engine.batching import Batching
 from scaling_study.engine.objective import Objective
 from scaling_study.engine.train import Data
@@ -122,11 +122,11 @@ def block_of(
     parameters = jax.tree.map(
         lambda x: jnp.broadcast_to(x[..., None, :], (*x.shape[:-1], *runs)), drawn
     )
-    members = chunk.Members.of(conditions)
+    members = inputs.Members.of(conditions)
     distinct = draws.encode_kinds(
         problem_of(static.problem), draws.draw(static, seeds), members.kinds, static.transformed
     )
-    data = jax.tree.map(jnp.asarray, chunk.data_of(static.dtype, distinct, members))
+    data = jax.tree.map(jnp.asarray, inputs.data_of(static.dtype, distinct, members))
     return Block(static, conditions, encoding, data, loss, order, parameters)
 
 
