@@ -1,7 +1,6 @@
 """The command line: reads arguments, calls one function, prints. JAX is imported only to run."""
 
 import json
-import logging
 import os
 import signal
 import sys
@@ -10,19 +9,18 @@ import tomllib
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scaling_study import __version__
+from scaling_study.console import FAILED, INTERRUPTED, USAGE, ProgressBar, fail, leave, log, say
 from scaling_study.errors import Stopped, StudyError, unknown
 from scaling_study.experiment.values import told
 
 if TYPE_CHECKING:
     from scaling_study.results import Results
-    from scaling_study.runner import Progress
 
-USAGE, FAILED, INTERRUPTED = 2, 1, 130
 CONTINUE = "interrupted; what is stored is whole, run the same command again to continue"
 LISTS = ("optimizers", "scalers", "models", "problems", "presets")
 
@@ -114,9 +112,9 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Say what of a study is done, missing and damaged; exit 1 unless all is there."""
-    from scaling_study import store
+    from scaling_study.folder import status as status_of
 
-    found = store.status(folder, allow_code=allow_code)
+    found = status_of(folder, allow_code=allow_code)
     if as_json:
         typer.echo(json.dumps({**found._asdict(), "complete": found.complete}))
     else:
@@ -139,7 +137,7 @@ def report(
     """Write the report of stored results; JAX is not needed."""
     from scaling_study.results import load
 
-    _log(verbose)
+    log(verbose)
     _report(load(folder, allow_code=allow_code), output_dir, as_json, quiet, claims)
 
 
@@ -319,39 +317,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
             standalone_mode=False,
         )
     except Stopped as error:
-        _fail(str(error), FAILED)
+        fail(str(error), FAILED)
     except StudyError as error:
-        _fail(str(error), USAGE)
+        fail(str(error), USAGE)
     except (KeyboardInterrupt, typer.Abort):
-        _leave(CONTINUE)
+        leave(CONTINUE)
     except usage_error as error:
-        _fail(error.format_message(), USAGE)
+        fail(error.format_message(), USAGE)
     except BrokenPipeError:
         raise SystemExit(FAILED) from None
     else:
         if status == INTERRUPTED:  # some releases of Typer turn the exception into this
-            _leave(CONTINUE)
+            leave(CONTINUE)
         raise SystemExit(status if isinstance(status, int) else 0)
 
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-def _say(message: str) -> None:
-    print(f"scaling-study: {' '.join(message.split())}", file=sys.stderr, flush=True)
-
-
-def _fail(message: str, status: int) -> None:
-    _say(message)
-    raise SystemExit(status)
-
-
-def _leave(message: str) -> None:
-    """End at once: threads that compute would hold the process for as long as they do."""
-    _say(message)
-    sys.stdout.flush()
-    os._exit(INTERRUPTED)
 
 
 def _run(
@@ -360,9 +342,9 @@ def _run(
     """Run a study as `scaling_study.run`, telling how it goes."""
     from scaling_study import executors, runner
 
-    _log(verbose)
+    log(verbose)
     with ExitStack() as stack:
-        on_progress = stack.enter_context(_progress(quiet))
+        on_progress = stack.enter_context(ProgressBar(quiet))
         if scheduler is not None:
             options["client"] = stack.enter_context(executors.scheduler(scheduler))
         results = runner.run(study, on_progress=on_progress, **options)
@@ -377,10 +359,10 @@ def _run(
             f" {summary['run_seconds']:.1f} s, {pace}"
         )
     if summary["chunks_damaged"]:
-        _say(f"{summary['chunks_damaged']} damaged chunks were trained again")
+        say(f"{summary['chunks_damaged']} damaged chunks were trained again")
     for reason in summary["failures"]:
         if reason not in on_progress.told:
-            _say(reason)
+            say(reason)
     return results
 
 
@@ -448,44 +430,6 @@ def _check(results: "Results", file: Path, ledger: Any, as_json: bool, quiet: bo
         raise typer.Exit(FAILED)
 
 
-class _progress:
-    """A progress bar, where standard error is a terminal; failures are told as they happen."""
-
-    def __init__(self, quiet: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self.told: set[str] = set()
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} runs"),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=quiet or not sys.stderr.isatty(),
-        )
-        self.task = self.bar.add_task("training", total=None, rate="", visible=False)
-
-    def __enter__(self) -> Self:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.stop()
-
-    def __call__(self, progress: "Progress") -> None:
-        """Show how far the run has come, and what of it has failed."""
-        for reason in progress.failures:
-            if reason not in self.told:
-                _say(reason)
-                self.told.add(reason)
-        rate = f"{progress.runs_done / progress.seconds:,.0f} runs/s"
-        self.bar.update(
-            self.task, completed=progress.runs_done, total=progress.runs, rate=rate, visible=True
-        )
-
-
 def _entries(kind: str) -> dict[str, str]:
     """Return the names of a registry with a line on each."""
     if kind == "presets":
@@ -504,9 +448,3 @@ def _entries(kind: str) -> dict[str, str]:
         return {name: describe(name) for name in OPTIMIZERS}
     lines = {name: (entry.__doc__ or "").splitlines()[0] for name, entry in REGISTRY.items()}
     return {name: line.removeprefix("Return ").replace("`", "") for name, line in lines.items()}
-
-
-def _log(verbose: bool) -> None:
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s"
-    )

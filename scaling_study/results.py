@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from scaling_study.errors import StudyError
 from scaling_study.experiment.study import Study, read_study
 from scaling_study.experiment.values import told
-from scaling_study.store import check_chunk, read_estimators, read_manifest
+from scaling_study.folder import check_chunk, read_estimators, read_manifest
 
 FEATURE_COLUMNS = (
     "weight_init",

@@ -13,17 +13,13 @@ results/article/
 A file is written under another name, synced and renamed: it is there whole or not at all.
 """
 
-import fcntl
-import hashlib
 import json
 import os
-import socket
 import tempfile
 import tomllib
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -32,20 +28,23 @@ import pyarrow.parquet as pq
 
 from scaling_study.errors import Stopped, StudyError
 from scaling_study.experiment.conditions import Chunk, Condition
-from scaling_study.experiment.plan import Plan, plan
+from scaling_study.experiment.plan import Plan
 from scaling_study.experiment.study import Study, read_study
 from scaling_study.experiment.values import told
-from scaling_study.identity import METADATA, SCHEMA_VERSION, difference, made_by
-
-READABLE = (1, SCHEMA_VERSION)
-LOCK = ".lock"
-CHECKSUM = 16  # hexadecimal digits of it
-ESTIMATORS = "estimators.parquet"
-FIT_COLUMNS = (
-    *("comparison", "dataset", "estimator", "scaler", "seed"),
-    *("train_rows", "test_rows", "accuracy", "stopped_early"),
+from scaling_study.folder import (
+    ELSEWHERE,
+    ESTIMATORS,
+    LOCK,
+    checksum_of,
+    chunk_files,
+    damaged_in,
+    holds_results,
+    lock,
+    metadata_of,
+    read_estimators,
+    read_own_manifest,
 )
-ELSEWHERE = "choose another folder or say --overwrite"
+from scaling_study.identity import SCHEMA_VERSION, difference, made_by
 
 
 class Store:
@@ -79,15 +78,15 @@ class Store:
             _refuse_what_is_no_study(folder)
         with told(f"{folder}: cannot be written", OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            self._held = _lock(folder)
+            self._held = lock(folder)
         try:
             with told(f"{folder}: cannot be written", OSError):
                 if overwrite:
                     self._clear()
                 else:
                     self._continue()
-                self.damaged = self._remove_damaged()
-                self._chunks = {chunk: file for chunk, _, file in _chunk_files(folder)}
+                self.damaged = self._removedamaged_in()
+                self._chunks = {chunk: file for chunk, _, file in chunk_files(folder)}
                 self._programs: dict[int, str] = {}
                 with tempfile.TemporaryFile(dir=folder):
                     pass
@@ -124,9 +123,9 @@ class Store:
         """Refuse another study's results; let the seeds grow by those of the same study's."""
         self._remove_temporary()
         begun = all((self.folder / name).exists() for name in ("manifest.json", "study.toml"))
-        if not begun and not _holds_results(self.folder):
+        if not begun and not holds_results(self.folder):
             return
-        manifest = _read_own_manifest(self.folder)
+        manifest = read_own_manifest(self.folder)
         stored = read_study(self.folder / "study.toml")
         theirs = {**_plain(stored), **manifest.get("identity", {})}
         ours = {**_plain(self.study), **self.identity}
@@ -137,8 +136,8 @@ class Store:
         if "chunks" in manifest and a <= last and first <= b:
             self.study = self.study.with_seeds((min(first, a), max(last, b)))
 
-    def _remove_damaged(self) -> list[str]:
-        damaged = _damaged(self.folder)
+    def _removedamaged_in(self) -> list[str]:
+        damaged = damaged_in(self.folder)
         for name in damaged:
             (self.folder / "chunks" / name).unlink()
         return damaged
@@ -174,9 +173,9 @@ class Store:
         Stopped
             If the file cannot be written, because the disk is full, say.
         """
-        made = _metadata(pa.BufferReader(rows))
+        made = metadata_of(pa.BufferReader(rows))
         self._check_make(chunk, made)
-        name = f"{chunk}-{_digest(rows)}.parquet"
+        name = f"{chunk}-{checksum_of(rows)}.parquet"
         self._write(f"chunks/{name}", rows)
         self._chunks[str(chunk)] = self.folder / "chunks" / name
         return made["failures"]
@@ -204,7 +203,7 @@ class Store:
         if not self._programs.get(group):
             of_group = f"{Chunk(group, 0, 0)}".partition("-")[0] + "-"
             kept = (file for name, file in self._chunks.items() if name.startswith(of_group))
-            found = (_metadata(file)["program"] for file in kept)
+            found = (metadata_of(file)["program"] for file in kept)
             self._programs[group] = next(filter(None, found), "")
         return self._programs[group]
 
@@ -245,97 +244,6 @@ class Store:
                 temporary.unlink(missing_ok=True)
 
 
-class Status(NamedTuple):
-    """How far a folder's study has come.
-
-    Attributes
-    ----------
-    study : str
-        Its name.
-    runs, runs_done : int
-        Trainings asked for, and those that are kept.
-    chunks : int
-        How many there are to be.
-    done, missing : list of str
-        Chunks that are kept, and those that are not.
-    damaged : list of str
-        Files that are not what was written; their chunks are missing too.
-    fits_missing : int
-        Seeds for which estimators are still to be fitted.
-    in_use : bool
-        Whether a run is writing there now.
-    """
-
-    study: str
-    runs: int
-    runs_done: int
-    chunks: int
-    done: list[str]
-    missing: list[str]
-    damaged: list[str]
-    fits_missing: int
-    in_use: bool
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing is left to do."""
-        return not (self.missing or self.fits_missing)
-
-    def lines(self) -> list[str]:
-        """Return the status in words."""
-        counts = {
-            "study": self.study,
-            "runs": f"{self.runs_done:,} of {self.runs:,}",
-            "chunks": f"{len(self.done):,} of {self.chunks:,}",
-            "missing": f"{len(self.missing):,}",
-            "damaged": f"{len(self.damaged):,}",
-        }
-        if self.fits_missing:
-            counts["estimators"] = f"{self.fits_missing:,} seeds to fit"
-        lines = [f"{key:<12}{value}" for key, value in counts.items()]
-        lines += [f"{'':<12}{name}" for name in self.damaged[:10]]
-        if self.in_use:
-            return [*lines, "a run is writing there now"]
-        return lines if self.complete else [*lines, "run the same command again to continue"]
-
-
-def status(folder: str | Path, *, allow_code: bool = False) -> Status:
-    """Return how far a folder's study has come; nothing is changed.
-
-    Parameters
-    ----------
-    folder : path
-    allow_code : bool
-        Whether a problem or scaler of a user's own, which the study names, may be imported.
-
-    Raises
-    ------
-    StudyError
-        If the folder is no study's.
-    """
-    folder = Path(folder)
-    manifest = _read_own_manifest(folder)
-    study = read_study(folder / "study.toml", allow_code=allow_code)
-    planned = plan(study, manifest["identity"]["chunk_size"])
-    damaged = _damaged(folder)
-    whole = {chunk for chunk, _, file in _chunk_files(folder) if file.name not in damaged}
-    wanted = [] if study.record == "curves" else planned.chunks
-    done = [chunk for chunk in wanted if str(chunk) in whole]
-    missing = [str(chunk) for chunk in wanted if str(chunk) not in whole]
-    fits = _fits_missing(folder, planned)
-    return Status(
-        study=study.name,
-        runs=planned.runs if wanted else 0,
-        runs_done=planned.runs_of(done),
-        chunks=len(wanted),
-        done=[str(chunk) for chunk in done],
-        missing=missing,
-        damaged=damaged,
-        fits_missing=fits,
-        in_use=_in_use(folder),
-    )
-
-
 def identity(platform: str, planned: Plan) -> dict[str, Any]:
     """Return what results must share, beside the study, to lie in one folder.
 
@@ -352,64 +260,17 @@ def identity(platform: str, planned: Plan) -> dict[str, Any]:
     }
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return a folder's manifest.
-
-    Raises
-    ------
-    StudyError
-        If there is none, or it is not of a schema that this release reads.
-    """
-    file = folder / "manifest.json"
-    if not file.is_file():
-        raise StudyError(f"{folder}: no results here (no manifest.json); run a study first")
-    with told(file, OSError, ValueError):
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(manifest, dict):
-            raise StudyError("not a manifest")
-        version = manifest.get("schema_version")
-        if version not in READABLE or isinstance(version, bool):
-            raise StudyError(
-                f"schema version {version}, this release reads {' and '.join(map(str, READABLE))};"
-                " read it with the release that wrote it"
-            )
-    return manifest
+def _parquet(frame: pd.DataFrame) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), sink)
+    return sink.getvalue().to_pybytes()
 
 
-def _read_own_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a folder that this release may add to."""
-    manifest = read_manifest(folder)
-    if manifest["schema_version"] != SCHEMA_VERSION:
-        raise StudyError(
-            f"{folder}: written in schema version {manifest['schema_version']}, which this"
-            f" release reads and does not add to; {ELSEWHERE}"
-        )
-    return manifest
-
-
-def check_chunk(file: Path) -> None:
-    """Raise a `StudyError` unless a chunk's file is what was written.
-
-    Those of schema 1 have no checksum, and pass.
-    """
-    checksum = file.stem.rpartition("-")[2]
-    if len(checksum) == CHECKSUM and _sum(file) != checksum:
-        raise StudyError("damaged; run its study again to mend it")
-
-
-def read_estimators(folder: Path) -> pd.DataFrame:
-    """Return the fits of scikit-learn's estimators that a folder keeps."""
-    file = folder / ESTIMATORS
-    if not file.exists():
-        return pd.DataFrame(columns=list(FIT_COLUMNS))
-    with told(file, OSError, ValueError):
-        return pq.read_table(file).to_pandas()
-
-
-def _fits_missing(folder: Path, planned: Plan) -> int:
-    if not planned.study.estimators:
-        return 0
-    return len(set(range(*planned.study.seeds)) - set(read_estimators(folder)["seed"]))
+def _plain(study: Study) -> dict[str, Any]:
+    """Return what makes results those of one study: all of its text but words and seeds."""
+    text = tomllib.loads(study.to_toml())
+    asked = {key: text[key] for key in ("name", "record", "blocks")}
+    return {**asked, "estimators": text.get("estimators", {})}
 
 
 def _refuse_what_is_no_study(folder: Path) -> None:
@@ -425,36 +286,6 @@ def _is_temporary(name: str) -> bool:
     return name.startswith(".") and name.endswith(".tmp")
 
 
-def _holds_results(folder: Path) -> bool:
-    return (folder / ESTIMATORS).exists() or any(True for _ in _chunk_files(folder))
-
-
-def _chunk_files(folder: Path) -> Iterator[tuple[str, str, Path]]:
-    """Yield the chunk, the checksum and the file of each chunk that is kept, in their order."""
-    for file in sorted(folder.glob("chunks/*-*-*-*.parquet")):
-        chunk, _, checksum = file.stem.rpartition("-")
-        yield chunk, checksum, file
-
-
-def _damaged(folder: Path) -> list[str]:
-    """Return the names of chunk files that are not what was written."""
-    return [file.name for _, checksum, file in _chunk_files(folder) if _sum(file) != checksum]
-
-
-def _metadata(source: Any) -> dict[str, Any]:
-    """Return who made a chunk, and why runs of it failed, from its file or bytes."""
-    return json.loads(pq.read_schema(source).metadata[METADATA])
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:CHECKSUM]
-
-
-def _sum(file: Path) -> str:
-    with told(file, OSError):
-        return _digest(file.read_bytes())
-
-
 def _sync(folder: Path) -> None:
     """Have the system write down which files a folder holds."""
     held = os.open(folder, os.O_RDONLY)
@@ -462,53 +293,3 @@ def _sync(folder: Path) -> None:
         os.fsync(held)
     finally:
         os.close(held)
-
-
-def _lock(folder: Path) -> int:
-    """Return a file descriptor that holds a folder's lock, which ends with its process."""
-    file = folder / LOCK
-    while True:
-        held = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(held, 200).decode(errors="replace").strip()
-            os.close(held)
-            raise StudyError(
-                f"{folder}: in use by another run ({owner or 'just begun'}); wait for it, or"
-                " choose another folder"
-            ) from None
-        with suppress(FileNotFoundError):
-            # Whoever held it before may have removed it in between.
-            if os.stat(file).st_ino == os.fstat(held).st_ino:
-                os.truncate(held, 0)
-                os.write(held, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-                return held
-        os.close(held)
-
-
-def _in_use(folder: Path) -> bool:
-    try:
-        held = os.open(folder / LOCK, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(held)
-
-
-def _parquet(frame: pd.DataFrame) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), sink)
-    return sink.getvalue().to_pybytes()
-
-
-def _plain(study: Study) -> dict[str, Any]:
-    """Return what makes results those of one study: all of its text but words and seeds."""
-    text = tomllib.loads(study.to_toml())
-    asked = {key: text[key] for key in ("name", "record", "blocks")}
-    return {**asked, "estimators": text.get("estimators", {})}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scaling_study import store
+from scaling_study import folder as folder_of
 
 
 def replace_chunk(file: Path, table: pa.Table) -> None:
@@ -15,7 +15,7 @@ def replace_chunk(file: Path, table: pa.Table) -> None:
     sink = io.BytesIO()
     pq.write_table(table, sink)
     chunk = file.stem.rpartition("-")[0]
-    name = f"{chunk}-{store._digest(sink.getvalue())}.parquet"
+    name = f"{chunk}-{folder_of.checksum_of(sink.getvalue())}.parquet"
     folder = file.parents[1]
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest["chunks"] = [name if own == file.name else own for own in manifest["chunks"]]

@@ -22,6 +22,7 @@ from processes import command, environment
 from sklearn.preprocessing import StandardScaler
 
 import scaling_study
+from scaling_study import folder as folder_of
 from scaling_study import store
 from scaling_study.engine import cache, chunk, compiling
 from scaling_study.errors import CodeError, Stopped, StudyError
@@ -91,7 +92,7 @@ def test_a_damaged_chunk_is_told_and_trained_again(how, folder, stored):
     file, other = sorted((folder / "chunks").iterdir())[:2]
     change = DAMAGE[how]
     file.write_bytes(change(file.read_bytes()) if change else other.read_bytes())
-    found = store.status(folder)
+    found = folder_of.status(folder)
     assert found.damaged == [file.name]
     assert len(found.done) == CHUNKS - 1
     assert not found.complete
@@ -100,7 +101,7 @@ def test_a_damaged_chunk_is_told_and_trained_again(how, folder, stored):
     assert again.manifest["summary"]["chunks_damaged"] == 1
     assert 0 < again.manifest["summary"]["runs_trained"] <= 2 * 256
     assert chunks(folder) == chunks(stored)
-    assert store.status(folder).complete
+    assert folder_of.status(folder).complete
 
 
 def test_a_bit_that_changed_is_never_read_as_a_number(stored, tmp_path):
@@ -115,7 +116,7 @@ def test_a_bit_that_changed_is_never_read_as_a_number(stored, tmp_path):
 def test_a_lost_chunk_is_missing(folder, stored):
     file = sorted((folder / "chunks").iterdir())[-1]
     file.unlink()
-    found = store.status(folder)
+    found = folder_of.status(folder)
     assert found.missing == [file.name.rpartition("-")[0]]
     assert (found.chunks, len(found.done), found.runs) == (CHUNKS, CHUNKS - 1, 4 * 600)
     assert found.runs_done == 4 * 600 - 2 * (600 - 512)
@@ -158,7 +159,7 @@ def test_what_a_killed_write_left_is_removed(folder, stored):
 
 def test_a_chunk_says_who_made_it(stored):
     file = sorted((stored / "chunks").iterdir())[0]
-    made = store._metadata(file)
+    made = folder_of.metadata_of(file)
     assert made["schema_version"] == 2
     assert made["packages"]["jax"] == jax.__version__
     assert made["failures"] == []
@@ -224,11 +225,11 @@ def test_a_second_run_is_refused_while_the_first_writes(tmp_path, stored):
             with pytest.raises(StudyError, match="in use by another run") as caught:
                 run(tmp_path / "one", overwrite=random.choice([True, False]))
             told.append(str(caught.value))
-            assert store.status(tmp_path / "one").in_use
+            assert folder_of.status(tmp_path / "one").in_use
 
     run(tmp_path / "one", on_progress=second)
     assert f"process {os.getpid()}" in told[0]
-    assert not store.status(tmp_path / "one").in_use
+    assert not folder_of.status(tmp_path / "one").in_use
     assert chunks(tmp_path / "one") == chunks(stored)
 
 
@@ -255,7 +256,7 @@ def test_a_signal_leaves_whole_chunks_and_says_how_to_continue(kind, tmp_path):
     assert process.returncode == 130
     (line,) = errors.splitlines()
     assert "run the same command again to continue" in line
-    found = store.status(tmp_path / "long")
+    found = folder_of.status(tmp_path / "long")
     assert not found.damaged
     assert 0 < len(found.done) < found.chunks
 
@@ -333,7 +334,7 @@ def test_fail_fast_stops_at_the_first_failure(fail_fast, tmp_path):
         return
     with pytest.raises(Stopped, match=r"--fail-fast: .*test_runner:broken fails"):
         run(tmp_path / "first", study, fail_fast=True)
-    assert store.status(tmp_path / "first", allow_code=True).missing
+    assert folder_of.status(tmp_path / "first", allow_code=True).missing
     status = run(tmp_path / "first", study).statuses
     assert status["failed"] == 2 * 600
     assert sum(status.values()) == 4 * 600
@@ -381,7 +382,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(tmp_path, stored, study_file):
         assert done.returncode == 1
         (line,) = done.stderr.splitlines()
         assert "No space left on device" in line
-        found = store.status(tmp_path / "disk" / "tiny")
+        found = folder_of.status(tmp_path / "disk" / "tiny")
         assert not found.damaged
         assert 0 < len(found.done) < CHUNKS
         shutil.copytree(tmp_path / "disk" / "tiny", tmp_path / "roomy")
@@ -463,7 +464,7 @@ def test_code_in_a_results_folder_is_not_imported_to_read_it(touching, tmp_path,
     (folder / "study.toml").write_text(text.replace('"article"', '"touching:factory"'))
     assert len(scaling_study.load(folder).runs) == 4 * 600
     with pytest.raises(CodeError):
-        store.status(folder)
+        folder_of.status(folder)
     assert not touching.exists()
 
 

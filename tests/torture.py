@@ -24,7 +24,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from processes import command, environment
 
-from scaling_study import cli, load, store
+from scaling_study import cli, load
+from scaling_study import folder as folder_of
 from scaling_study.experiment.study import AXES
 
 # 37 chunks in three programs, one of them in float64: long enough to be killed anywhere.
@@ -109,7 +110,7 @@ class Torture:
         """Hold a folder that is complete to one that was never killed, and begin anew."""
         folder = self.folder / "killed"
         assert chunk_bytes(folder) == self.whole
-        assert store.status(folder).complete
+        assert folder_of.status(folder).complete
         runs = load(folder).runs
         assert len(runs) == RUNS
         assert not runs.duplicated(["condition", "seed"]).any()

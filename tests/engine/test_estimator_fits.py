@@ -12,7 +12,7 @@ from scaling_study.engine.estimators import fit, fit_all
 from scaling_study.errors import StudyError
 from scaling_study.experiment.estimators import Comparison, read_comparisons
 from scaling_study.experiment.study import read_study
-from scaling_study.store import FIT_COLUMNS
+from scaling_study.folder import FIT_COLUMNS
 
 KNN: dict[str, Any] = {"dataset": "wine", "estimator": "knn"}
 

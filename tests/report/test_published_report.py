@@ -13,9 +13,9 @@ from processes import command, python
 
 import scaling_study
 from scaling_study.analysis.published import BACKPROP, HOLDS, REPRODUCED
+from scaling_study.folder import FIT_COLUMNS
 from scaling_study.report.page import write_report
 from scaling_study.results import Results
-from scaling_study.store import FIT_COLUMNS
 
 CENTRING: dict[str, Any] = {
     "problem": "gaussian",
