@@ -24,7 +24,7 @@ TEXTS = ("name", "title", "description")
 STUDY_KEYS = (*TEXTS, "seeds", "record", "report", "blocks", "estimators", "claims")
 BUDGETS = ("epochs", "updates")
 RECORDS = ("standard", "importances", "curves")
-REPORTS = ("standard", "sensitivity", "real-data", "published")
+REPORTS = ("standard", "sensitivity", "real-data", "published", "importance")
 PRESETS = resources.files("scaling_study") / "presets"
 
 
