@@ -1,0 +1,231 @@
+"""The report on what networks hold for important: fit first, then distortion where they fit."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from scaling_study.analysis import importance
+from scaling_study.analysis.importance import DISTINCT, FEWEST, GOOD_FIT, NETWORKS
+from scaling_study.experiment.conditions import expand
+from scaling_study.report import importance_plates as plates
+from scaling_study.report import importance_words as words
+from scaling_study.report.importance_plates import TITLES, short, unique
+from scaling_study.report.importance_words import DECOY, inputs_of, is_plain
+from scaling_study.report.labels import MISSING, listing, number, percent
+from scaling_study.report.sections import Plate, Section, write_sections
+from scaling_study.store import Results
+
+DRAWN = ("weight", "integrated_gradients", "permutation")  # of the networks, to be legible
+OTHER_FITS = (0.8, 0.95)  # thresholds, for how much hangs on the one that is used
+INTERVALS = "lines are 95 % t intervals over seeds"
+
+
+def write_importance(results: Results, folder: Path) -> None:
+    """Write the report of a study that records importances into an empty folder.
+
+    Parameters
+    ----------
+    results : Results
+        From `scaling_study.load`, of design U.
+    folder : Path
+    """
+    kept = importance.reported(results.runs)
+    cells = importance.fit(kept)
+    read = importance.readings(results.features, kept)
+    found = {name: importance.means(read, cells, name) for name in importance.MEASURES}
+    found["differences"] = importance.differences(read, cells)
+    networks = {str(c.model): network_name(c.model) for c in expand(results.study)}
+    cells, found = named(cells), {name: named(frame) for name, frame in found.items()}
+    sections = [
+        Section("What is measured", MEASURED),
+        _of_fit(inputs_of(cells)),
+        _of_units(found),
+        _of_decoy(found),
+        _of_scalers(found, importance.paired(read)),
+        _of_networks(cells, found, networks),
+    ]
+    answer = [
+        *answer_of_fit(cells),
+        *answer_of_units(found["differences"]),
+        *answer_of_lean(found["lean"]),
+        *answer_of_decoy(found["last"]),
+        *answer_of_networks(found["distortion"]),
+    ]
+    tables = {f"tables/{name}.csv": frame for name, frame in {"fit": cells, **found}.items()}
+    shown = [section for section in sections if section.plates or section.paragraphs]
+    write_sections(results, folder, answer, shown, LIMITS, tables)
+
+
+# Sections -------------------------------------------------------------------------------------
+
+
+def _of_fit(cells: pd.DataFrame) -> Section:
+    n = int(cells["n"].max())
+    problems = unique(cells["problem"])
+    rows = []
+    for name in unique(cells["input"]):
+        own = cells[cells["input"] == name].set_index("problem")
+        row = {"last column": name}
+        for problem in problems:
+            row[short(problem)] = _fit_text(own.loc[problem]) if problem in own.index else MISSING
+        rows.append(row)
+    plate = Plate(
+        "fit",
+        "Where networks fit",
+        f"Share of {n} runs a row whose R² on held-out rows is at least {GOOD_FIT}, with Wilson's"
+        " 95 % interval, each with the rate that the other seeds chose. Raw: the last column as it"
+        " comes, times a scale factor or plus an offset.",
+        plates.draw_fit(cells),
+        cells,
+    )
+    lost, edges = int(cells["lost"].sum()), int(cells["edge"].sum())
+    paragraph = (
+        f"{lost} of the {int(cells['n'].sum()):,} runs reported here diverged. The best rate is an"
+        f" end of the grid in {edges} of {len(cells)} cells. Where no run fits, the table says so,"
+        " and nothing is read from it below."
+    )
+    note = (
+        f"Share of {n} runs that fit, with Wilson's 95 % interval; the median R² of all that have"
+        " one."
+    )
+    return Section("Where the networks fit", (paragraph,), pd.DataFrame(rows), note, (plate,))
+
+
+def _fit_text(row: pd.Series) -> str:
+    share = f"{percent(row['value'])} [{percent(row['low'])}, {percent(row['high'])}]"
+    return f"{share}; R² {number(row['r2'], 2)}"
+
+
+def _of_units(found: dict[str, pd.DataFrame]) -> Section:
+    own, difference = inputs_of(found["distortion"]), inputs_of(found["differences"])
+    plain = own[is_plain(own) & (own["scaler"] == "standard")]
+    raw = own[(own["scaler"] == "none") & (own["offset"] == 0)]
+    shown = difference[difference["scaler"] == "none"]
+    if raw["value"].isna().all() or shown["value"].isna().all():
+        return Section("What a unit does")
+    n = int(own["n"].max())
+    both = pd.concat([raw, plain], ignore_index=True)
+    pair = (
+        Plate(
+            "scales",
+            "Distortion over the unit of the last column, as it comes",
+            f"Mean over the runs that fit (at most {n}); {INTERVALS}; dashed, the same on"
+            " standardised columns. No point where fewer than"
+            f" {FEWEST} runs fit. Points of a factor are set apart to be seen.",
+            plates.draw_scales(raw, plain),
+            both,
+        ),
+        Plate(
+            "differences",
+            "What raw inputs add to the distortion, within a seed",
+            "Mean over the seeds where both the raw and the standardised run fit (at most"
+            f" {int(shown['n'].max())}); bold where the 95 % t interval excludes 0; grey where"
+            f" fewer than {FEWEST} seeds are left.",
+            plates.draw_differences(shown),
+            shown,
+        ),
+    )
+    return Section("What a unit and an offset do", (), None, "", pair)
+
+
+def _of_decoy(found: dict[str, pd.DataFrame]) -> Section:
+    flips = inputs_of(found["flipped"])
+    flips = flips[((flips["scaler"] == "none") | is_plain(flips)) & flips["value"].notna()]
+    flips = flips[flips["scaler"].isin(["none", "standard"]) & (flips["offset"] == 0)]
+    last = inputs_of(found["last"])
+    last = last[(last["problem"].map(short) == DECOY) & last["value"].notna()]
+    last = last[last["scaler"].isin(["none", "standard"]) & (last["offset"] == 0)]
+    last = last[(last["scaler"] == "none") | is_plain(last)]
+    plate = (
+        Plate(
+            "decoy",
+            "What is given to a column that does nothing",
+            f"Its mean share over the runs that fit ({int(last['n'].min())} to"
+            f" {int(last['n'].max())} of them); {INTERVALS}; dotted, the truth, 0.",
+            plates.draw_methods(last, "input", "share of the decoy", truth=0.0),
+            last,
+        )
+        if len(last)
+        else None
+    )
+    if plate is None and not len(flips):
+        return Section("The wrong way round")
+    paragraph = (
+        f"A ranking is flipped if, of two columns whose true shares are {DISTINCT} or more apart,"
+        " the one that matters more is given less. Sines and products have no such pair."
+    )
+    note = "Share of the fitting runs whose ranking is flipped, with Wilson's 95 % interval, and n."
+    shown = (plate,) if plate is not None else ()
+    return Section("The wrong way round", (paragraph,), _flip_table(flips), note, shown)
+
+
+def _flip_table(flips: pd.DataFrame) -> pd.DataFrame | None:
+    rows = []
+    for problem, method in dict.fromkeys(zip(flips["problem"], flips["method"], strict=True)):
+        own = flips[(flips["problem"] == problem) & (flips["method"] == method)].set_index("input")
+        row = {"problem": short(problem), "method": TITLES[method]}
+        for name in unique(flips["input"]):
+            row[name] = _flip_text(own.loc[name]) if name in own.index else "too few fit"
+        rows.append(row)
+    return pd.DataFrame(rows) if rows else None
+
+
+def _flip_text(row: pd.Series) -> str:
+    ends = f"[{percent(row['low'])}, {percent(row['high'])}]"
+    return f"{percent(row['value'])} {ends}, {int(row['n'])}"
+
+
+def _of_scalers(found: dict[str, pd.DataFrame], paired: pd.DataFrame) -> Section:
+    own = inputs_of(found["distortion"])
+    own = own[(own["scaler"] != "none") & (is_plain(own) | (own["scaler"] == "maxabs"))]
+    if own["value"].isna().all():
+        return Section("Scalers")
+    plate = Plate(
+        "scalers",
+        "Distortion by scaler",
+        f"Mean over the runs that fit (at most {int(own['n'].max())}); {INTERVALS}.",
+        plates.draw_methods(own, "input", "distortion (total variation of shares)", truth=None),
+        own,
+    )
+    undone = paired.loc[(paired["scaler"] == "standard") & (paired["part"] == "inputs"), "value"]
+    paragraphs = (
+        (
+            "Standardising undoes a factor and an offset: over"
+            f" {len(undone):,} readings of runs with one and without, the largest difference of"
+            f" distortion is {number(float(undone.abs().max()), 2)}. It is a check, and counts as no"
+            " further evidence. maxabs divides, and leaves an offset where it is.",
+        )
+        if len(undone)
+        else ()
+    )
+    return Section("Scalers", paragraphs, None, "", (plate,))
+
+
+def _of_networks(
+    cells: pd.DataFrame, found: dict[str, pd.DataFrame], names: dict[str, str]
+) -> Section:
+    heading = "Width, depth, activation and initialisation"
+    own = found["distortion"]
+    own = own[own["part"] == NETWORKS]
+    own = own.assign(network=own["model"].map(names))
+    if not len(own) or own["value"].isna().all():
+        return Section(heading)
+    order = {model: place for place, model in enumerate(names)}
+    own = own.sort_values("model", key=lambda column: column.map(order), kind="stable")
+    own = own.sort_values("problem", key=lambda c: c.map({p: i for i, p in enumerate(unique(c))}))
+    few = cells[(cells["part"] == NETWORKS) & (cells["fitting"] < FEWEST)]
+    least = cells.loc[cells["part"] == NETWORKS, "value"].min()
+    plate = Plate(
+        "networks",
+        "Distortion of other networks",
+        f"Mean over the runs that fit (at most {int(own['n'].max())}); {INTERVALS}. Widths of the"
+        " hidden layers, activation, and the initialisation where it is not Glorot's uniform one.",
+        plates.draw_networks(own, tuple(m for m in DRAWN if m in set(own["method"]))),
+        own,
+    )
+    paragraph = (
+        f"Of {int((cells['part'] == NETWORKS).sum())} cells {len(few)} have fewer than {FEWEST} runs"
+        f" that fit; the least share of runs that fit is {percent(float(least))}. tables/fit.csv has"
+        " each, and tables/distortion.csv the methods that are not drawn."
+    )
+    return Section(heading, (paragraph,), None, "", (plate,))
