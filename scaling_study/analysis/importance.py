@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scaling_study.analysis.held_out import at_tuned
 from scaling_study.analysis.statistics import mean_by, median, proportion
 from scaling_study.analysis.summary import LOST
+from scaling_study.errors import StudyError
 
 Array = NDArray[np.float64]
 GOOD_FIT = 0.9  # R² on held-out rows; the noise of the preset's problems leaves 0.99
@@ -63,13 +64,20 @@ def flipped(shares: Array, truth: Array) -> Array:
     return np.where(known, (more & wrong).any(axis=(1, 2)), np.nan)
 
 
-def scored(runs: pd.DataFrame) -> pd.DataFrame:
+def is_plain(frame: pd.DataFrame) -> pd.Series:
+    """Say which rows leave the last column's unit and zero where the problem has them."""
+    return (frame["scale_factor"] == 1) & (frame["offset"] == 0)
+
+
+def scored(runs: pd.DataFrame, good_fit: float = GOOD_FIT) -> pd.DataFrame:
     """Return how well each run fits rows that it has not seen.
 
     Parameters
     ----------
     runs : DataFrame
         As in `scaling_study.store.Results`, of a study that records importances.
+    good_fit : float
+        R² from which on a run fits.
 
     Returns
     -------
@@ -90,14 +98,30 @@ def scored(runs: pd.DataFrame) -> pd.DataFrame:
         part=np.where(np.char.startswith(block, NETWORKS), NETWORKS, "inputs"),
         r2=r2,
         value=r2.clip(lower=0).fillna(0),
-        fits=(r2 >= GOOD_FIT).to_numpy(),
+        fits=(r2 >= good_fit).to_numpy(),
     )
     return frame[[*SEED, *CELL, "learning_rate", "r2", "value", "fits"]]
 
 
-def reported(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return `scored` at each cell's rate: half of the seeds picks it, the other is returned."""
-    return at_tuned(scored(runs), CELL)
+def reported(runs: pd.DataFrame, good_fit: float = GOOD_FIT) -> pd.DataFrame:
+    """Return `scored` at each cell's rate: half of the seeds picks it, the other is returned.
+
+    Raises
+    ------
+    StudyError
+        If the study records no importances, or runs of a cell differ in more than rate and seed.
+    """
+    if "r2_held_out" not in runs:
+        raise StudyError('importances are read of a study with record = "importances"')
+    frame = scored(runs, good_fit)
+    if frame.duplicated([*CELL, "learning_rate", "seed"]).any():
+        raise StudyError(
+            "importances are read of runs that differ in problem, model, scale factor, offset,"
+            " scaler and learning rate only"
+        )
+    if (frame.groupby("part")["model"].nunique().get("inputs", 0)) > 1:
+        raise StudyError(f"more than one model needs blocks whose names begin with {NETWORKS!r}")
+    return at_tuned(frame, CELL)
 
 
 def fit(kept: pd.DataFrame) -> pd.DataFrame:
@@ -231,8 +255,7 @@ def paired(read: pd.DataFrame, measure: str = "distortion") -> pd.DataFrame:
         scale factor 1 and offset 0, of the same part, problem, model and seed.
     """
     on = ["part", "problem", "model", "method", "seed"]
-    plain = (read["scale_factor"] == 1) & (read["offset"] == 0)
-    standard = (read["scaler"] == "standard") & plain
+    standard = (read["scaler"] == "standard") & is_plain(read)
     base = read.loc[standard, [*on, measure]]
     both = read[~standard].merge(base, on=on, suffixes=("", "_base"))
     both["value"] = (both[measure] - both[f"{measure}_base"]).astype(float)
@@ -248,8 +271,7 @@ def differences(read: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
         `CELL`, ``method``, ``value, low, high, n``; NaN where fewer than `FEWEST` seeds fit
         both ways.
     """
-    plain = (cells["scale_factor"] == 1) & (cells["offset"] == 0)
-    others = cells[~((cells["scaler"] == "standard") & plain)]
+    others = cells[~((cells["scaler"] == "standard") & is_plain(cells))]
     of_cells = paired(read).rename(columns={"value": "difference"})
     return means(of_cells, others, "difference")
 

@@ -34,10 +34,14 @@ def write_importance(results: Results, folder: Path) -> None:
     read = importance.readings(results.features, kept)
     found = {name: importance.means(read, cells, name) for name in importance.MEASURES}
     found["differences"] = importance.differences(read, cells)
-    networks = {str(c.model): network_name(c.model) for c in expand(results.study)}
-    cells, found = named(cells), {name: named(frame) for name, frame in found.items()}
+    cells, found = words.named(cells), {name: words.named(own) for name, own in found.items()}
+    networks = {
+        str(condition.model): words.network_name(condition.model)
+        for condition in expand(results.study)
+        if condition.block.startswith(NETWORKS)
+    }
     sections = [
-        Section("What is measured", MEASURED),
+        Section("What is measured", words.MEASURED),
         _of_fit(inputs_of(cells)),
         _of_units(found),
         _of_decoy(found),
@@ -45,15 +49,28 @@ def write_importance(results: Results, folder: Path) -> None:
         _of_networks(cells, found, networks),
     ]
     answer = [
-        *answer_of_fit(cells),
-        *answer_of_units(found["differences"]),
-        *answer_of_lean(found["lean"]),
-        *answer_of_decoy(found["last"]),
-        *answer_of_networks(found["distortion"]),
+        *words.answer_of_fit(cells),
+        *words.answer_of_units(found["differences"]),
+        *words.answer_of_lean(found["lean"]),
+        *words.answer_of_decoy(found["last"]),
+        *words.answer_of_networks(found["distortion"]),
     ]
     tables = {f"tables/{name}.csv": frame for name, frame in {"fit": cells, **found}.items()}
     shown = [section for section in sections if section.plates or section.paragraphs]
-    write_sections(results, folder, answer, shown, LIMITS, tables)
+    limits = words.limits({good_fit: _differences(results, good_fit) for good_fit in OTHER_FITS})
+    write_sections(results, folder, answer, shown, limits, tables)
+
+
+def _differences(results: Results, good_fit: float) -> pd.DataFrame:
+    kept = importance.reported(results.runs, good_fit)
+    return importance.differences(importance.readings(results.features, kept), importance.fit(kept))
+
+
+def _numbers(frame: pd.DataFrame) -> str:
+    """Return how many seeds the estimates of a frame rest on."""
+    own = frame.loc[frame["value"].notna(), "n"]
+    least, most = int(own.min()), int(own.max())
+    return f"n = {most}" if least == most else f"n = {least} to {most}"
 
 
 # Sections -------------------------------------------------------------------------------------
@@ -103,13 +120,12 @@ def _of_units(found: dict[str, pd.DataFrame]) -> Section:
     shown = difference[difference["scaler"] == "none"]
     if raw["value"].isna().all() or shown["value"].isna().all():
         return Section("What a unit does")
-    n = int(own["n"].max())
     both = pd.concat([raw, plain], ignore_index=True)
     pair = (
         Plate(
             "scales",
             "Distortion over the unit of the last column, as it comes",
-            f"Mean over the runs that fit (at most {n}); {INTERVALS}; dashed, the same on"
+            f"Mean over the runs that fit ({_numbers(both)}); {INTERVALS}; dashed, the same on"
             " standardised columns. No point where fewer than"
             f" {FEWEST} runs fit. Points of a factor are set apart to be seen.",
             plates.draw_scales(raw, plain),
@@ -118,8 +134,8 @@ def _of_units(found: dict[str, pd.DataFrame]) -> Section:
         Plate(
             "differences",
             "What raw inputs add to the distortion, within a seed",
-            "Mean over the seeds where both the raw and the standardised run fit (at most"
-            f" {int(shown['n'].max())}); bold where the 95 % t interval excludes 0; grey where"
+            "Mean over the seeds where both the raw and the standardised run fit"
+            f" ({_numbers(shown)}); bold where the 95 % t interval excludes 0; grey where"
             f" fewer than {FEWEST} seeds are left.",
             plates.draw_differences(shown),
             shown,
@@ -129,34 +145,39 @@ def _of_units(found: dict[str, pd.DataFrame]) -> Section:
 
 
 def _of_decoy(found: dict[str, pd.DataFrame]) -> Section:
-    flips = inputs_of(found["flipped"])
-    flips = flips[((flips["scaler"] == "none") | is_plain(flips)) & flips["value"].notna()]
-    flips = flips[flips["scaler"].isin(["none", "standard"]) & (flips["offset"] == 0)]
-    last = inputs_of(found["last"])
+    flips, last = (_raw_or_standard(found[name]) for name in ("flipped", "last"))
+    ordered = flips[flips["value"].notna()]
     last = last[(last["problem"].map(short) == DECOY) & last["value"].notna()]
-    last = last[last["scaler"].isin(["none", "standard"]) & (last["offset"] == 0)]
-    last = last[(last["scaler"] == "none") | is_plain(last)]
-    plate = (
-        Plate(
-            "decoy",
-            "What is given to a column that does nothing",
-            f"Its mean share over the runs that fit ({int(last['n'].min())} to"
-            f" {int(last['n'].max())} of them); {INTERVALS}; dotted, the truth, 0.",
-            plates.draw_methods(last, "input", "share of the decoy", truth=0.0),
-            last,
-        )
-        if len(last)
-        else None
-    )
-    if plate is None and not len(flips):
-        return Section("The wrong way round")
+    heading = "The wrong way round"
+    if not len(ordered) and not len(last):
+        return Section(heading)
+    alike = [short(p) for p in unique(flips["problem"]) if p not in set(ordered["problem"])]
     paragraph = (
         f"A ranking is flipped if, of two columns whose true shares are {DISTINCT} or more apart,"
-        " the one that matters more is given less. Sines and products have no such pair."
+        " the one that matters more is given less. What standardised columns show as often is not"
+        " the unit's doing." + (f" No such pair was read of {listing(alike)}." if alike else "")
     )
     note = "Share of the fitting runs whose ranking is flipped, with Wilson's 95 % interval, and n."
-    shown = (plate,) if plate is not None else ()
-    return Section("The wrong way round", (paragraph,), _flip_table(flips), note, shown)
+    shown = (_decoy_plate(last),) if len(last) else ()
+    return Section(heading, (paragraph,), _flip_table(ordered), note, shown)
+
+
+def _raw_or_standard(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the inputs as they come, by scale factor, and the standardised ones."""
+    own = inputs_of(frame)
+    raw = (own["scaler"] == "none") & (own["offset"] == 0)
+    return own[raw | ((own["scaler"] == "standard") & is_plain(own))]
+
+
+def _decoy_plate(last: pd.DataFrame) -> Plate:
+    return Plate(
+        "decoy",
+        "What is given to a column that does nothing",
+        f"Its mean share over the runs that fit ({_numbers(last)}); {INTERVALS}; dotted, the"
+        " truth, 0.",
+        plates.draw_methods(last, "input", "share of the decoy", truth=0.0),
+        last,
+    )
 
 
 def _flip_table(flips: pd.DataFrame) -> pd.DataFrame | None:
@@ -183,22 +204,20 @@ def _of_scalers(found: dict[str, pd.DataFrame], paired: pd.DataFrame) -> Section
     plate = Plate(
         "scalers",
         "Distortion by scaler",
-        f"Mean over the runs that fit (at most {int(own['n'].max())}); {INTERVALS}.",
+        f"Mean over the runs that fit ({_numbers(own)}); {INTERVALS}.",
         plates.draw_methods(own, "input", "distortion (total variation of shares)", truth=None),
         own,
     )
     undone = paired.loc[(paired["scaler"] == "standard") & (paired["part"] == "inputs"), "value"]
-    paragraphs = (
-        (
-            "Standardising undoes a factor and an offset: over"
-            f" {len(undone):,} readings of runs with one and without, the largest difference of"
-            f" distortion is {number(float(undone.abs().max()), 2)}. It is a check, and counts as no"
-            " further evidence. maxabs divides, and leaves an offset where it is.",
-        )
-        if len(undone)
-        else ()
+    if not len(undone):
+        return Section("Scalers", (), None, "", (plate,))
+    paragraph = (
+        f"Standardising undoes a factor and an offset: over {len(undone):,} readings of runs with"
+        " one and without, the largest difference of distortion is"
+        f" {number(float(undone.abs().max()), 2)}. It is a check, and counts as no further"
+        " evidence. maxabs divides, and leaves an offset where it is."
     )
-    return Section("Scalers", paragraphs, None, "", (plate,))
+    return Section("Scalers", (paragraph,), None, "", (plate,))
 
 
 def _of_networks(
@@ -210,22 +229,23 @@ def _of_networks(
     own = own.assign(network=own["model"].map(names))
     if not len(own) or own["value"].isna().all():
         return Section(heading)
-    order = {model: place for place, model in enumerate(names)}
-    own = own.sort_values("model", key=lambda column: column.map(order), kind="stable")
-    own = own.sort_values("problem", key=lambda c: c.map({p: i for i, p in enumerate(unique(c))}))
+    places = {model: place for place, model in enumerate(names)}
+    problems = {problem: place for place, problem in enumerate(unique(own["problem"]))}
+    own = own.assign(first=own["problem"].map(problems), then=own["model"].map(places))
+    own = own.sort_values(["first", "then"], kind="stable").drop(columns=["first", "then"])
     few = cells[(cells["part"] == NETWORKS) & (cells["fitting"] < FEWEST)]
     least = cells.loc[cells["part"] == NETWORKS, "value"].min()
     plate = Plate(
         "networks",
         "Distortion of other networks",
-        f"Mean over the runs that fit (at most {int(own['n'].max())}); {INTERVALS}. Widths of the"
+        f"Mean over the runs that fit ({_numbers(own)}); {INTERVALS}. Widths of the"
         " hidden layers, activation, and the initialisation where it is not Glorot's uniform one.",
         plates.draw_networks(own, tuple(m for m in DRAWN if m in set(own["method"]))),
         own,
     )
     paragraph = (
-        f"Of {int((cells['part'] == NETWORKS).sum())} cells {len(few)} have fewer than {FEWEST} runs"
-        f" that fit; the least share of runs that fit is {percent(float(least))}. tables/fit.csv has"
-        " each, and tables/distortion.csv the methods that are not drawn."
+        f"Of {int((cells['part'] == NETWORKS).sum())} cells {len(few)} have fewer than {FEWEST}"
+        f" runs that fit; the least share of runs that fit is {percent(float(least))}."
+        " tables/fit.csv has each, and tables/distortion.csv the methods that are not drawn."
     )
     return Section(heading, (paragraph,), None, "", (plate,))

@@ -10,13 +10,15 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from scaling_study.report.figures import COLOURS, INK, PALE, STYLE
 from scaling_study.report.labels import MINUS
 
+Array = NDArray[np.float64]
 WIDTH = 6.2  # inches
 TITLES = {
-    "weight": "|weight|",
+    "weight": "weight magnitude",
     "garson": "Garson",
     "olden": "Olden",
     "gradient": "gradient",
@@ -129,6 +131,7 @@ def draw_differences(frame: pd.DataFrame) -> Figure:
     """
     problems = unique(frame["problem"])
     methods, inputs = titles_of(frame["method"]), unique(frame["input"])
+    changes = ["× 1" if name == "raw" else name.removeprefix("raw ") for name in inputs]
     rows = -(-len(problems) // 2)
     height = 1.5 + rows * (0.5 + 0.24 * len(methods))
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -136,14 +139,15 @@ def draw_differences(frame: pd.DataFrame) -> Figure:
     norm = TwoSlopeNorm(0, -0.6, 0.6)
     for axes, problem in zip(grid.flat, problems, strict=False):
         own = frame[frame["problem"] == problem]
-        table = own.pivot(index="method", columns="input", values="value")
-        sure = own.assign(sure=np.sign(own["low"]) * np.sign(own["high"])).pivot(
-            index="method", columns="input", values="sure"
+        own = own.assign(sure=np.sign(own["low"]) * np.sign(own["high"]))
+        table, sure = (
+            own.pivot(index="method", columns="input", values=name).loc[methods, inputs]
+            for name in ("value", "sure")
         )
-        _map(axes, table.loc[methods, inputs], sure.loc[methods, inputs], norm)
+        _map(axes, table.to_numpy(np.float64), sure.to_numpy(np.float64), norm)
         axes.set_title(short(problem))
         axes.set_yticks(range(len(methods)), [TITLES[name] for name in methods])
-        axes.set_xticks(range(len(inputs)), [name.removeprefix("raw ") for name in inputs])
+        axes.set_xticks(range(len(inputs)), changes)
         axes.tick_params(axis="x", labelrotation=90, length=0, labelsize=9)
         axes.tick_params(axis="y", length=0)
     for axes in grid.flat[len(problems) :]:
@@ -159,11 +163,10 @@ def draw_differences(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _map(axes: Axes, table: pd.DataFrame, sure: pd.DataFrame, norm: TwoSlopeNorm) -> None:
+def _map(axes: Axes, values: Array, sure: Array, norm: TwoSlopeNorm) -> None:
     """Draw numbers on their colours; bold where the interval excludes 0, grey where none is."""
     axes.set_facecolor(FEW)
     axes.grid(visible=False)
-    values = table.to_numpy(np.float64)
     axes.imshow(np.ma.masked_invalid(values), cmap="RdBu_r", norm=norm, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if np.isnan(value):
@@ -173,7 +176,7 @@ def _map(axes: Axes, table: pd.DataFrame, sure: pd.DataFrame, norm: TwoSlopeNorm
         axes.text(
             *(column, row, (MINUS if value < 0 and float(text) else "") + text),
             **{"ha": "center", "va": "center", "fontsize": 7.5},
-            weight="bold" if sure.iloc[row, column] > 0 else "normal",
+            weight="bold" if sure[row, column] > 0 else "normal",
             color="white" if abs(value) > 0.4 else INK,
         )
 
@@ -231,7 +234,7 @@ def draw_networks(frame: pd.DataFrame, methods: tuple[str, ...]) -> Figure:
             for place, kind in enumerate(kinds):
                 of_kind = own[own["input"] == kind].set_index("network").reindex(names)
                 _dots(axes, of_kind, place, len(kinds))
-            axes.set_title(f"{short(problem)}:\n{TITLES[method]}")
+            axes.set_title(f"{short(problem)}\n{TITLES[method]}", fontsize=10)
             axes.set_yticks(range(len(names)), names)
             axes.set_ylim(len(names) - 0.5, -0.5)
             axes.set_xlim(left=-0.02)

@@ -1,22 +1,25 @@
 """What the report on importance says: the names of things, and an answer computed from runs."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 
-from scaling_study.analysis.importance import FEWEST, GOOD_FIT, NETWORKS, UNIT_FREE
+from scaling_study.analysis.importance import FEWEST, GOOD_FIT, NETWORKS, UNIT_FREE, is_plain
 from scaling_study.experiment.component import Component
 from scaling_study.report.importance_plates import TITLES, short, titles_of
 from scaling_study.report.labels import listing, number, percent
 
+MOST = 0.8  # of the readings, for words that speak of them without a number
 SMALLEST = 0.05  # the smallest difference of distortions that would matter to anyone
 SCALERS = ("none", "minmax", "standard", "robust", "maxabs")
 DECOY = "decoy"
 MEASURED = (
-    f"A run fits if its R² on held-out rows is at least {GOOD_FIT}, and is read only then; a cell is"
-    f" read only where {FEWEST} runs or more fit. Each cell has the learning rate that is best, by"
-    " mean held-out R², for the first half of the seeds, and is reported on the other half.",
+    f"A run fits if its R² on held-out rows is at least {GOOD_FIT}, and is read only then; a cell"
+    f" is read only where {FEWEST} runs or more fit. Each cell has the learning rate that is best,"
+    " by mean held-out R², for the first half of the seeds, and is reported on the other half.",
     "A method's share of a feature is its importance over the sum of all features' magnitudes;"
-    " |weight|, Garson, Olden and gradient read the network's own inputs, whatever their unit,"
+    " weight magnitude, Garson, Olden and gradient are per unit of the network's own inputs,"
     " and gradient × input, integrated gradients and permutation read what it computes. The truth"
     " is the share of permutation importance that the law itself gives to the same held-out rows."
     " Distortion is the total variation between the two: 0 is the truth, and for two features that"
@@ -26,10 +29,7 @@ MEASURED = (
     " methods count magnitudes: those differ from the truth even of a perfect network, and only"
     " their change with the input can be blamed on it.",
 )
-LIMITS = [
-    f"Whether a run fits is decided by a threshold, {GOOD_FIT} of R², and runs that fit are not a"
-    " random half of those that were begun. Where few fit, those that do may be special; the"
-    " differences within a seed compare the same seeds only.",
+LIMITS = (
     "Only the last column's unit or zero is changed, the columns are independent, and the target is"
     " standardised. With correlated columns permuting makes rows that do not occur, and no"
     " definition of the truth is the only one.",
@@ -37,9 +37,9 @@ LIMITS = [
     " networks there are two, chosen for the one network of the other sections; an end of the grid"
     " is often the best, so that a longer grid could fit more.",
     "Cells share their seeds: data, initialisation and batch order. So cells are no independent"
-    " evidence, and the counts above say how often, not how surely over all problems. A scaler"
-    " undoes a factor, and all affine scalers of a column differ by a factor and an offset only.",
-]
+    " evidence, and the counts above say how often, not how surely over all problems. All"
+    " affine scalers of a column differ by a factor and an offset only.",
+)
 
 
 # Names ----------------------------------------------------------------------------------------
@@ -82,12 +82,31 @@ def inputs_of(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["part"] == "inputs"]
 
 
-def is_plain(frame: pd.DataFrame) -> pd.Series:
-    return (frame["scale_factor"] == 1) & (frame["offset"] == 0)
-
-
 def _interval(value: float, low: float, high: float) -> str:
     return f"{number(value, 2)} [{number(low, 2)}, {number(high, 2)}]"
+
+
+def limits(by_threshold: dict[float, pd.DataFrame]) -> list[str]:
+    """Return where the report could be wrong.
+
+    Parameters
+    ----------
+    by_threshold : dict of float to DataFrame
+        `scaling_study.analysis.importance.differences`, by the R² from which on a run fits.
+    """
+    parts = []
+    for good_fit, differences in by_threshold.items():
+        bound, free = counts(differences, "unit")
+        parts.append(
+            f"with {good_fit:g}, {bound.far} of {bound.read} and {free.far} of {free.read}"
+        )
+    return [
+        f"Whether a run fits is decided by a threshold, {GOOD_FIT:g} of R², and runs that fit are"
+        " no random sample of those that were begun. Where few fit, those that do may be special;"
+        " the differences within a seed compare the same seeds only. Another threshold reads other"
+        f" cells: of weights and of functions, another unit surely distorted {listing(parts)}.",
+        *LIMITS,
+    ]
 
 
 # The answer -----------------------------------------------------------------------------------
@@ -112,54 +131,88 @@ def answer_of_fit(cells: pd.DataFrame) -> list[str]:
     return words
 
 
+class Count(NamedTuple):
+    """Of the differences that are read: how many surely distort, how many surely do not.
+
+    Attributes
+    ----------
+    far, near, read : int
+        Intervals wholly above `SMALLEST`, wholly within it of 0, and all.
+    """
+
+    far: int
+    near: int
+    read: int
+
+    @classmethod
+    def of(cls, own: pd.DataFrame) -> "Count":
+        """Return the count of rows with ``low`` and ``high``."""
+        near = (own["low"] > -SMALLEST) & (own["high"] < SMALLEST)
+        return cls(int((own["low"] > SMALLEST).sum()), int(near.sum()), len(own))
+
+
+def counts(differences: pd.DataFrame, what: str) -> tuple[Count, Count]:
+    """Return what a change of raw inputs did to readings of weights, and of functions.
+
+    Parameters
+    ----------
+    differences : DataFrame
+        From `scaling_study.analysis.importance.differences`.
+    what : {"unit", "offset"}
+        What is changed.
+    """
+    own = inputs_of(differences)
+    changed = own["scale_factor"] != 1 if what == "unit" else own["offset"] != 0
+    own = own[(own["scaler"] == "none") & changed & own["value"].notna()]
+    free = own["method"].isin(UNIT_FREE)
+    return Count.of(own[~free]), Count.of(own[free])
+
+
 def answer_of_units(differences: pd.DataFrame) -> list[str]:
     """Return in how many read cells a unit, and an offset, surely distorted, by kind of method."""
-    own = inputs_of(differences)
-    own = own[(own["scaler"] == "none") & ~is_plain(own) & own["value"].notna()]
+    methods = titles_of(differences["method"])
+    bound = listing([TITLES[m] for m in methods if m not in UNIT_FREE])
+    free = listing([TITLES[m] for m in methods if m in UNIT_FREE])
     words = []
-    for changed, what in ((own["offset"] == 0, "unit"), (own["offset"] != 0, "offset")):
-        free = own["method"].isin(UNIT_FREE)
-        bound, computed = own[changed & ~free], own[changed & free]
-        if not len(bound) or not len(computed):
+    for what in ("unit", "offset"):
+        ours = counts(differences, what)
+        if not all(count.read for count in ours):
             continue
-        counts = [(int((of["low"] > SMALLEST).sum()), len(of)) for of in (bound, computed)]
-        names = [listing([TITLES[m] for m in titles_of(of["method"])]) for of in (bound, computed)]
-        (far, read), (far_free, read_free) = counts
+        (far, near, read), (far_free, near_free, read_free) = ours
         words.append(
-            f"{_verdict(counts, what)} by {names[0]}, raw inputs in another {what} were surely"
-            f" further from the truth than standardised ones, by more than {SMALLEST} within a"
-            f" seed, in {far} of {read} readings; by {names[1]}, in {far_free} of {read_free}."
+            f"{verdict(*ours, what)} by {bound}, raw inputs in another {what} were surely further"
+            f" from the truth than standardised ones of the same seed, by more than {SMALLEST}, in"
+            f" {far} of {read} readings, and surely within {SMALLEST} of them in {near}; by {free},"
+            f" in {far_free} and {near_free} of {read_free}."
         )
     return words
 
 
-def _verdict(counts: list[tuple[int, int]], what: str) -> str:
-    """Return the words that the counts of sure readings, of weights and of functions, allow."""
-    bound, computed = (far / read for far, read in counts)
-    if bound >= 0.5 and computed <= 0.1:
-        return f"Another {what} distorts how a network is read more than what it has learnt:"
-    if computed >= 0.5:
+def verdict(bound: Count, free: Count, what: str) -> str:
+    """Return the words that the counts, of weights and of functions, allow."""
+    if bound.far >= bound.read / 2 and free.near >= MOST * free.read:
+        return f"Another {what} distorts how a network is read, not what it has learnt:"
+    if free.far >= free.read / 2:
         return f"Another {what} distorts what a network has learnt:"
-    if max(bound, computed) <= 0.1:
+    if bound.near >= MOST * bound.read and free.near >= MOST * free.read:
         return f"Another {what} hardly distorts, where networks still fit:"
-    return f"Another {what} distorts some readings:"
+    return f"Another {what} distorts some readings and leaves others:"
 
 
 def answer_of_lean(lean: pd.DataFrame) -> list[str]:
-    """Return in which direction |weight| leans where a raw column's numbers shrink or grow."""
+    """Return which way weight magnitude leans where a raw column's numbers shrink or grow."""
     own = inputs_of(lean)
     own = own[(own["scaler"] == "none") & (own["method"] == "weight") & (own["offset"] == 0)]
     own = own[own["value"].notna()]
     small, large = own[own["scale_factor"] < 1], own[own["scale_factor"] > 1]
     if not len(small) or not len(large):
         return []
+    more, less = int((small["low"] > 0).sum()), int((large["high"] < 0).sum())
+    known = more + less > (len(small) + len(large)) / 2
     return [
-        "Smaller numbers mean larger weights: where a column's numbers shrank, it surely got more"
-        f" than its true share of |weight| in {int((small['low'] > 0).sum())} of {len(small)} cells,"
-        f" where they grew, less in {int((large['high'] < 0).sum())} of {len(large)}."
-        if (small["low"] > 0).mean() > 0.5
-        else "Where a column's numbers shrank, it surely got more than its true share of |weight| in"
-        f" {int((small['low'] > 0).sum())} of {len(small)} cells."
+        ("Smaller numbers drew larger weights: where" if known else "Where")
+        + " a column's numbers shrank, it surely got more than its true share of weight magnitude"
+        f" in {more} of {len(small)} cells; where they grew, less in {less} of {len(large)}."
     ]
 
 
@@ -172,11 +225,11 @@ def answer_of_decoy(last: pd.DataFrame) -> list[str]:
         mine = own[(own["method"] == method) & own["value"].notna()]
         if not len(mine):
             return []
-        tops[method] = mine.loc[mine["value"].idxmax()]
+        tops[method] = mine.iloc[int(mine["value"].to_numpy().argmax())]
     weight, permutation = tops.values()
     return [
         f"A column that does nothing is given up to {_interval(*weight[['value', 'low', 'high']])}"
-        f" of |weight| ({weight['input']}, n = {weight['n']}), and at most"
+        f" of weight magnitude ({weight['input']}, n = {weight['n']}), and at most"
         f" {_interval(*permutation[['value', 'low', 'high']])} by permutation"
         f" ({permutation['input']}, n = {permutation['n']})."
     ]
@@ -194,8 +247,6 @@ def answer_of_networks(found: pd.DataFrame) -> list[str]:
     return [
         f"Over {own['model'].nunique()} networks of other width, depth, activation or"
         " initialisation, raw and in another unit, the mean distortion of permutation is"
-        f" {number(permutation.min(), 2)} to {number(permutation.max(), 2)}, and that of |weight|"
-        f" {number(weight.min(), 2)} to {number(weight.max(), 2)}."
+        f" {number(permutation.min(), 2)} to {number(permutation.max(), 2)}, and that of weight"
+        f" magnitude {number(weight.min(), 2)} to {number(weight.max(), 2)}."
     ]
-
-
