@@ -102,15 +102,16 @@ def _of_fit(cells: pd.DataFrame) -> Section:
         " and nothing is read from it below."
     )
     note = (
-        f"Share of {n} runs that fit, with Wilson's 95 % interval; the median R² of all that have"
-        " one."
+        "How many runs fit, whose share has its interval in figure 1; the median R² of all that"
+        " did not diverge, with its 95 % interval by order statistics."
     )
     return Section("Where the networks fit", (paragraph,), pd.DataFrame(rows), note, (plate,))
 
 
 def _fit_text(row: pd.Series) -> str:
-    share = f"{percent(row['value'])} [{percent(row['low'])}, {percent(row['high'])}]"
-    return f"{share}; R² {number(row['r2'], 2)}"
+    share = f"{int(row['fitting'])} of {int(row['n'])}"
+    ends = f"[{number(row['r2_low'], 2)}, {number(row['r2_high'], 2)}]"
+    return f"{share}; R² {number(row['r2'], 2)} {ends}"
 
 
 def _of_units(found: dict[str, pd.DataFrame]) -> Section:
@@ -157,7 +158,10 @@ def _of_decoy(found: dict[str, pd.DataFrame]) -> Section:
         " the one that matters more is given less. What standardised columns show as often is not"
         " the unit's doing." + (f" No such pair was read of {listing(alike)}." if alike else "")
     )
-    note = "Share of the fitting runs whose ranking is flipped, with Wilson's 95 % interval, and n."
+    note = (
+        "How many of the runs that fit have a ranking that is flipped, and Wilson's 95 % interval"
+        " of their share in percent."
+    )
     shown = (_decoy_plate(last),) if len(last) else ()
     return Section(heading, (paragraph,), _flip_table(ordered), note, shown)
 
@@ -192,8 +196,8 @@ def _flip_table(flips: pd.DataFrame) -> pd.DataFrame | None:
 
 
 def _flip_text(row: pd.Series) -> str:
-    ends = f"[{percent(row['low'])}, {percent(row['high'])}]"
-    return f"{percent(row['value'])} {ends}, {int(row['n'])}"
+    count = f"{round(row['value'] * row['n'])} of {int(row['n'])}"
+    return f"{count} [{100 * row['low']:.0f}, {100 * row['high']:.0f}]"
 
 
 def _of_scalers(found: dict[str, pd.DataFrame], paired: pd.DataFrame) -> Section:

@@ -177,7 +177,7 @@ def _map(axes: Axes, values: Array, sure: Array, norm: TwoSlopeNorm) -> None:
             *(column, row, (MINUS if value < 0 and float(text) else "") + text),
             **{"ha": "center", "va": "center", "fontsize": 7.5},
             weight="bold" if sure[row, column] > 0 else "normal",
-            color="white" if abs(value) > 0.4 else INK,
+            color="white" if abs(value) > 0.3 else INK,
         )
 
 

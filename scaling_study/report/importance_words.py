@@ -97,14 +97,13 @@ def limits(by_threshold: dict[float, pd.DataFrame]) -> list[str]:
     parts = []
     for good_fit, differences in by_threshold.items():
         bound, free = counts(differences, "unit")
-        parts.append(
-            f"with {good_fit:g}, {bound.far} of {bound.read} and {free.far} of {free.read}"
-        )
+        parts.append(f"{bound.far} of {bound.read} and {free.far} of {free.read} with {good_fit:g}")
     return [
         f"Whether a run fits is decided by a threshold, {GOOD_FIT:g} of R², and runs that fit are"
         " no random sample of those that were begun. Where few fit, those that do may be special;"
         " the differences within a seed compare the same seeds only. Another threshold reads other"
-        f" cells: of weights and of functions, another unit surely distorted {listing(parts)}.",
+        " cells: of the readings of weights and of functions, another unit surely distorts"
+        f" {listing(parts)}.",
         *LIMITS,
     ]
 
@@ -175,28 +174,33 @@ def answer_of_units(differences: pd.DataFrame) -> list[str]:
     free = listing([TITLES[m] for m in methods if m in UNIT_FREE])
     words = []
     for what in ("unit", "offset"):
-        ours = counts(differences, what)
-        if not all(count.read for count in ours):
+        of_bound, of_free = counts(differences, what)
+        if not of_bound.read or not of_free.read:
             continue
-        (far, near, read), (far_free, near_free, read_free) = ours
-        words.append(
-            f"{verdict(*ours, what)} by {bound}, raw inputs in another {what} were surely further"
-            f" from the truth than standardised ones of the same seed, by more than {SMALLEST}, in"
-            f" {far} of {read} readings, and surely within {SMALLEST} of them in {near}; by {free},"
-            f" in {far_free} and {near_free} of {read_free}."
+        how = (
+            f"read by {bound}, raw inputs were surely further from the truth than standardised ones"
+            f" of the same seed, by more than {SMALLEST}, in {of_bound.far} of {of_bound.read}"
+            f" readings; read by {free}, in {of_free.far} of {of_free.read}, and surely within"
+            f" {SMALLEST} of them in {of_free.near}."
+            if not words
+            else f"they were further in {of_bound.far} of {of_bound.read} of the former readings,"
+            f" and in {of_free.far} of {of_free.read} of the latter."
         )
+        words.append(f"{verdict(of_bound, of_free, what)} {how}")
     return words
 
 
 def verdict(bound: Count, free: Count, what: str) -> str:
     """Return the words that the counts, of weights and of functions, allow."""
     if bound.far >= bound.read / 2 and free.near >= MOST * free.read:
-        return f"Another {what} distorts how a network is read, not what it has learnt:"
+        return (
+            f"Where networks fit, another {what} distorts how they are read, not what they learn:"
+        )
     if free.far >= free.read / 2:
-        return f"Another {what} distorts what a network has learnt:"
+        return f"Where networks fit, another {what} distorts what they learn:"
     if bound.near >= MOST * bound.read and free.near >= MOST * free.read:
-        return f"Another {what} hardly distorts, where networks still fit:"
-    return f"Another {what} distorts some readings and leaves others:"
+        return f"Where networks fit, another {what} hardly distorts what is read of them:"
+    return f"Where networks fit, another {what} distorts some readings and leaves others:"
 
 
 def answer_of_lean(lean: pd.DataFrame) -> list[str]:
