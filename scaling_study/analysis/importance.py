@@ -172,16 +172,15 @@ def readings(features: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
     own = features[[*SEED, "feature", *names]].astype({"condition": str})
     own = own.merge(kept.loc[kept["fits"], [*SEED, *CELL]], on=SEED)
     own = own.sort_values([*SEED, "feature"])
-    parts = [_of_problem(rows) for _, rows in own.groupby("problem", sort=False)]
-    columns = [*CELL, "seed", "method", *MEASURES]
-    if not parts:
-        return pd.DataFrame(columns=columns)
-    return pd.concat(parts, ignore_index=True)[columns].dropna(subset=["distortion"])
+    # A frame of no rows has columns of the right kinds, where no run fits.
+    parts = [_of_problem(own[:0])]
+    parts += [_of_problem(rows) for _, rows in own.groupby("problem", sort=False)]
+    return pd.concat(parts, ignore_index=True).dropna(subset=["distortion"])
 
 
 def _of_problem(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the readings of runs of one problem, whose features follow each other."""
-    count = rows["feature"].nunique()
+    count = max(1, rows["feature"].nunique())
     runs = rows[::count][[*CELL, "seed"]].reset_index(drop=True)
 
     def shares_of(name: str) -> Array:
@@ -224,7 +223,8 @@ def means(read: pd.DataFrame, cells: pd.DataFrame, measure: str) -> pd.DataFrame
     by = [*CELL, "method"]
     own = read.assign(value=read[measure].astype(float))
     found = _shares_of(own, by) if measure == "flipped" else mean_by(own, by)
-    methods = pd.DataFrame({"method": [m for m in METHODS if m in set(read["method"])]})
+    names = [name for name in METHODS if name in set(read["method"])]
+    methods = pd.Series(names, dtype=str, name="method").to_frame()
     whole = cells[CELL].merge(methods, how="cross").merge(found, on=by, how="left")
     return _masked(whole.assign(n=whole["n"].fillna(0).astype(int)))
 
