@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from scaling_study.analysis.importance import FEWEST, UNIT_FREE
 from scaling_study.experiment.study import AXES
 
 ROOT = Path(__file__).parent.parent
@@ -73,3 +74,27 @@ def test_the_leaderboard_says_what_the_readme_does():
     assert 0.35 < lost["adam"] < 0.45  # two fifths
     assert 0.85 < lost["sgd"] < 0.95  # nine tenths
     assert set(board["rates"]) == {19}
+
+
+def of_importances(name: str) -> pd.DataFrame:
+    """Return a table of the report, of the last column as it comes but in another unit or zero."""
+    file = ROOT / "reports" / "importance" / "tables" / f"{name}.csv"
+    table = pd.read_csv(file, keep_default_na=False, na_values=[""])
+    table = table[(table["part"] == "inputs") & (table["scaler"] == "none")]
+    return table[(table["scale_factor"] != 1) | (table["offset"] != 0)]
+
+
+def test_what_units_do_to_importances_is_what_the_report_measured():
+    text = " ".join(README.split())
+    read = of_importances("differences").query("scale_factor != 1").dropna(subset=["value"])
+    free = read["method"].isin(UNIT_FREE)
+    counts = [f"{(own['low'] > 0.05).sum()} of {len(own)}" for own in (read[~free], read[free])]
+    assert f"by more than 0.05 in {counts[0]} readings" in text
+    assert f"and integrated gradients say in {counts[1]}." in text
+    fit = of_importances("fit")
+    assert f"In {(fit['fitting'] < FEWEST).sum()} of {len(fit)} raw cells" in text
+    last = of_importances("last")
+    decoy = last["problem"].str.startswith("decoy") & (last["method"] == "weight")
+    most = last[decoy].set_index("scale_factor")["value"]
+    assert f"up to {most.max():.0%} of weight".replace("%", " %") in text
+    assert most.idxmax() < 1  # "in units that make its numbers small"

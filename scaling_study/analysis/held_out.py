@@ -4,6 +4,8 @@ A score is R² or accuracy. R² below 0, which the training mean alone would bea
 run that diverged count as 0: by how much a prediction is worse than none is no matter.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -50,17 +52,25 @@ def at_default(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[np.isclose(frame["learning_rate"], usual)]
 
 
-def at_tuned(frame: pd.DataFrame) -> pd.DataFrame:
+def at_tuned(frame: pd.DataFrame, cell: Sequence[str] = CELL) -> pd.DataFrame:
     """Return the runs of `scored` at the rate that scores best on the other half of the seeds.
 
     The first half of the seeds picks each cell's rate by its mean score, the smaller rate in
     a tie; the second half is returned, with ``edge`` where that rate is an end of its grid.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With ``seed, learning_rate, value``, the score, and the columns of a cell.
+    cell : sequence of str
+        What has a rate of its own.
     """
+    by = list(cell)
     first = frame["seed"] < np.median(frame["seed"].unique())
-    means = frame[first].groupby([*CELL, "learning_rate"], sort=True)["value"].mean()
-    best = means.groupby(CELL).idxmax().map(lambda key: key[-1]).rename("best").reset_index()
-    ends = frame.groupby(CELL)["learning_rate"].agg(["min", "max"]).reset_index()
-    whole = frame[~first].merge(best, on=CELL).merge(ends, on=CELL)
+    means = frame[first].groupby([*by, "learning_rate"], sort=True)["value"].mean()
+    best = means.groupby(by).idxmax().map(lambda key: key[-1]).rename("best").reset_index()
+    ends = frame.groupby(by)["learning_rate"].agg(["min", "max"]).reset_index()
+    whole = frame[~first].merge(best, on=by).merge(ends, on=by)
     kept = whole[whole["learning_rate"] == whole["best"]]
     edge = (kept["best"] == kept["min"]) | (kept["best"] == kept["max"])
     return kept.drop(columns=["best", "min", "max"]).assign(edge=edge)

@@ -24,7 +24,7 @@ TEXTS = ("name", "title", "description")
 STUDY_KEYS = (*TEXTS, "seeds", "record", "report", "blocks", "estimators", "claims")
 BUDGETS = ("epochs", "updates")
 RECORDS = ("standard", "importances", "curves")
-REPORTS = ("standard", "sensitivity", "real-data", "published")
+REPORTS = ("standard", "sensitivity", "real-data", "published", "importance")
 PRESETS = resources.files("scaling_study") / "presets"
 
 
@@ -284,7 +284,7 @@ def parse(
         estimators = raw.get("estimators", {})
         read_comparisons(estimators, allowed)
         with told(f"report = {report!r}"):
-            _check_report(report, blocks, estimators, seeds)
+            _check_report(report, record, blocks, estimators, seeds)
         claims = raw.get("claims", {})
         if not isinstance(claims, Mapping):
             raise StudyError("claims must be tables, [claims.NAME]")
@@ -303,10 +303,16 @@ def parse(
 
 
 def _check_report(
-    report: str, blocks: Mapping[str, Any], estimators: Mapping[str, Any], seeds: tuple[int, int]
+    report: str,
+    record: str,
+    blocks: Mapping[str, Any],
+    estimators: Mapping[str, Any],
+    seeds: tuple[int, int],
 ) -> None:
     """Refuse a report that a study's runs could not fill, before they are trained."""
-    if report == "standard":
+    if report == "importance" and record != "importances":
+        raise StudyError("needs record = 'importances'")
+    if report in ("standard", "importance"):
         return
     if report == "sensitivity":
         factors = [set(grid["scale_factor"]) for grid in blocks.values()]

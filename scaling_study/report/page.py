@@ -20,6 +20,7 @@ from scaling_study.report.files import (
 )
 from scaling_study.report.findings import first_paragraph, second_paragraph
 from scaling_study.report.gallery import drawings
+from scaling_study.report.importance import write_importance
 from scaling_study.report.paper import CLAIMS, write_paper
 from scaling_study.report.published import write_published
 from scaling_study.report.real_data import write_real_data
@@ -162,6 +163,7 @@ KINDS: dict[str, Callable[[Results, Path], None]] = {
     "sensitivity": write_sensitivity,
     "published": write_published,
     "real-data": write_real_data,
+    "importance": write_importance,
 }
 
 

@@ -8,7 +8,7 @@ from plain_run import plain_run
 from sklearn.linear_model import LinearRegression
 from tiny_block import bytes_of, column, groups_of, rows_of
 
-from scaling_study.engine import chunk, compiling, inputs
+from scaling_study.engine import chunk, compiling, inputs, models, program
 from scaling_study.experiment import draws
 from scaling_study.experiment.conditions import Chunk, expand, problem_of
 from scaling_study.experiment.problems import PROBLEMS
@@ -485,3 +485,28 @@ def test_adam_told_the_factor_does_not_feel_it():
         assert abs(weights(told(factor=64.0, **ablation), 64.0) - plain).max() > 1e-3
     start = weights(told(factor=64.0), 64.0, "glorot_uniform")
     assert abs(start - weights({"name": "adam", "eps": 1e-2}, 1.0, "glorot_uniform")).max() > 1e-3
+
+
+@pytest.mark.parametrize("target_loss", ["none", 0.3])
+def test_rows_that_are_not_visited_between_updates_change_no_run(target_loss, monkeypatch):
+    axes = {"problem": {"name": "sines", "samples": 64}, "design": "U", "batch_size": 8}
+    axes |= {"model": TANH, "learning_rate": 0.05, "epochs": 12, "scale_factor": [1.0, 9.0]}
+    axes |= {"target_scaler": "standard", "target_loss": target_loss}
+    found = []
+    for batches in (program.LONG_EPOCH, 1000):  # spared where nothing is aimed at, and never
+        monkeypatch.setattr(program, "LONG_EPOCH", batches)
+        monkeypatch.setattr(chunk, "_programs", {})
+        (own,) = groups_of(**axes)
+        loss = program.objective_of(own, models.build(own.static.model), seeds_last=True)
+        assert loss.spared == (batches == 8)
+        found.append(rows_of(**axes))
+    assert_close(*found, rtol=1e-5)
+    assert found[0]["steps_to_target"].notna().any() == (target_loss != "none")
+
+
+def test_short_epochs_keep_the_bits_they_had():
+    (own,) = groups_of(
+        problem={"name": "sines", "samples": 56}, batch_size=8, model=TANH, design="U"
+    )
+    loss = program.objective_of(own, models.build(own.static.model), seeds_last=True)
+    assert not loss.spared

@@ -1,8 +1,11 @@
 """Importances: held to closed forms, to scikit-learn, and to one run alone."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.inspection import permutation_importance
@@ -39,14 +42,82 @@ def _in_float64():
         yield
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_integrated_gradients_are_complete(seed):
-    model, rows = models.build(NETWORK), drawn_rows(seed=seed)
-    parameters = start(model, seed=seed)
-    parts = importance.attributions(model, parameters, rows.trained)
-    value = model.apply(parameters, rows.trained)
-    level = model.apply(parameters, rows.trained.mean(axis=0)[None])
+def trained(model, dtype: str, features: int = 3, updates: int = 300):
+    """Return a network that has learnt a law with kinks and curves, and the rows it saw."""
+    random = np.random.default_rng(5)
+    z = jnp.asarray(random.standard_normal((128, features)), dtype)
+    y = jnp.abs(z[:, 0] - 0.3) + jnp.sin(2 * z[:, 1]) * (z[:, 2] > -1)
+    y = (y - y.mean()) / y.std()
+    adam = optax.adam(0.02)
+    begin = jax.tree.map(lambda x: x.astype(dtype), model.init(jax.random.key(0), z))
+
+    def error(parameters):
+        return jnp.mean((model.apply(parameters, z) - y) ** 2)
+
+    def update(carry, _):
+        parameters, state = carry
+        step, state = adam.update(jax.grad(error)(parameters), state, parameters)
+        return (optax.apply_updates(parameters, step), state), None
+
+    run = jax.jit(lambda carry: jax.lax.scan(update, carry, None, length=updates)[0])
+    parameters, _ = run((begin, adam.init(begin)))
+    assert error(parameters) < 0.5  # it has learnt something to be attributed
+    return parameters, z
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("hidden", [4, 16, 64, (16, 16)])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_integrated_gradients_of_trained_networks_are_complete(activation, hidden, dtype):
+    model = models.build(Component("mlp", (("activation", activation), ("hidden", hidden))))
+    parameters, z = trained(model, dtype)
+    parts = importance.attributions(model, parameters, z)
+    assert parts.dtype == dtype
+    value, level = model.apply(parameters, z), model.apply(parameters, z.mean(axis=0)[None])
     np.testing.assert_allclose(parts.sum(axis=1), value - level, atol=1e-3)
+    assert jnp.abs(value - level).max() > 1  # a thousandth is little of it
+
+
+def test_a_switch_within_a_step_is_placed():
+    # f = relu(a + b - c) with means 0: from 0 to the row, it switches on part of the way.
+    model = models.build(Component("mlp", (("activation", "relu"), ("hidden", 1))))
+    layers = {
+        "Dense_0": {"kernel": jnp.array([[1.0], [1.0]]), "bias": jnp.array([-0.123])},
+        "Dense_1": {"kernel": jnp.array([[1.0]]), "bias": jnp.array([0.0])},
+    }
+    z = jnp.array([[1.0, 0.5], [-1.0, -0.5]])
+    parts = importance.attributions(model, {"params": layers}, z)
+    on = 1 - 0.123 / 1.5  # share of the way on which the gradient is 1
+    np.testing.assert_allclose(parts, [[on, 0.5 * on], [0, 0]], atol=1e-12)
+
+
+def test_integrated_gradients_are_those_of_a_fine_midpoint_rule():
+    model = models.build(NETWORK)
+    parameters, z = trained(model, "float64")
+    start, shares = z.mean(axis=0), (jnp.arange(2000) + 0.5) / 2000
+    slope = jax.grad(lambda rows: model.apply(parameters, rows).sum())
+    fine = jax.lax.map(lambda share: slope(start + share * (z - start)), shares).mean(axis=0)
+    found = importance.attributions(model, parameters, z)
+    np.testing.assert_allclose(found, (z - start) * fine, atol=3e-4)
+
+
+def test_linear_shap_is_the_mean_size_of_shapley_values_over_coalitions():
+    model, rows = models.build(Component("linear")), drawn_rows()
+    parameters, z = start(model), np.asarray(rows.trained)
+    mean = z.mean(axis=0)
+
+    def worth(coalition):
+        own = np.where(np.isin(np.arange(3), coalition), z, mean)
+        return np.asarray(model.apply(parameters, own))
+
+    values = np.zeros_like(z)
+    orders = list(itertools.permutations(range(3)))
+    for order in orders:
+        for place, feature in enumerate(order):
+            gained = worth(order[: place + 1]) - worth(order[:place])
+            values[:, feature] += gained / len(orders)
+    found = METHODS["linear_shap"].of(model, parameters, rows)
+    np.testing.assert_allclose(found, np.abs(values).mean(axis=0), rtol=1e-9)
 
 
 def test_linear_shap_is_its_closed_form_and_other_methods_agree_with_it():
@@ -113,18 +184,35 @@ def test_permutation_importance_is_scikit_learns_within_its_monte_carlo_interval
     assert np.all(theirs.importances_std > 0)
 
 
+def test_permutation_importance_is_that_of_a_plain_loop_over_the_permutations():
+    model, rows = models.build(NETWORK), drawn_rows(seed=3)
+    parameters = start(model, seed=3)
+
+    def error(z):
+        return np.mean((np.asarray(model.apply(parameters, z)) - rows.target) ** 2)
+
+    expected = np.zeros(3)
+    for feature, order in itertools.product(range(3), rows.order):
+        moved = np.array(rows.inputs)
+        moved[:, feature] = moved[order, feature]
+        expected[feature] += (error(moved) - error(rows.inputs)) / len(rows.order)
+    found = importance.permutation(model, parameters, rows)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
 @pytest.mark.parametrize(("model", "objective"), [(NETWORK, "samples"), (None, "moments")])
 def test_shares_of_a_chunk_are_those_of_each_run_alone(model, objective):
     axes = {"problem": {"name": "uniform", "samples": 30}, "design": "U", "epochs": 3}
     axes |= {"model": model.plain() if model else "linear", "objective": objective}
     axes |= {"scale_factor": [1.0, 50.0], "scaler": ["none", "standard"], "dtype": "float64"}
+    axes |= {"target_scaler": ["none", "standard"]}
     (own,) = groups_of(**axes)
     training, encoding = train_chunk(own, FIRST, "importances")
     found, fit = importance.shares(own, FIRST, training, encoding)
     conditions, seeds = own.padded(FIRST), own.seeds(FIRST)
     problem, network = problem_of(own.static.problem), models.build(own.static.model)
     parameters = assemble(training.state.parameters)
-    for c, s in [(0, 1), (3, 2)]:
+    for c, s in [(0, 1), (3, 2), (6, 0)]:
         kinds = draws.kinds_of([conditions[c]])
         data, fresh = (of(own.static, [seeds[s]]) for of in (draws.draw, draws.held_out))
         distinct = draws.encode_kinds(problem, data, kinds, own.static.transformed)
@@ -136,15 +224,16 @@ def test_shares_of_a_chunk_are_those_of_each_run_alone(model, objective):
             *(jnp.asarray(x) for x in (old.inputs[0, 0], new.inputs[0, 0])),
             *(jnp.asarray(x) for x in (new.target[0, 0], order)),
         )
-        alone = importance.of_one(
-            network, jax.tree.map(lambda x, c=c, s=s: x[..., c, s], parameters), rows
-        )
+        mine = jax.tree.map(lambda x, c=c, s=s: x[..., c, s], parameters)
+        alone = importance.of_one(network, mine, rows)
         assert set(alone) == set(METHODS) - (set() if model is None else {"linear_shap"})
         for name, share in alone.items():
             np.testing.assert_allclose(
                 found[f"share_{name}"][:, c, s], share, rtol=1e-7, atol=1e-12
             )
         np.testing.assert_allclose(found["share_true"][:, c, s].sum(), 1)
+        missed = ((network.apply(mine, rows.inputs) - rows.target) ** 2).mean()
+        np.testing.assert_allclose(fit["r2_held_out"][c, s], 1 - missed / rows.target.var())
     assert np.all(fit["r2_held_out"] <= 1)
 
 
