@@ -415,6 +415,22 @@ def test_another_schema_version_is_refused(folder, version):
     refused(lambda: scaling_study.load(folder), str(folder), "schema version", str(version))
 
 
+def test_results_of_schema_1_are_read_and_not_added_to(folder, results):
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    for file in (folder / "chunks").iterdir():  # it had no checksums
+        file.rename(file.with_name(file.stem.rpartition("-")[0] + ".parquet"))
+    manifest["chunks"] = sorted(file.name for file in (folder / "chunks").iterdir())
+    manifest["schema_version"] = 1
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    for table in TABLES:
+        pd.testing.assert_frame_equal(
+            getattr(scaling_study.load(folder), table), getattr(results, table)
+        )
+    before = contents(folder)
+    refused(lambda: run(folder), str(folder), "schema version 1", "does not add to")
+    assert contents(folder) == before
+
+
 DAMAGE = {
     "manifest.json": [b"", b"{", b"[]", b"\xff"],
     "study.toml": [None, b"[", b"nonsense = 1\n", b"\xff"],

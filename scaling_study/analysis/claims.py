@@ -174,6 +174,8 @@ def read_claims(study: Study, more: Mapping[str, Any] | None = None) -> list[Cla
 
 def _read(study: Study, name: str, raw: Any) -> Claim:
     with told(f"claims.{name}"):
+        if not name.replace("-", "").replace("_", "").isalnum():  # it names a file
+            raise StudyError("its name may hold letters, digits, '-' and '_' only")
         if not isinstance(raw, Mapping):
             raise StudyError("must be a table")
         for key in raw:

@@ -204,6 +204,13 @@ def test_claims_must_be_tables():
             read_claims(parse(bad))
 
 
+@pytest.mark.parametrize("name", ["../x", "a/b", "", "C:1", ".."])
+def test_a_claims_name_cannot_leave_the_reports_folder(name):
+    raw = {"claims": {name: {"quote": "q", "not_testable": "why"}}}
+    with pytest.raises(StudyError, match="its name may hold letters"):
+        read_claims(parse(raw))
+
+
 def test_what_cannot_be_tested_says_why():
     (claim,) = read(not_testable="nobody kept it", measure=None, blocks=None)
     found = judge(claim, None)
