@@ -1,4 +1,4 @@
-"""What networks hold for important: by hand, and read only of what fits."""
+"""Tables of what networks hold for important: by hand, and read only of what fits."""
 
 import numpy as np
 import pandas as pd
