@@ -54,6 +54,15 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return scaling_study.run(small_paper(), output_dir=tmp_path_factory.mktemp("paper") / "small")
 
 
+# Two processes share the files: those that take longest come first, so that both end together.
+ORDER = ("tests", "report", "analysis", "engine", "experiment")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what is end to end first; the order within a folder stays."""
+    items.sort(key=lambda item: ORDER.index(item.path.parent.name))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _few_programs():
     """Let go of a module's compiled programs: hundreds of them crash JAX 0.10."""

@@ -63,7 +63,8 @@ class Torture:
         self.study = folder / "study.toml"
         self.study.write_text(tomli_w.dumps(STUDY), encoding="utf-8")
         begun = time.monotonic()
-        done = command("run", str(self.study), "-q", "-o", "whole", cwd=folder, env=self._cache())
+        arguments = ["run", str(self.study), "-q", "-o", "whole", "--devices", "1"]
+        done = command(*arguments, cwd=folder, env=self._cache())
         assert done.returncode == 0, done.stderr
         self.seconds = time.monotonic() - begun
         self.whole = chunk_bytes(folder / "whole")

@@ -495,7 +495,7 @@ def test_rows_that_are_not_visited_between_updates_change_no_run(target_loss, mo
     found = []
     for batches in (program.LONG_EPOCH, 1000):  # spared where nothing is aimed at, and never
         monkeypatch.setattr(program, "LONG_EPOCH", batches)
-        monkeypatch.setattr(chunk, "_programs", {})
+        monkeypatch.setattr(compiling, "_programs", {})
         (own,) = groups_of(**axes)
         loss = program.objective_of(own, models.build(own.static.model), seeds_last=True)
         assert loss.spared == (batches == 8)
