@@ -1,10 +1,13 @@
 """A small paper: the preset's own blocks and claims, with few seeds, rates and updates."""
 
 import os
+import shutil
+import tempfile
 import tomllib
 from typing import Any
 
 import pytest
+from processes import SHARED_CACHE
 
 import scaling_study
 from scaling_study.experiment.study import PRESETS
@@ -55,12 +58,31 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 
 # Two processes share the files: those that take longest come first, so that both end together.
-ORDER = ("tests", "report", "analysis", "engine", "experiment")
+ORDER = ("report", "tests", "analysis", "engine", "experiment")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run what is end to end first; the order within a folder stays."""
-    items.sort(key=lambda item: ORDER.index(item.path.parent.name))
+    """Keep a file to one process, and those of the small paper, which is trained once.
+
+    What is end to end comes first; the order within a folder stays.
+    """
+    papers = {item.path for item in items if "paper" in getattr(item, "fixturenames", ())}
+    for item in items:
+        group = "paper" if item.path in papers else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: (item.path not in papers, ORDER.index(item.path.parent.name)))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make a place for the programs that processes of the command line share."""
+    if not hasattr(config, "workerinput"):
+        os.environ[SHARED_CACHE] = tempfile.mkdtemp(prefix="scaling-study-programs-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove it."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ[SHARED_CACHE], ignore_errors=True)
 
 
 @pytest.fixture(scope="module", autouse=True)

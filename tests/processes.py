@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+SHARED_CACHE = "SCALING_STUDY_TESTS_CACHE"  # names a folder, while the suite runs
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return an environment in which this checkout is what is imported."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, **(more or {})}
+    own = {**os.environ, "PYTHONPATH": path}
+    if SHARED_CACHE in own:
+        own |= {"JAX_COMPILATION_CACHE_DIR": own[SHARED_CACHE]}
+        own |= {"JAX_ENABLE_COMPILATION_CACHE": "true"}
+    return own | dict(more or {})
 
 
 def python(

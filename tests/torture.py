@@ -292,7 +292,7 @@ def main() -> None:
             f" {len(done.whole)} chunk files is what it is without; no row is missing or twice",
             flush=True,
         )
-    codes = run_studies(asked.studies, asked.seed)
+    codes = run_studies(asked.studies, asked.seed) if asked.studies else {}
     print(f"{sum(codes.values())} studies, exit codes {codes}: no traceback")
 
 
