@@ -123,6 +123,8 @@ def run(
 
     try:
         without_unreadable(lambda: _check_engine(planned))
+        if client is None:
+            _check_memory(planned)
         folder = Path(output_dir or Path("results") / resolved.name)
         identity = store.identity(executor.platform, planned)
         with store.Store(folder, resolved, identity, overwrite=overwrite) as kept:
@@ -303,6 +305,19 @@ def _check_claims(study: Study) -> None:
         from scaling_study.analysis.claims import read_claims
 
         read_claims(study)
+
+
+def _check_memory(planned: Plan) -> None:
+    """Refuse a chunk that this machine could not hold: a system may end processes for less."""
+    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for own in planned.groups:
+        need = planned.memory_of(own)
+        if need > have:
+            raise StudyError(
+                f"blocks.{own.conditions[0].block}: a chunk would need some {need / 1e9:,.0f} GB,"
+                f" and this machine has {have / 1e9:,.0f}; ask for a smaller batch_size, or try"
+                f" --chunk-size {max(1, own.shape.conditions * own.shape.seeds // 2)}"
+            )
 
 
 def _check_code(study: Study) -> None:

@@ -361,6 +361,13 @@ def test_too_little_memory_says_which_chunk_size_to_try(error, where, tmp_path, 
     assert run(tmp_path / "large").statuses
 
 
+def test_a_chunk_that_no_machine_could_hold_is_refused_before_it_is_drawn(tmp_path):
+    study = {**STUDY, "sampling": "replacement", "batch_size": 2**31 - 1}
+    with pytest.raises(StudyError, match=r"blocks.linear: a chunk would need some [\d,]+ GB"):
+        run(tmp_path / "never", study)
+    assert not (tmp_path / "never").exists()
+
+
 @contextmanager
 def tiny_disk(folder: Path, size: str):
     """A file system of its own, so large and no larger."""

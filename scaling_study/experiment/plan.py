@@ -104,12 +104,15 @@ class Plan:
         traced = runs * min(TRACED_SEEDS, own.shape.tile_seeds) / own.shape.tile_seeds
         slots = min(epochs, trace_points(len(own.conditions)))
         traces = 2 * traced * slots * (2 + 2 * features)  # before and after
+        replaced = own.static.sampling == "replacement"
+        rows = own.static.batch_size if replaced else min(own.static.batch_size, samples)
         prepared = {
             "moments": batches * samples,
-            "samples": 2 * batches * own.static.batch_size * (features + 2),
+            "samples": 2 * batches * rows * (features + 2),
         }[own.static.objective]
         held = min(epochs, 200)
-        batches_held = held * (own.shape.tile_seeds * prepared + own.shape.seeds * samples)
+        order = own.shape.seeds * (batches * rows if replaced else samples)
+        batches_held = held * (own.shape.tile_seeds * prepared + order)
         return int(size * (state + traces + batches_held))
 
 
