@@ -85,7 +85,7 @@ class Store:
                     self._clear()
                 else:
                     self._continue()
-                self.damaged = self._removedamaged_in()
+                self.damaged = self._remove_damaged()
                 self._chunks = {chunk: file for chunk, _, file in chunk_files(folder)}
                 self._programs: dict[int, str] = {}
                 with tempfile.TemporaryFile(dir=folder):
@@ -136,7 +136,7 @@ class Store:
         if "chunks" in manifest and a <= last and first <= b:
             self.study = self.study.with_seeds((min(first, a), max(last, b)))
 
-    def _removedamaged_in(self) -> list[str]:
+    def _remove_damaged(self) -> list[str]:
         damaged = damaged_in(self.folder)
         for name in damaged:
             (self.folder / "chunks" / name).unlink()

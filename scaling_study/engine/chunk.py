@@ -156,6 +156,7 @@ def _rows_that_do_not_fail(
             )
             return with_failures(table, own, chunk, reasons), digest
         except Exception as again:
+            _raise_what_is_no_data(own, again)
             error = again
     why = reason_of(own, error)
     return failed(own, chunk, features, {c.id: reasons.get(c.id, why) for c in members}), ""
