@@ -263,6 +263,8 @@ def run_studies(count: int, choice: int) -> dict[int, int]:
         def one(text: str) -> None:
             status = outcome(text, Path.cwd())
             codes[status] = codes.get(status, 0) + 1
+            if sum(codes.values()) % 100 == 0:
+                print(f"{sum(codes.values())} studies, exit codes {codes}", flush=True)
 
         one()
         return codes
