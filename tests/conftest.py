@@ -1,13 +1,15 @@
-"""A small paper: the preset's own blocks and claims, with few seeds, rates and updates."""
+"""What several modules share: a tiny study's folder, and a small paper's results."""
 
 import os
 import shutil
 import tempfile
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 from processes import SHARED_CACHE
+from tiny_folder import run
 
 import scaling_study
 from scaling_study.experiment.study import PRESETS
@@ -16,6 +18,31 @@ from scaling_study.results import Results
 # A suite writes nothing into its user's cache. (JAX 0.10 also aborted once while it serialized
 # one of the many hundred programs that a suite's one process compiles.)
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+
+# A tiny study -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of results that no test may change."""
+    folder = tmp_path_factory.mktemp("store") / "tiny"
+    run(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(stored: Path, tmp_path: Path) -> Path:
+    """Return a copy of the results, to be changed."""
+    return Path(shutil.copytree(stored, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="session")
+def results(stored: Path) -> Results:
+    """Return the results of that folder."""
+    return scaling_study.load(stored)
+
+
+# A small paper: the preset's own blocks and claims, with few seeds, rates and updates --------
 
 FEWER: dict[str, dict[str, Any]] = {
     "article": {"optimizer": "adam", "epochs": 25},
@@ -56,6 +83,8 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """Return the small paper's results."""
     return scaling_study.run(small_paper(), output_dir=tmp_path_factory.mktemp("paper") / "small")
 
+
+# How a suite runs ---------------------------------------------------------------------------
 
 # Two processes share the files: those that take longest come first, so that both end together.
 ORDER = ("report", "tests", "analysis", "engine", "experiment")

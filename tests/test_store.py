@@ -1,121 +1,30 @@
-"""The store: what a folder holds, whose it is, and what happens to it when it is run again."""
+"""The store: what is written, whose folder it is, and what happens when it is run again."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tiny_folder import (
+    CONDITIONS,
+    SEEDS,
+    STUDY,
+    TABLES,
+    WIDTH,
+    chunks,
+    contents,
+    refused,
+    run,
+)
 
 import scaling_study
-from scaling_study import results as results_of
 from scaling_study import store
-from scaling_study.errors import StudyError
 from scaling_study.experiment.conditions import expand
 from scaling_study.experiment.study import parse
 
-STUDY: dict[str, Any] = {
-    "name": "tiny",
-    "scale_factor": 1000.0,
-    "scaler": ["none", "standard"],
-    "optimizer": ["adam", "sgd"],
-    "epochs": 2,
-    "seeds": "0:4",
-}
-CONDITIONS, SEEDS, FEATURES, POINTS = 4, 4, 2, 2
-WIDTH = 256  # seeds of a chunk, so that 0:260 needs a second one
-TABLES = {
-    "runs": ["condition", "seed"],
-    "features": ["condition", "seed", "feature"],
-    "traces": ["condition", "seed", "feature", "update"],
-}
-
-
-def run(folder: Path, study: dict[str, Any] = STUDY, **more: Any) -> scaling_study.Results:
-    return scaling_study.run(study, output_dir=folder, devices=1, **more)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file below a folder, to the byte."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(files)}
-
-
-def chunks(folder: Path) -> dict[str, bytes]:
-    return {name: data for name, data in contents(folder).items() if name.startswith("chunks")}
-
-
-def refused(call, *words: str) -> str:
-    """Hold a call to a `StudyError` of one line with these words in it."""
-    with pytest.raises(StudyError) as caught:
-        call()
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1, message
-    missing = [word for word in words if word not in message]
-    assert not missing, f"{missing} not in {message!r}"
-    return message
-
-
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory) -> Path:
-    """A folder of results that no test may change."""
-    folder = tmp_path_factory.mktemp("store") / "tiny"
-    run(folder)
-    return folder
-
-
-@pytest.fixture
-def folder(stored, tmp_path) -> Path:
-    """A copy of the results, to be changed."""
-    return Path(shutil.copytree(stored, tmp_path / "copy"))
-
-
-@pytest.fixture(scope="module")
-def results(stored) -> scaling_study.Results:
-    return scaling_study.load(stored)
-
-
-# What is there ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("table", "rows"),
-    [
-        ("runs", CONDITIONS * SEEDS),
-        ("features", CONDITIONS * SEEDS * FEATURES),
-        ("traces", CONDITIONS * SEEDS * FEATURES * POINTS),
-    ],
-)
-def test_every_row_is_there_once(results, table, rows):
-    frame = getattr(results, table)
-    assert len(frame) == rows
-    assert not frame.duplicated(TABLES[table]).any()
-    assert set(frame["condition"]) == {condition.id for condition in expand(parse(STUDY))}
-    assert set(frame["seed"]) == set(range(SEEDS))
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_axes_are_categorical_columns_of_the_conditions(results, table):
-    frame = getattr(results, table)
-    by_id = results.conditions.set_index("condition")
-    assert isinstance(frame["condition"].dtype, pd.CategoricalDtype)
-    for axis in by_id.columns:
-        if axis == "updates" and table == "runs":  # the updates done, not the budget
-            continue
-        assert isinstance(frame[axis].dtype, pd.CategoricalDtype), axis
-        expected = by_id.loc[frame["condition"].astype(str), axis]
-        assert frame[axis].tolist() == expected.tolist(), axis
-
-
-def test_conditions_have_every_axis(results):
-    rows = [condition.row() for condition in expand(parse(STUDY))]
-    assert len(results.conditions) == CONDITIONS
-    for row, stored in zip(rows, results.conditions.to_dict("records"), strict=True):
-        assert {key: stored[key] for key in row} == row
+# What is written -----------------------------------------------------------------------------
 
 
 def test_hyperparameters_are_columns_where_they_were_given(tmp_path):
@@ -128,40 +37,9 @@ def test_hyperparameters_are_columns_where_they_were_given(tmp_path):
     assert eps["sgd"].isna().all()
 
 
-@pytest.mark.parametrize("table", TABLES)
-def test_a_scaler_named_none_stays_text(results, table):
-    frame = getattr(results, table)
-    for axis in ("scaler", "target_scaler", "target_loss"):
-        assert (frame[axis] == "none").any()
-        assert not frame[axis].isna().any()
-        assert all(isinstance(value, str) for value in frame[axis].cat.categories)
-
-
 def test_none_is_text_to_any_reader(stored):
     table = pq.read_table(stored / "conditions.parquet")
     assert table["scaler"].to_pylist() == ["none", "none", "standard", "standard"]
-
-
-def test_every_run_has_a_status(results):
-    runs = results.runs
-    known = {"converged", "not_converged", "diverged", "failed"}
-    assert set(runs["status"]) <= known
-    assert not runs["status"].isna().any()
-    assert ((runs["status"] == "diverged") == runs["diverged_at"].notna()).all()
-    assert ((runs["status"] == "converged") == runs["steps_to_target"].notna()).all()
-
-
-def test_an_unscaled_weight_is_the_original_one(results):
-    features = results.features
-    unscaled = features[features["scaler"] == "none"]
-    pd.testing.assert_series_equal(
-        unscaled["weight"], unscaled["weight_original"], check_names=False, check_dtype=False
-    )
-
-
-def test_traces_end_where_the_budget_does(results):
-    ends = results.traces.groupby(["condition", "seed"], observed=True)["update"].max()
-    assert (ends == 8).all()
 
 
 def test_the_manifest_says_what_it_needs_to_be_repeated(stored, results):
@@ -371,84 +249,3 @@ def test_a_study_that_is_wrong_leaves_no_folder(tmp_path):
     for wrong in ({"optimizer": "adm"}, {"model": "lineer"}, {"seeds": "3:1"}, {"updates": 7}):
         refused(lambda wrong=wrong: run(tmp_path / "new", {**STUDY, **wrong}))
     assert not (tmp_path / "new").exists()
-
-
-# Rows that lack something -------------------------------------------------------------------
-
-
-def test_a_list_that_a_row_lacks_is_nan():
-    rows = pa.array([[1, 2], None, [3, None]], pa.list_(pa.int32(), 2))
-    for column in (rows, rows.cast(pa.list_(pa.int32()))):
-        table = pa.table({"weight": column})
-        expected = [[1, 2], [np.nan, np.nan], [3, np.nan]]
-        np.testing.assert_array_equal(results_of._lists(table, "weight", 2), expected)
-        np.testing.assert_array_equal(results_of._lists(table.slice(1), "weight", 2), expected[1:])
-
-
-def test_a_column_that_one_chunk_lacks_does_not_decide_its_type(tmp_path):
-    mixed = {**STUDY, "blocks": {"linear": {}, "network": {"model": "mlp"}}}
-    both, linear = run(tmp_path / "both", mixed), run(tmp_path / "linear")
-    for table in TABLES:
-        frame, own = getattr(both, table), getattr(linear, table)
-        numbers = own.columns[[pd.api.types.is_numeric_dtype(t) for t in own.dtypes]]
-        assert (frame.dtypes[numbers] == own.dtypes[numbers]).all()
-    weights = both.features.groupby("block", observed=True)["weight_original"]
-    assert weights.apply(lambda own: own.isna().all()).to_dict() == {
-        "linear": False,
-        "network": True,
-    }
-
-
-# What cannot be read ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("place", ["nowhere", "."])
-def test_a_folder_without_results_is_refused(tmp_path, place):
-    refused(lambda: scaling_study.load(tmp_path / place), str(tmp_path / place), "no results")
-
-
-@pytest.mark.parametrize("version", [0, 3, "1", True, None])
-def test_another_schema_version_is_refused(folder, version):
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    manifest["schema_version"] = version
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    refused(lambda: scaling_study.load(folder), str(folder), "schema version", str(version))
-
-
-def test_results_of_schema_1_are_read_and_not_added_to(folder, results):
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    for file in (folder / "chunks").iterdir():  # it had no checksums
-        file.rename(file.with_name(file.stem.rpartition("-")[0] + ".parquet"))
-    manifest["chunks"] = sorted(file.name for file in (folder / "chunks").iterdir())
-    manifest["schema_version"] = 1
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    for table in TABLES:
-        pd.testing.assert_frame_equal(
-            getattr(scaling_study.load(folder), table), getattr(results, table)
-        )
-    before = contents(folder)
-    refused(lambda: run(folder), str(folder), "schema version 1", "does not add to")
-    assert contents(folder) == before
-
-
-DAMAGE = {
-    "manifest.json": [b"", b"{", b"[]", b"\xff"],
-    "study.toml": [None, b"[", b"nonsense = 1\n", b"\xff"],
-    "conditions.parquet": [None, b"", b"PAR1"],
-    "chunks/000-0000-000000-*.parquet": [None, b"", b"PAR1"],
-}
-
-
-@pytest.mark.parametrize(("name", "data"), [(n, data) for n in DAMAGE for data in DAMAGE[n]])
-def test_a_damaged_folder_is_refused_with_the_file(folder, name, data):
-    (file,) = folder.glob(name)
-    if data is None:
-        file.unlink()
-    else:
-        file.write_bytes(data)
-    refused(lambda: scaling_study.load(folder).runs, str(folder), file.name)
-
-
-def test_a_folder_without_chunks_is_refused(folder):
-    shutil.rmtree(folder / "chunks")
-    refused(lambda: scaling_study.load(folder).runs, str(folder), "chunks")

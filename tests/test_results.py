@@ -1,0 +1,175 @@
+"""Stored results as data frames, and folders that hold none."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from tiny_folder import (
+    CONDITIONS,
+    FEATURES,
+    POINTS,
+    SEEDS,
+    STUDY,
+    TABLES,
+    contents,
+    refused,
+    run,
+)
+
+import scaling_study
+from scaling_study import results as results_of
+from scaling_study.experiment.conditions import expand
+from scaling_study.experiment.study import parse
+
+# What is there -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("table", "rows"),
+    [
+        ("runs", CONDITIONS * SEEDS),
+        ("features", CONDITIONS * SEEDS * FEATURES),
+        ("traces", CONDITIONS * SEEDS * FEATURES * POINTS),
+    ],
+)
+def test_every_row_is_there_once(results, table, rows):
+    frame = getattr(results, table)
+    assert len(frame) == rows
+    assert not frame.duplicated(TABLES[table]).any()
+    assert set(frame["condition"]) == {condition.id for condition in expand(parse(STUDY))}
+    assert set(frame["seed"]) == set(range(SEEDS))
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_axes_are_categorical_columns_of_the_conditions(results, table):
+    frame = getattr(results, table)
+    by_id = results.conditions.set_index("condition")
+    assert isinstance(frame["condition"].dtype, pd.CategoricalDtype)
+    for axis in by_id.columns:
+        if axis == "updates" and table == "runs":  # the updates done, not the budget
+            continue
+        assert isinstance(frame[axis].dtype, pd.CategoricalDtype), axis
+        expected = by_id.loc[frame["condition"].astype(str), axis]
+        assert frame[axis].tolist() == expected.tolist(), axis
+
+
+def test_conditions_have_every_axis(results):
+    rows = [condition.row() for condition in expand(parse(STUDY))]
+    assert len(results.conditions) == CONDITIONS
+    for row, stored in zip(rows, results.conditions.to_dict("records"), strict=True):
+        assert {key: stored[key] for key in row} == row
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_scaler_named_none_stays_text(results, table):
+    frame = getattr(results, table)
+    for axis in ("scaler", "target_scaler", "target_loss"):
+        assert (frame[axis] == "none").any()
+        assert not frame[axis].isna().any()
+        assert all(isinstance(value, str) for value in frame[axis].cat.categories)
+
+
+def test_every_run_has_a_status(results):
+    runs = results.runs
+    known = {"converged", "not_converged", "diverged", "failed"}
+    assert set(runs["status"]) <= known
+    assert not runs["status"].isna().any()
+    assert ((runs["status"] == "diverged") == runs["diverged_at"].notna()).all()
+    assert ((runs["status"] == "converged") == runs["steps_to_target"].notna()).all()
+
+
+def test_an_unscaled_weight_is_the_original_one(results):
+    features = results.features
+    unscaled = features[features["scaler"] == "none"]
+    pd.testing.assert_series_equal(
+        unscaled["weight"], unscaled["weight_original"], check_names=False, check_dtype=False
+    )
+
+
+def test_traces_end_where_the_budget_does(results):
+    ends = results.traces.groupby(["condition", "seed"], observed=True)["update"].max()
+    assert (ends == 8).all()
+
+
+# Rows that lack something -------------------------------------------------------------------
+
+
+def test_a_list_that_a_row_lacks_is_nan():
+    rows = pa.array([[1, 2], None, [3, None]], pa.list_(pa.int32(), 2))
+    for column in (rows, rows.cast(pa.list_(pa.int32()))):
+        table = pa.table({"weight": column})
+        expected = [[1, 2], [np.nan, np.nan], [3, np.nan]]
+        np.testing.assert_array_equal(results_of._lists(table, "weight", 2), expected)
+        np.testing.assert_array_equal(results_of._lists(table.slice(1), "weight", 2), expected[1:])
+
+
+def test_a_column_that_one_chunk_lacks_does_not_decide_its_type(tmp_path):
+    mixed = {**STUDY, "blocks": {"linear": {}, "network": {"model": "mlp"}}}
+    both, linear = run(tmp_path / "both", mixed), run(tmp_path / "linear")
+    for table in TABLES:
+        frame, own = getattr(both, table), getattr(linear, table)
+        numbers = own.columns[[pd.api.types.is_numeric_dtype(t) for t in own.dtypes]]
+        assert (frame.dtypes[numbers] == own.dtypes[numbers]).all()
+    weights = both.features.groupby("block", observed=True)["weight_original"]
+    assert weights.apply(lambda own: own.isna().all()).to_dict() == {
+        "linear": False,
+        "network": True,
+    }
+
+
+# What cannot be read ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["nowhere", "."])
+def test_a_folder_without_results_is_refused(tmp_path, place):
+    refused(lambda: scaling_study.load(tmp_path / place), str(tmp_path / place), "no results")
+
+
+@pytest.mark.parametrize("version", [0, 3, "1", True, None])
+def test_another_schema_version_is_refused(folder, version):
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest["schema_version"] = version
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    refused(lambda: scaling_study.load(folder), str(folder), "schema version", str(version))
+
+
+def test_results_of_schema_1_are_read_and_not_added_to(folder, results):
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    for file in (folder / "chunks").iterdir():  # it had no checksums
+        file.rename(file.with_name(file.stem.rpartition("-")[0] + ".parquet"))
+    manifest["chunks"] = sorted(file.name for file in (folder / "chunks").iterdir())
+    manifest["schema_version"] = 1
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    for table in TABLES:
+        pd.testing.assert_frame_equal(
+            getattr(scaling_study.load(folder), table), getattr(results, table)
+        )
+    before = contents(folder)
+    refused(lambda: run(folder), str(folder), "schema version 1", "does not add to")
+    assert contents(folder) == before
+
+
+DAMAGE = {
+    "manifest.json": [b"", b"{", b"[]", b"\xff"],
+    "study.toml": [None, b"[", b"nonsense = 1\n", b"\xff"],
+    "conditions.parquet": [None, b"", b"PAR1"],
+    "chunks/000-0000-000000-*.parquet": [None, b"", b"PAR1"],
+}
+
+
+@pytest.mark.parametrize(("name", "data"), [(n, data) for n in DAMAGE for data in DAMAGE[n]])
+def test_a_damaged_folder_is_refused_with_the_file(folder, name, data):
+    (file,) = folder.glob(name)
+    if data is None:
+        file.unlink()
+    else:
+        file.write_bytes(data)
+    refused(lambda: scaling_study.load(folder).runs, str(folder), file.name)
+
+
+def test_a_folder_without_chunks_is_refused(folder):
+    shutil.rmtree(folder / "chunks")
+    refused(lambda: scaling_study.load(folder).runs, str(folder), "chunks")

@@ -1,0 +1,50 @@
+"""A tiny study's folder, and what tests ask of it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import scaling_study
+from scaling_study.errors import StudyError
+
+STUDY: dict[str, Any] = {
+    "name": "tiny",
+    "scale_factor": 1000.0,
+    "scaler": ["none", "standard"],
+    "optimizer": ["adam", "sgd"],
+    "epochs": 2,
+    "seeds": "0:4",
+}
+CONDITIONS, SEEDS, FEATURES, POINTS = 4, 4, 2, 2
+WIDTH = 256  # seeds of a chunk, so that 0:260 needs a second one
+TABLES = {
+    "runs": ["condition", "seed"],
+    "features": ["condition", "seed", "feature"],
+    "traces": ["condition", "seed", "feature", "update"],
+}
+
+
+def run(folder: Path, study: dict[str, Any] = STUDY, **more: Any) -> scaling_study.Results:
+    return scaling_study.run(study, output_dir=folder, devices=1, **more)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder, to the byte."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(files)}
+
+
+def chunks(folder: Path) -> dict[str, bytes]:
+    return {name: data for name, data in contents(folder).items() if name.startswith("chunks")}
+
+
+def refused(call, *words: str) -> str:
+    """Hold a call to a `StudyError` of one line with these words in it."""
+    with pytest.raises(StudyError) as caught:
+        call()
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1, message
+    missing = [word for word in words if word not in message]
+    assert not missing, f"{missing} not in {message!r}"
+    return message
