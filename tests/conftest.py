@@ -75,7 +75,17 @@ def small_paper() -> dict[str, Any]:
     for claim in raw["claims"].values():
         kept = [block.replace("-short", "-long") for block in claim["blocks"]]
         claim["blocks"] = [block for block in dict.fromkeys(kept) if block in blocks]
+        for axis, values in claim.get("where", {}).items():
+            if isinstance(values, list):
+                claim["where"][axis] = _still_there(axis, values, blocks, claim["blocks"])
     return {**raw, "name": "small", "seeds": "0:16", "blocks": blocks}
+
+
+def _still_there(axis: str, values: list[Any], blocks: Any, names: list[str]) -> list[Any]:
+    """Return those of a claim's values that some of its blocks still have."""
+    grids = [blocks[name].get(axis, values) for name in names]
+    left = [item for grid in grids for item in (grid if isinstance(grid, list) else [grid])]
+    return [value for value in values if value in left]
 
 
 @pytest.fixture(scope="session")

@@ -86,8 +86,10 @@ class Claim:
         The axis on whose log10 the measure's slope is the estimate.
     rates : tuple of str
         Which learning rates: every one, the default, or the one that tuning seeds pick.
+    control : bool
+        Whether it is a negative control, where nothing should be found.
     shuffled : bool
-        Swap the labels of what is compared at random: a negative control.
+        Swap the labels of what is compared at random: for a negative control.
     not_testable : str
         Why no run can speak of it.
     """
@@ -106,6 +108,7 @@ class Claim:
     versus: Versus | None = None
     slope_on: str | None = None
     rates: tuple[str, ...] = ("all",)
+    control: bool = False
     shuffled: bool = False
     not_testable: str = ""
 
@@ -187,15 +190,29 @@ def _read(study: Study, name: str, raw: Any) -> Claim:
         for key, value in raw.items():
             with told(key, TypeError, ValueError, KeyError):
                 given[READERS[key].field] = READERS[key].read(value)
+        if given.get("quantifier") == "most":
+            given = {"null": 0.5, **given}
         claim = Claim(id=name, **given)
-        if claim.not_testable:
-            return claim
-        if not claim.measure or not claim.blocks:
-            raise StudyError("measure and blocks must be said")
-        for block in claim.blocks:
-            if block not in study.blocks:
-                raise unknown("block", block, study.blocks)
+        if not claim.not_testable:
+            _check(claim, study)
         return claim
+
+
+def _check(claim: Claim, study: Study) -> None:
+    """Refuse a claim that no runs of the study could be held to."""
+    if not claim.measure or not claim.blocks:
+        raise StudyError("measure and blocks must be said")
+    for block in claim.blocks:
+        if block not in study.blocks:
+            raise unknown("block", block, study.blocks)
+    if claim.quantifier == "most" and not _of_shares(claim):
+        raise StudyError(
+            f"quantifier 'most' asks in how many runs something happens: one of {sorted(SHARES)},"
+            " or versus with how = 'improvement' or 'equal'"
+        )
+    first, last = study.seeds
+    if "tuned" in claim.rates and last - first < 2:
+        raise StudyError("rates = 'tuned' needs two seeds: half of them tune, half are judged")
 
 
 class _Reader(NamedTuple):
@@ -268,6 +285,7 @@ READERS: dict[str, _Reader] = {
     "versus": _Reader("versus", _versus),
     "slope_on": _Reader("slope_on", partial(_choice, "axis", CELL_AXES)),
     "rates": _Reader("rates", partial(_choices, "rates", RATES)),
+    "control": _Reader("control", _bool),
     "shuffled": _Reader("shuffled", _bool),
     "not_testable": _Reader("not_testable", _text),
 }
@@ -297,13 +315,13 @@ def judge_all(results: Results, claims: Sequence[Claim]) -> list[Verdict]:
 
 def judge(claim: Claim, table: Table | None) -> Verdict:
     """Judge one claim from the runs of its blocks."""
-    nothing = Estimate(np.nan, np.nan, np.nan, 0)
     if claim.not_testable or table is None:
-        return Verdict(claim, "not testable", nothing, None, claim.not_testable, pd.DataFrame())
+        return _not_testable(claim, claim.not_testable)
+    if lacking := _lacking(claim, table.runs):
+        return _not_testable(claim, lacking)
     sample, notes = _sample(claim, table)
     if sample.empty:
-        reason = "no run of its blocks is what it speaks of"
-        return Verdict(claim, "not testable", nothing, None, reason, pd.DataFrame())
+        return _not_testable(claim, "no run of its blocks is what it speaks of")
     cells = _cells(claim, sample)
     measured = cells[cells["outcome"] != "not measured"]
     if len(measured) < len(cells):
@@ -312,10 +330,29 @@ def judge(claim: Claim, table: Table | None) -> Verdict:
             f" {MOST_MISSING:.0%} of the runs have no value"
         )
     if measured.empty:
-        return Verdict(claim, "not testable", nothing, None, "; ".join(notes), cells)
+        return _not_testable(claim, "; ".join(notes))._replace(cells=cells)
     if claim.quantifier == "most":
         return _most(claim, sample, cells, notes)
     return _verdict(claim, cells, measured, notes)
+
+
+def _not_testable(claim: Claim, reason: str) -> Verdict:
+    nothing = Estimate(np.nan, np.nan, np.nan, 0)
+    return Verdict(claim, "not testable", nothing, None, reason, pd.DataFrame())
+
+
+def _lacking(claim: Claim, runs: pd.DataFrame) -> str:
+    """Say which value that a claim names no run of its blocks has; empty if they have all."""
+    named = dict(claim.where)
+    if claim.versus is not None:
+        axis, baseline, others, _ = claim.versus
+        named[axis] = (*named.get(axis, ()), baseline, *others)
+    for axis, values in named.items():
+        present = [str(value) for value in runs[axis].unique()]
+        for value in values:
+            if value not in map(_word, present):
+                return f"no run of its blocks has {axis} {value}; they have {', '.join(present)}"
+    return ""
 
 
 def outcome(claim: Claim, estimate: Estimate) -> str:
@@ -362,12 +399,16 @@ def _verdict(
 
 
 def _most(claim: Claim, sample: pd.DataFrame, cells: pd.DataFrame, notes: list[str]) -> Verdict:
-    """Judge by the share of runs, all cells together, each seed one observation."""
+    """Judge by the share of runs, all measured cells together, each seed one observation."""
+    measured = cells[cells["outcome"] != "not measured"]
+    if axes := _axes(cells):
+        sample = sample.merge(measured[axes], on=axes)
     share = sample.dropna(subset=["value"]).groupby("seed")["value"].mean()
     estimate = _share(share.to_numpy())
-    side = claim.sign * (estimate.low - 0.5), claim.sign * (estimate.high - 0.5)
-    verdict = "supported" if min(side) > 0 else "refuted" if max(side) < 0 else "inconclusive"
-    reason = f"the share of runs is held against one half, over {_count(len(cells), 'cell')}"
+    lies = outcome(claim, estimate)
+    verdict = {claim.expect: "supported", "inconclusive": "inconclusive"}.get(lies, "refuted")
+    against = "one half" if claim.null == 0.5 else f"{claim.null:g}"
+    reason = f"the share of runs is held against {against}, over {_count(len(measured), 'cell')}"
     return Verdict(claim, verdict, estimate, None, "; ".join([reason, *notes]), cells)
 
 
@@ -568,11 +609,12 @@ def _compared(claim: Claim, whole: pd.DataFrame) -> pd.DataFrame:
     assert claim.versus is not None
     axis, baseline, others, how = claim.versus
     keys = [name for name in whole if name not in (axis, "value")]
-    base = whole[whole[axis] == baseline].drop(columns=axis)
+    words = whole[axis].map(_word)
+    base = whole[words == baseline].drop(columns=axis)
     generator = np.random.default_rng(CLAIM_SEED)
     parts = []
     for other in others:
-        own = whole[whole[axis] == other].drop(columns=axis)
+        own = whole[words == other].drop(columns=axis)
         both = base.merge(own, on=keys, suffixes=("", "_other"))
         first, second = both["value"].to_numpy(), both.pop("value_other").to_numpy()
         if claim.shuffled:
@@ -666,7 +708,10 @@ def tuned(table: Table) -> pd.DataFrame:
 
 def _word(value: Any) -> str:
     """Return an axis' value as text, numbers alike however they are written."""
-    return str(float(value)) if isinstance(value, int | float) else str(value)
+    try:
+        return str(float(value))
+    except (TypeError, ValueError):
+        return str(value)
 
 
 def _count(n: int, noun: str) -> str:

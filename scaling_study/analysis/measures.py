@@ -1,9 +1,10 @@
 """The measures: one number a run, for a claim to be about.
 
-A measure takes a `Table`, the runs of some blocks with their first and their last feature side
-by side (the last is the one that a study scales), and returns one number a run. NaN means that
-the run has no such number: a weight of a network, anything but a time of a run that diverged.
-Infinity means that a time lies beyond the budget.
+A measure takes a `Table`, the runs of some blocks with two features side by side, and returns
+one number a run. The last is the feature that a study scales, the first is the other one, if
+there is one other. NaN means that the run has no such number: a weight of a network, anything
+but a time of a run that diverged, a comparison of two features where there are more. Infinity
+means that a time lies beyond the budget.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,12 +19,11 @@ from scaling_study.analysis import theory
 from scaling_study.analysis.summary import LOST
 from scaling_study.experiment import draws, scalers
 from scaling_study.experiment.component import Component
-from scaling_study.experiment.conditions import Condition, expand, problem_of, split
+from scaling_study.experiment.conditions import Condition, expand, problem_of, shape_of, split
 from scaling_study.results import Results
 
 Array = NDArray[np.float64]
 STUCK = 1.5  # times the least final loss of all restarts
-TOLERANCE = 1e-3  # share of the initial excess loss at which a run counts as converged
 SETTLED = 0.01  # share of a loss that more training no longer takes off
 RESTART_AXES = ("block", "scale_factor", "offset", "scaler", "model", "optimizer", "learning_rate")
 NO_TARGET = "no target_loss"
@@ -42,7 +42,8 @@ class Table:
     ----------
     runs : DataFrame
         One row a run: ``condition, seed``, outcomes, every axis (``updates`` is the budget), and
-        each feature column twice, ``weight_first`` and ``weight_last``.
+        each feature column twice, ``weight_first`` and ``weight_last``; those of the first are
+        NaN unless there are two features.
     conditions : dict of str to Condition
         By their name.
     """
@@ -52,16 +53,21 @@ class Table:
         runs, features = results.runs, results.features
         own = runs["block"].isin(wanted).to_numpy()
         both = features[features["block"].isin(wanted).to_numpy()]
-        each = both.groupby("condition", observed=True)["feature"].transform("max")
-        runs = runs[own].reset_index(drop=True)
-        # Features lie in the order of their runs, so that no merge is needed.
-        for end, feature in (("first", 0), ("last", each)):
-            rows = both[(both["feature"] == feature).to_numpy()]
-            for name in FEATURE_NAMES:
-                runs[f"{name}_{end}"] = rows[name].to_numpy()
-        self.runs = runs
+        self.runs = runs = runs[own].reset_index(drop=True)
         names = {condition.id: condition for condition in expand(results.study)}
         self.conditions = {str(n): names[str(n)] for n in runs["condition"].unique()}
+        number, scaled = (
+            self.by_condition(lambda c, _, what=what: what(c)).astype(int)
+            for what in (_features_of, _scaled_of)
+        )
+        # Features lie in the order of their runs, so that no merge is needed.
+        start = np.cumsum(number) - number
+        pair = number == 2
+        for name in FEATURE_NAMES:
+            values = both[name].to_numpy(np.float64)
+            runs[f"{name}_last"] = values[start + scaled]
+            other = values[start + np.where(pair, 1 - scaled, 0)]
+            runs[f"{name}_first"] = np.where(pair, other, np.nan)
         budget = self.by_condition(lambda condition, _: np.float64(condition.updates))
         runs["updates"] = pd.Categorical(budget.astype(int))
 
@@ -103,18 +109,35 @@ class Table:
         for name, rows in self.runs.groupby("condition", observed=True).indices.items():
             condition = self.conditions[str(name)]
             whole = _covariances(condition.problem, condition.data_seed, tuple(self.seeds[rows]))
-            found[rows] = whole[:, [[0], [-1]], [0, -1]]
+            ends = list(_ends_of(condition))
+            found[rows] = whole[:, np.array(ends)[:, None], ends]
         return found
 
     @cached_property
     def scales(self) -> Array:
         """Factor from canonical to observed units of the two ends, shape (n, 2)."""
-        first = self.by_condition(lambda c, _: problem_of(c.problem).reference_scale[0])
+        first = self.by_condition(
+            lambda c, _: problem_of(c.problem).reference_scale[_ends_of(c)[0]]
+        )
         return np.stack([first, self["scale_factor"]], axis=-1)
 
     def function_weights(self, name: str) -> Array:
         """Return weights per canonical unit, s w, of the two ends; ``weight_original`` or OLS."""
         return self.scales * np.stack([self[f"{name}_first"], self[f"{name}_last"]], axis=-1)
+
+
+def _features_of(condition: Condition) -> int:
+    return shape_of(condition.problem)[1]
+
+
+def _scaled_of(condition: Condition) -> int:
+    return problem_of(condition.problem).scaled_feature
+
+
+def _ends_of(condition: Condition) -> tuple[int, int]:
+    """Return another feature, which is the other one if there are two, and the scaled one."""
+    scaled = _scaled_of(condition)
+    return int(scaled == 0), scaled
 
 
 @lru_cache(maxsize=256)
@@ -215,36 +238,46 @@ def log_gradient_ratio_mean(table: Table) -> Array:
 def log_curvature_ratio(table: Table) -> Array:
     """log10 of the Hessian's diagonal at the last feature over that at the first."""
 
-    def of(condition: Condition, seeds: Array) -> Array:
-        static = split(condition)
-        drawn = draws.draw(static, seeds.tolist())
-        own = draws.encode(static, drawn, [condition])
-        gain, shift = (np.moveaxis(x[:, 0], 0, -1)[:, None] for x in (own.gain, own.shift))
-        square = ((gain * drawn.u + shift) ** 2).mean(axis=1)
-        return np.log10(square[:, -1] / square[:, 0])
+    def of(condition: Condition, seeds: Array) -> Any:
+        if not _is_linear(condition) or _features_of(condition) != 2:
+            return np.nan
+        square = (theory.training_inputs(condition, seeds.tolist()) ** 2).mean(axis=1)
+        first, last = _ends_of(condition)
+        return np.log10(square[:, last] / square[:, first])
 
     return table.by_condition(of)
 
 
+def _is_linear(condition: Condition) -> bool:
+    """Say whether a condition's loss is the quadratic that theory speaks of."""
+    return condition.model.name == "linear" and not problem_of(condition.problem).classes
+
+
 def log_condition_number(table: Table) -> Array:
     """log10 κ of the Hessian."""
-    return table.by_condition(
-        lambda c, seeds: np.log10(theory.quadratic(c, seeds.tolist()).condition_number)
-    )
+    return _of_quadratic(table, lambda c, own: own.condition_number)
 
 
 def log_rate_over_limit(table: Table) -> Array:
     """log10 of the learning rate over gradient descent's limit 2/λmax."""
-    return table.by_condition(
-        lambda c, seeds: np.log10(
-            c.learning_rate / theory.quadratic(c, seeds.tolist()).stability_limit
-        )
-    )
+    return _of_quadratic(table, lambda c, own: c.learning_rate / own.stability_limit)
+
+
+def _of_quadratic(table: Table, function: Callable[[Condition, theory.Quadratic], Array]) -> Array:
+    """Return log10 of what theory says of linear models under squared error, NaN elsewhere."""
+
+    def of(condition: Condition, seeds: Array) -> Any:
+        if not _is_linear(condition):
+            return np.nan
+        return np.log10(function(condition, theory.quadratic(condition, seeds.tolist())))
+
+    return table.by_condition(of)
 
 
 def diverged(table: Table) -> Array:
-    """1 where the run diverged, else 0."""
-    return (~table.alive).astype(np.float64)
+    """1 where the run diverged, else 0; a run that failed has not been trained."""
+    status = table.runs["status"].astype(str).to_numpy()
+    return np.where(status == "failed", np.nan, status == "diverged")
 
 
 def log_steps(table: Table) -> Array:
@@ -284,8 +317,8 @@ def remaining(table: Table) -> Array:
 
 
 def unfinished(table: Table) -> Array:
-    """Share of the initial excess loss that is left, as 1e-3 where less is: done is done."""
-    return np.maximum(remaining(table), TOLERANCE)
+    """Share of the initial excess loss that is left, or the tolerance where less is left."""
+    return np.maximum(remaining(table), table["tolerance"])
 
 
 def stuck(table: Table) -> Array:

@@ -85,11 +85,16 @@ def spectrum(z: ArrayLike) -> tuple[Array, Array]:
     return values**2, directions
 
 
-def hessian(z: ArrayLike) -> Array:
-    """Return H = 2 [[Σ + μμᵀ, μ], [μᵀ, 1]], shape (..., d + 1, d + 1)."""
-    z = np.asarray(z, np.float64)
-    rows = np.concatenate([z, np.ones((*z.shape[:-1], 1))], axis=-1)
-    return 2 * np.swapaxes(rows, -1, -2) @ rows / z.shape[-2]
+def training_inputs(condition: Condition, seeds: Sequence[int]) -> Array:
+    """Return the rows z that a condition's runs see, shape (n_seeds, n_samples, d)."""
+    static = split(condition)
+    return _inputs(draws.encode(static, draws.draw(static, seeds), [condition]))
+
+
+def _inputs(own: draws.Encoding) -> Array:
+    u = own.u[0] if own.u.ndim == 4 else own.u  # each condition's own where one is transformed
+    gain, shift = (np.moveaxis(x[:, 0], 0, -1)[:, None] for x in (own.gain, own.shift))
+    return gain * u + shift
 
 
 def quadratic(condition: Condition, seeds: Sequence[int]) -> Quadratic:
@@ -98,7 +103,7 @@ def quadratic(condition: Condition, seeds: Sequence[int]) -> Quadratic:
     Parameters
     ----------
     condition : Condition
-        Of a linear model with an affine scaler.
+        Of a linear model.
     seeds : sequence of int
 
     Returns
@@ -107,10 +112,9 @@ def quadratic(condition: Condition, seeds: Sequence[int]) -> Quadratic:
         Leading shape (n_seeds,).
     """
     static = split(condition)
-    drawn = draws.draw(static, seeds)
-    own = draws.encode(static, drawn, [condition])
+    own = draws.encode(static, draws.draw(static, seeds), [condition])
     gain, shift, slope = (np.moveaxis(x[:, 0], 0, -1) for x in (own.gain, own.shift, own.slope))
-    values, directions = spectrum(gain[:, None] * drawn.u + shift[:, None])
+    values, directions = spectrum(_inputs(own))
     weight = slope / gain
     bias = own.intercept[0] - (weight * shift).sum(axis=-1)
     minimum = np.concatenate([weight, bias[:, None]], axis=-1)
@@ -131,8 +135,10 @@ def excess_loss(
     rate = np.asarray(learning_rate, np.float64)[..., None]
     t = np.asarray(updates, np.float64)[..., None]
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        # (1 - ηλ)^(2t) by its logarithm: t may be 1e18.
-        kept = np.exp(2 * t * np.log(np.abs(1 - rate * values)))
+        # (1 - ηλ)^(2t) by its logarithm: t may be 1e18, and ηλ far below 1.
+        step = rate * values
+        log_factor = np.where(step < 1, np.log1p(-step), np.log(step - 1))
+        kept = np.exp(2 * t * log_factor)
         kept = np.where(t == 0, 1.0, kept)
         return 0.5 * (values * c**2 * kept).sum(axis=-1)
 
@@ -197,11 +203,6 @@ def sgd_floor(
     rate = np.asarray(learning_rate, np.float64)
     total = (values / (2 - rate[..., None] * values)).sum(axis=-1)
     return rate * np.asarray(loss_ols, np.float64) / batch_size * total
-
-
-def adam_updates(distance: ArrayLike, learning_rate: ArrayLike) -> Array:
-    """Return |w* - w_0| / η: updates a weight needs where each moves it by about η."""
-    return np.abs(np.asarray(distance, np.float64)) / np.asarray(learning_rate, np.float64)
 
 
 def covariance(u: ArrayLike) -> Array:

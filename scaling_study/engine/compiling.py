@@ -11,14 +11,15 @@ import numpy as np
 
 from scaling_study.engine import optimizers, program, watch
 from scaling_study.engine.cache import without_unreadable
-from scaling_study.engine.inputs import Inputs, init_seeds, inputs_of, members_of, segment_epochs
+from scaling_study.engine.inputs import Inputs, init_seeds, inputs_of, members_of
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Loop, Training
 from scaling_study.experiment.conditions import (
     Group,
     batches_per_epoch,
+    segment_epochs,
     shape_of,
-    trace_points,
+    trace_epochs,
 )
 
 # XLA keeps to 256 bits where a processor has 512; with all of them a run is 1.25 times as fast.
@@ -133,5 +134,5 @@ def loop_of(own: Group, record: str) -> Loop:
     batches = batches_per_epoch(own.static)
     epochs = own.static.updates // batches
     curves = record == "curves"
-    slots = epochs if curves else min(epochs, trace_points(len(own.conditions)))
-    return Loop(epochs, batches, shape_of(own.static.problem)[1], slots, curves)
+    apart = 1 if curves else trace_epochs(epochs, len(own.conditions))
+    return Loop(epochs, batches, shape_of(own.static.problem)[1], apart, curves)

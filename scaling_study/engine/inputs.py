@@ -15,12 +15,9 @@ from scaling_study.experiment.conditions import (
     Chunk,
     Condition,
     Group,
-    batches_per_epoch,
     problem_of,
-    shape_of,
+    segment_epochs,
 )
-
-PREPARED_NUMBERS = 2**22  # numbers of prepared batches that are held at once
 
 
 class Members(NamedTuple):
@@ -134,26 +131,6 @@ def init_seeds(own: Group, seeds: range) -> np.ndarray:
     held = own.static.init_seed
     names = [seed if held == "vary" else int(held) for seed in seeds]
     return Tiles.of(own.shape).cut_seeds(np.asarray(names, np.uint32))
-
-
-def segment_epochs(own: Group) -> Iterator[int]:
-    """Yield the epochs of each segment: batches are prepared a bounded number at a time."""
-    static = own.static
-    features = shape_of(static.problem)[1]
-    batches = batches_per_epoch(static)
-    left = static.updates // batches
-    if static.sampling == "full":
-        yield left
-        return
-    per_epoch = {
-        "moments": batches * (features + 2) * (features + 3) // 2,
-        "samples": batches * static.batch_size * (features + 1),
-    }[static.objective]
-    runs = own.shape.seeds * (own.shape.conditions if static.transformed else 1)
-    length = max(1, PREPARED_NUMBERS // (per_epoch * runs))
-    while left > 0:
-        yield min(length, left)
-        left -= length
 
 
 def _segments(own: Group, seeds: range) -> Iterator[tuple[Any, np.int32]]:

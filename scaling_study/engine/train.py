@@ -80,8 +80,8 @@ class Loop(NamedTuple):
         Budget in epochs, and updates an epoch.
     features : int
         Number of features.
-    slots : int
-        Points kept of each trace.
+    trace_epochs : int
+        Epochs from one point of a trace to the next; each point is written by the last of them.
     curves : bool
         Keep every epoch's loss and gradient norms of all runs, and nothing else.
     """
@@ -89,15 +89,19 @@ class Loop(NamedTuple):
     epochs: int
     batches: int
     features: int
-    slots: int
+    trace_epochs: int
     curves: bool
+
+    @property
+    def slots(self) -> int:
+        """Points kept of each trace."""
+        return -(-self.epochs // self.trace_epochs)
 
     @property
     def trace_updates(self) -> np.ndarray:
         """Number of updates done at each point of a trace."""
-        slot = np.arange(self.epochs, dtype=np.int64) * self.slots // self.epochs
-        last = np.searchsorted(slot, np.arange(self.slots), side="right")
-        return last * self.batches
+        last = self.trace_epochs * np.arange(1, self.slots + 1)
+        return np.minimum(last, self.epochs) * self.batches
 
 
 def make_update(
@@ -242,7 +246,7 @@ def make_train(
         if not loop.curves:
             weights = watch.weights_of(state.parameters, loop.features) if linear else []
             now = Trace(mean, loss.excess(state.parameters, data.numbers, full), weights)
-        slot = training.first_slot + epoch * loop.slots // loop.epochs
+        slot = training.first_slot + epoch // loop.trace_epochs
         trace = watch.write(training.trace, now, slot)
         return training._replace(state=state, watch=seen, trace=trace, epoch=epoch + 1)
 

@@ -26,6 +26,7 @@ from scaling_study.experiment.values import told, whole
 TRACED_SEEDS = 8
 TRACE_SLOTS = 25, 200  # fewest and most points of a trace
 TRACE_POINTS = 12_800  # of a seed's conditions together, where the fewest allow
+PREPARED_NUMBERS = 2**22  # numbers of prepared batches that are held at once
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,14 @@ class Condition:
 
     @cached_property
     def id(self) -> str:
-        """Twelve hexadecimal digits that name the condition by what it is."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """Twelve hexadecimal digits that name the condition by what it is.
+
+        Whether its code may be imported here is no part of that.
+        """
+        parts = {axis.name: getattr(self, axis.name) for axis in fields(self)}
+        components = {name: x for name, x in parts.items() if isinstance(x, Component)}
+        named = replace(self, **{n: replace(x, allowed=True) for n, x in components.items()})
+        canonical = json.dumps(asdict(named), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def row(self) -> dict[str, Any]:
@@ -289,10 +296,30 @@ def chunk_shape(static: Static, conditions: int, chunk_runs: int | None = None) 
     )
 
 
-def trace_points(conditions: int) -> int:
-    """Return how many points are kept of each trace, fewer where a group is large."""
+def trace_epochs(epochs: int, conditions: int) -> int:
+    """Return how many epochs lie between two points of a trace, more where a group is large."""
     fewest, most = TRACE_SLOTS
-    return max(fewest, min(most, TRACE_POINTS // conditions))
+    return -(-epochs // max(fewest, min(most, TRACE_POINTS // conditions)))
+
+
+def segment_epochs(own: Group) -> Iterator[int]:
+    """Yield the epochs of each segment: batches are prepared a bounded number at a time."""
+    static = own.static
+    features = shape_of(static.problem)[1]
+    batches = batches_per_epoch(static)
+    left = static.updates // batches
+    if static.sampling == "full":
+        yield left
+        return
+    per_epoch = {
+        "moments": batches * (features + 2) * (features + 3) // 2,
+        "samples": batches * static.batch_size * (features + 1),
+    }[static.objective]
+    runs = own.shape.seeds * (own.shape.conditions if static.transformed else 1)
+    length = max(1, PREPARED_NUMBERS // (per_epoch * runs))
+    while left > 0:
+        yield min(length, left)
+        left -= length
 
 
 def problem_of(component: Component) -> Problem:

@@ -13,8 +13,9 @@ from scaling_study.experiment.conditions import (
     batches_per_epoch,
     expand,
     group,
+    segment_epochs,
     shape_of,
-    trace_points,
+    trace_epochs,
 )
 from scaling_study.experiment.study import Study
 
@@ -101,16 +102,19 @@ class Plan:
         widths = [features, *([hidden] if isinstance(hidden, int) else hidden), 1]
         parameters = sum(a * b + b for a, b in pairwise(widths))
         state = runs * (6 * parameters + 20 * features)
-        traced = runs * min(TRACED_SEEDS, own.shape.tile_seeds) / own.shape.tile_seeds
-        slots = min(epochs, trace_points(len(own.conditions)))
-        traces = 2 * traced * slots * (2 + 2 * features)  # before and after
+        if self.study.record == "curves":
+            traces = 2 * runs * epochs * (1 + features)  # before and after
+        else:
+            traced = runs * min(TRACED_SEEDS, own.shape.tile_seeds) / own.shape.tile_seeds
+            points = -(-epochs // trace_epochs(epochs, len(own.conditions)))
+            traces = 2 * traced * points * (2 + 2 * features)
         replaced = own.static.sampling == "replacement"
         rows = own.static.batch_size if replaced else min(own.static.batch_size, samples)
         prepared = {
             "moments": batches * samples,
             "samples": 2 * batches * rows * (features + 2),
         }[own.static.objective]
-        held = min(epochs, 200)
+        held = next(segment_epochs(own))
         order = own.shape.seeds * (batches * rows if replaced else samples)
         batches_held = held * (own.shape.tile_seeds * prepared + order)
         return int(size * (state + traces + batches_held))

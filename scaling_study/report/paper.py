@@ -29,7 +29,6 @@ COVERAGE_SEEDS = (10, 30, 200)
 COVERAGE_STUDIES = 2_000
 COVERAGE_SEED = 7
 ENOUGH = (0.93, 0.97)
-VECTOR_POINTS = 20_000  # of a figure, above which PNG alone is light
 LATEX_COLUMNS = {
     "block": "block",
     "optimizer": "optimizer",
@@ -112,12 +111,12 @@ def _facts(
 def answer(verdicts: list[Verdict]) -> list[str]:
     """Return the answer in three sentences, each word that judges from a verdict."""
     of = {found.claim.id: found for found in verdicts}
-    judged = [found for found in verdicts if found.claim.id.startswith("C")]
+    judged = [found for found in verdicts if not found.claim.control]
     counts = Counter(found.verdict for found in judged)
     said = listing([_counted(counts[name], name) for name in VERDICTS if counts[name]])
-    first = f"Of the {len(judged)} sentences that were tested, {said}."
-    sentences = [_of_article(of), _of_rest(of)]
-    return [first, *(sentence for sentence in sentences if sentence)]
+    what = "sentence" if len(judged) == 1 else "sentences"
+    first = f"Of {len(judged)} {what}, {said}." if judged else ""
+    return [sentence for sentence in (first, _of_article(of), _of_rest(of)) if sentence]
 
 
 def _counted(n: int, verdict: str) -> str:
@@ -134,10 +133,11 @@ def _of_article(of: dict[str, Verdict]) -> str:
     share = f"{larger.estimate.value:.0%} of the starts".replace("%", " %")
     moved = 10 ** abs(nearer.estimate.value)
     way = "nearer" if nearer.estimate.value > 0 else "further off"
+    least = "at least " if nearer.verdict in ("supported", "refuted") else ""
     return (
         f"In the article's own experiment the second weight ends much larger in {share}, and"
         f" min-max scaling leaves the weights {way}, from the truth and from least squares, by a"
-        f" factor of at least {number(moved, 2)}: {_word(larger)}, {_word(nearer)}."
+        f" factor of {least}{number(moved, 2)}: {_word(larger)}, {_word(nearer)}."
     )
 
 
@@ -156,8 +156,8 @@ def _of_rest(of: dict[str, Verdict]) -> str:
     ]
     tail = f"; it depends {listing(depends)}" if depends else ""
     return (
-        "That a larger range makes larger gradients is"
-        f" {grows.verdict} (C4), that it draws larger weights is {weight.verdict} (C6){tail}."
+        "That a larger range makes larger gradients"
+        f" {_said(grows)} (C4), that it draws larger weights {_said(weight)} (C6){tail}."
     )
 
 
@@ -167,8 +167,15 @@ def _axis(name: str | None) -> str:
     return words.get(str(name), str(name).replace("_", " "))
 
 
+def _said(found: Verdict) -> str:
+    """Return a verdict as the end of a sentence."""
+    if found.verdict == "depends":
+        return f"depends on the {_axis(found.depends_on)}"
+    return f"is {found.verdict}"
+
+
 def _word(found: Verdict) -> str:
-    return f"{found.claim.id} is {found.verdict}"
+    return f"{found.claim.id} {_said(found)}"
 
 
 def _shown(found: Verdict) -> dict[str, Any]:

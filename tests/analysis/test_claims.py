@@ -116,9 +116,23 @@ def test_the_factor_is_the_one_that_tells_the_cells_apart():
 def test_most_is_held_against_one_half(share, verdict):
     table = table_of(cells(a=0), n=60)
     table.runs["value"] = (np.arange(60) < share * 60).astype(float)
-    found = judge(replace(CLAIM, quantifier="most"), table)
+    claim = replace(CLAIM, quantifier="most", null=0.5, smallest=0.0)
+    found = judge(claim, table)
     assert found.verdict == verdict
     assert found.estimate.value == pytest.approx(share)
+    assert judge(replace(claim, smallest=0.45), table).verdict != "supported"
+    turned = {"supported": "refuted", "refuted": "supported"}.get(verdict, verdict)
+    assert judge(replace(claim, sign=-1), table).verdict == turned
+    assert judge(replace(claim, null=0.05), table).verdict in ("supported", "inconclusive")
+
+
+def test_most_leaves_out_cells_that_are_not_measured():
+    table = table_of(cells(a=0, b=0), n=60)
+    table.runs["value"] = np.r_[np.full(20, np.nan), np.zeros(40), np.ones(60)]
+    found = judge(replace(CLAIM, quantifier="most", null=0.5, smallest=0.0), table)
+    assert found.verdict == "supported"
+    assert found.estimate.value == 1
+    assert "over 1 cell; 1 cell of 2 not measured" in found.reason
 
 
 def test_seeds_are_paired_and_a_shuffled_label_is_no_effect():
@@ -145,6 +159,31 @@ def test_comparisons_within_a_seed(how, values, wanted):
     table.runs["value"] = np.concatenate(values).astype(float)
     claim = replace(CLAIM, versus=Versus("scaler", "none", ("minmax",), how))
     assert judge(claim, table).estimate.value == wanted
+
+
+def test_values_are_compared_whichever_way_a_number_is_written():
+    parts = [table_of({("a", "none"): centre}, n=20).runs.assign(updates=updates)
+             for updates, centre in ((8, 3.0), (16, 0.0))]  # fmt: skip
+    table = Made(pd.concat(parts, ignore_index=True).astype({"updates": "category"}))
+    for baseline, other in ((8, 16), (8.0, "16"), ("8", 16.0)):
+        versus = claims._versus(
+            {"axis": "updates", "baseline": baseline, "others": other, "how": "difference"}
+        )
+        claim = replace(CLAIM, versus=versus, where={"updates": ("8.0", "16.0")})
+        assert judge(claim, table).estimate.value == pytest.approx(3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"where": {"scaler": ("none", "standrad")}},
+     {"versus": Versus("scaler", "standrad", ("none",), "difference")},
+     {"versus": Versus("scaler", "none", ("minmax", "standrad"), "difference")}],
+)  # fmt: skip
+def test_a_claim_of_what_was_never_run_is_not_judged_on_the_rest(changes):
+    table = table_of({("a", "none"): 3.0, ("a", "minmax"): 0.0})
+    found = judge(replace(CLAIM, **changes), table)
+    assert found.verdict == "not testable"
+    assert found.reason == "no run of its blocks has scaler standrad; they have none, minmax"
 
 
 def test_missing_values_are_counted_and_too_many_are_no_measurement():
@@ -188,7 +227,9 @@ def read(**changes):
      ({"versus": {"axis": "scaler"}}, ["versus", "baseline"]), ({"where": 3}, ["where"]),
      ({"versus": {"axis": "scaler", "baseline": "none", "others": "minmax", "how": "ratio"}},
       ["ratio", "difference"]),
-     ({"where": {"scalr": "none"}}, ["scalr", "scaler"]), ({"slope_on": 2}, ["slope_on"])],
+     ({"where": {"scalr": "none"}}, ["scalr", "scaler"]), ({"slope_on": 2}, ["slope_on"]),
+     ({"control": "yes"}, ["control", "true"]),
+     ({"measure": "log_steps", "quantifier": "most"}, ["most", "larger", "improvement"])],
 )  # fmt: skip
 def test_a_wrong_claim_is_one_line_that_says_what_and_where(changes, words):
     with pytest.raises(StudyError) as error:
@@ -196,6 +237,19 @@ def test_a_wrong_claim_is_one_line_that_says_what_and_where(changes, words):
     text = str(error.value)
     assert "\n" not in text
     assert all(word in text for word in ["my.toml", "claims.X", *words]), text
+
+
+def test_tuned_rates_need_seeds_to_tune_on():
+    study = parse({"claims": {"X": {**GOOD, "rates": "tuned"}}, "seeds": 1})
+    with pytest.raises(StudyError, match="needs two seeds"):
+        read_claims(study)
+    assert read_claims(study.with_seeds((3, 5)))
+
+
+def test_most_is_of_half_the_runs_unless_it_says_otherwise():
+    assert read(quantifier="most")[0].null == 0.5
+    assert read(quantifier="most", null=0.75)[0].null == 0.75
+    assert read(quantifier="all")[0].null == 0
 
 
 def test_claims_must_be_tables():

@@ -9,7 +9,8 @@ from sklearn.inspection import permutation_importance as permute
 from sklearn.linear_model import Lasso, LinearRegression, Ridge
 
 from scaling_study.analysis import theory
-from scaling_study.experiment.conditions import expand
+from scaling_study.experiment import draws, scalers
+from scaling_study.experiment.conditions import expand, problem_of, split
 from scaling_study.experiment.study import parse
 
 
@@ -39,18 +40,35 @@ def quadratic_of(x, y):
 @given(st.integers(0, 50))
 def test_the_spectrum_is_that_of_the_hessian(seed):
     x, _ = sample(seed)
-    values, directions = theory.spectrum(x)
-    np.testing.assert_allclose(values, np.linalg.eigvalsh(theory.hessian(x))[::-1], rtol=1e-9)
-    rebuilt = directions.T @ np.diag(values) @ directions
-    np.testing.assert_allclose(rebuilt, theory.hessian(x), rtol=1e-9)
-
-
-def test_the_hessian_is_the_formula_with_mean_and_covariance():
-    x, _ = sample()
     mean, cov = x.mean(axis=0), np.cov(x.T, bias=True)
-    wanted = 2 * np.block([[cov + np.outer(mean, mean), mean[:, None]], [mean[None], np.eye(1)]])
-    np.testing.assert_allclose(theory.hessian(x), wanted)
     np.testing.assert_allclose(theory.covariance(x), cov)
+    hessian = 2 * np.block([[cov + np.outer(mean, mean), mean[:, None]], [mean[None], np.eye(1)]])
+    values, directions = theory.spectrum(x)
+    np.testing.assert_allclose(values, np.linalg.eigvalsh(hessian)[::-1], rtol=1e-9)
+    np.testing.assert_allclose(directions.T @ np.diag(values) @ directions, hessian, rtol=1e-9)
+
+
+@pytest.mark.parametrize("scaler", ["none", "standard", "quantile", "power"])
+def test_the_quadratic_is_that_of_what_the_runs_see(scaler):
+    (condition,) = expand(parse({"problem": "article", "scale_factor": 30.0, "scaler": scaler}))
+    u = draws.draw(split(condition), [3]).u
+    seen = draws.observed(problem_of(condition.problem), u, [condition])[0][0]
+    if scaler in scalers.AFFINE:
+        shift, divisor = scalers.AFFINE[scaler](seen)
+        seen = (seen - shift[:, None]) / divisor[:, None]
+    else:
+        seen = scalers.transform(condition.scaler, seen)
+    np.testing.assert_allclose(theory.training_inputs(condition, [3]), seen, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        theory.quadratic(condition, [3]).eigenvalues[0], theory.spectrum(seen[0])[0], rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize("step", [1e-3, 1e-9, 1e-14, 1e-17])
+def test_the_smallest_steps_arrive_when_the_exponential_does(step):
+    # (1 - x)^(2t) = tolerance at t = log(tolerance) / 2 log(1 - x), which log1p has to the digit.
+    found = theory.steps_to_target([1.0], [1.0], step, 1e-3)
+    assert found == pytest.approx(np.log(1e-3) / (2 * np.log1p(-step)), rel=1e-9, abs=1)
 
 
 @pytest.mark.parametrize(("low", "high", "kappa"), [(0, 1000, 5e6), (1000, 1001, 1e13)])

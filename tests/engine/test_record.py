@@ -1,6 +1,7 @@
 """What is kept of a chunk: one row per run, whose columns agree with each other."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_block import FIRST, bytes_of, column, groups_of, rows_of
 
-from scaling_study.engine import record
+from scaling_study.engine import chunk, record
 from scaling_study.engine.compiling import loop_of
 from scaling_study.engine.record import REASONS, STATUSES
 from scaling_study.engine.train import Loop
-from scaling_study.experiment.conditions import TRACED_SEEDS, Chunk, expand, problem_of
+from scaling_study.experiment.conditions import (
+    TRACED_SEEDS,
+    Chunk,
+    expand,
+    problem_of,
+    trace_epochs,
+)
 from scaling_study.experiment.study import parse
 from scaling_study.results import FEATURE_COLUMNS, TRACE_COLUMNS
 
@@ -233,15 +240,33 @@ def test_a_file_holds_words_once_and_a_column_for_each_feature(kind):
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
-@given(epochs=st.integers(1, 500), batches=st.integers(1, 9), data=st.data())
-def test_a_traces_points_are_spread_over_the_budget_and_end_with_it(epochs, batches, data):
-    slots = data.draw(st.integers(1, min(epochs, 200)))
-    updates = Loop(epochs, batches, 2, slots, False).trace_updates
-    assert len(updates) == slots
+@given(st.integers(1, 500) | st.integers(1, 2**31 - 1), st.integers(1, 9), st.integers(1, 9000))
+def test_a_traces_points_are_evenly_spread_over_the_budget_and_end_with_it(
+    epochs, batches, conditions
+):
+    loop = Loop(epochs, batches, 2, trace_epochs(epochs, conditions), False)
+    updates = loop.trace_updates
+    assert len(updates) == loop.slots <= 200
     assert updates[-1] == epochs * batches
     assert (updates % batches == 0).all()
-    steps = np.diff(updates, prepend=0) // batches
-    assert set(steps) <= {epochs // slots, -(-epochs // slots)}
+    steps = np.diff(updates, prepend=0)
+    assert (steps[:-1] == steps[0]).all()
+    assert 0 < steps[-1] <= steps[0]
+
+
+def test_no_point_of_a_long_curve_is_written_by_another_epoch():
+    # 46,341 squared is more than 32 bits hold.
+    problem = {"name": "gaussian", "samples": 4}
+    text = parse(
+        {"problem": problem, "sampling": "full", "epochs": 50_000, "record": "curves"}
+        | {"optimizer": "sgd", "learning_rate": 1e-4}
+    ).to_toml()
+    kept: list[Any] = []
+    chunk.run_curves(text, str(FIRST), 4, lambda *found: kept.append(found[-1]))
+    loss = kept[0].loss[:, 0, 0]
+    assert loss.shape == (50_000,)
+    assert (loss > 0).all()
+    assert (loss[1:] <= loss[:-1] * (1 + 1e-5)).all()
 
 
 @pytest.mark.parametrize("scalers", [1, 5])
