@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scaling_study.errors import StudyError
+    from scaling_study.experiment.problems import Problem
     from scaling_study.experiment.study import Study
     from scaling_study.results import Results, load
     from scaling_study.runner import run
 
 __version__ = version("scaling-study")
-__all__ = ["Results", "Study", "StudyError", "load", "run"]
+__all__ = ["Problem", "Results", "Study", "StudyError", "load", "run"]
 
 _HOMES = {
+    "Problem": "experiment.problems",
     "Results": "results",
     "Study": "experiment.study",
     "StudyError": "errors",

@@ -186,12 +186,16 @@ def rank(
     seeds: Seeds = None,
     set_: Set = None,
     output_dir: OutputDir = None,
+    overwrite: Overwrite = False,
     devices: Devices = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Put optimizers on the leaderboard of scale sensitivity, beside adam, sgd and rmsprop."""
+    """Put optimizers on the leaderboard of scale sensitivity, beside adam, sgd and rmsprop.
+
+    The runs are stored in results/rank, which each ranking replaces, unless told otherwise.
+    """
     from scaling_study.analysis import sensitivity
     from scaling_study.analysis.measures import Table
     from scaling_study.report.sensitivity import shown
@@ -205,7 +209,7 @@ def rank(
         seeds=seeds,
         settings=[*(set_ or []), f"optimizer={json.dumps(names)}", "name=rank"],
         output_dir=output_dir,
-        overwrite=True,
+        overwrite=overwrite or output_dir is None,
         devices=devices,
     )
     board = sensitivity.leaderboard(sensitivity.grids(Table(results)))
@@ -225,12 +229,13 @@ def plan(
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
-    """Say what a study comes to; nothing runs."""
-    from scaling_study.experiment import plan as planning
+    """Say whether a study can be run, and what it comes to; nothing runs."""
+    from scaling_study import runner
     from scaling_study.experiment.study import read_study
 
     resolved = read_study(study, set_ or [], allow_code=allow_code).with_seeds(seeds)
-    planned = planning.plan(resolved, chunk_size)
+    planned = runner.plan(resolved, chunk_size)
+    runner.check(planned)
     summary = planned.summary()
     if as_json:
         typer.echo(json.dumps(summary))
@@ -316,6 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             prog_name="scaling-study",
             standalone_mode=False,
         )
+        sys.stdout.flush()
     except Stopped as error:
         fail(str(error), FAILED)
     except StudyError as error:
@@ -326,6 +332,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fail(error.format_message(), USAGE)
     except BrokenPipeError:
         raise SystemExit(FAILED) from None
+    except OSError as error:  # standard output on a full disk, say
+        fail(f"{error.filename or 'standard output'}: {error.strerror}", FAILED)
     else:
         if status == INTERRUPTED:  # some releases of Typer turn the exception into this
             leave(CONTINUE)
@@ -382,7 +390,8 @@ def _report(
     from scaling_study.report.paper import CLAIMS
 
     more = _claims_of(claims) if claims else None
-    page = write_report(results, output_dir or Path("reports") / results.study.name, more)
+    place = Path("reports") / results.folder.resolve().name
+    page = write_report(results, output_dir or place, more)
     ledger = page.parent / CLAIMS
     if as_json and ledger.exists():
         typer.echo(ledger.read_text(encoding="utf-8"), nl=False)
@@ -394,7 +403,7 @@ def _report(
 
 def _claims_of(file: Path) -> dict[str, Any]:
     """Read a TOML file of claims, ``[claims.NAME]``."""
-    with told(file, OSError, ValueError):
+    with told(file, OSError, ValueError, RecursionError):
         found = tomllib.loads(file.read_text(encoding="utf-8"))
         if found.keys() != {"claims"} or not isinstance(found["claims"], dict):
             raise StudyError("must hold tables [claims.NAME] and nothing else")

@@ -136,6 +136,8 @@ class Elsewhere:
     def __init__(self, client: Any, ahead: int = 64) -> None:
         from scaling_study.engine.chunk import described
 
+        if not hasattr(client, "submit"):
+            raise StudyError(f"client has no submit(function, *arguments): {client!r}")
         self._client, self.ahead = client, ahead
         self.platform, self.kind = self.submit(described).result()
         self.names = [str(client)]

@@ -17,7 +17,7 @@ import pandas as pd
 from scaling_study import store
 from scaling_study.errors import CodeError, Stopped, StudyError
 from scaling_study.executors import Elsewhere, Executor, LocalDevices, in_order
-from scaling_study.experiment.conditions import Chunk, Condition, problem_of
+from scaling_study.experiment.conditions import Chunk, Condition, problem_of, shape_of
 from scaling_study.experiment.plan import Plan, plan
 from scaling_study.experiment.study import Study, read_study
 from scaling_study.experiment.values import told
@@ -112,17 +112,13 @@ def run(
     """
     start = time.perf_counter()
     resolved = read_study(study, settings or [], allow_code=allow_code).with_seeds(seeds)
-    _check_code(resolved)
     planned = plan(resolved, chunk_size)
-    _check_claims(resolved)
     if client is not None and resolved.record == "curves":
         raise StudyError("record = 'curves' is kept in this process's memory; use local devices")
     # Before anything starts JAX with the devices it would choose.
     executor = LocalDevices(devices) if client is None else Elsewhere(client)
-    from scaling_study.engine.cache import without_unreadable
-
     try:
-        without_unreadable(lambda: _check_engine(planned))
+        check(planned)
         if client is None:
             _check_memory(planned)
         folder = Path(output_dir or Path("results") / resolved.name)
@@ -252,22 +248,40 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _check_engine(planned: Plan) -> None:
-    """Build every model and optimizer once, so that a wrong one is told before any work.
+def check(planned: Plan) -> None:
+    """Refuse a study that cannot be run or judged, before any work.
 
-    One that only fails when it is called is data, unless nothing else is left to run.
+    Every model and optimizer is built once. One that only fails when it is called is data,
+    unless nothing else is left to run.
+
+    Raises
+    ------
+    StudyError
+        If a claim, a model or an optimizer is not right.
+    CodeError
+        If a file names code that its user has not allowed.
     """
+    from scaling_study.engine.cache import without_unreadable
+
+    _check_code(planned.study)
+    _check_claims(planned.study)
+    without_unreadable(lambda: _check_engine(planned))
+
+
+def _check_engine(planned: Plan) -> None:
     from scaling_study.engine import models, optimizers
     from scaling_study.engine.chunk import reason_of
 
     reasons = []
     for own in planned.groups:
         with told(f"blocks.{own.conditions[0].block}"):
-            if planned.study.record == "importances" and problem_of(own.static.problem).classes:
+            classes = problem_of(own.static.problem).classes
+            if planned.study.record == "importances" and classes:
                 raise StudyError("record = 'importances' is of quantities, not of classes")
-            models.build(own.static.model)
+            model = models.build(own.static.model, classes)
             factory = optimizers.build(own.static.optimizer, own.static.dialect)
             try:
+                models.check(model, shape_of(own.static.problem)[1], classes)
                 optimizers.check(factory)
             except Exception as error:
                 reasons.append(reason_of(own, error))
@@ -372,4 +386,4 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
-__all__ = ["Plan", "Progress", "plan", "run", "train"]
+__all__ = ["Plan", "Progress", "check", "plan", "run", "train"]

@@ -203,7 +203,8 @@ def _model(case: dict[str, Any]) -> Component:
 
 def _optimizer(case: dict[str, Any]) -> Component:
     given = {k: v for k, v in case["optimizer"].items() if k not in ("name", "learning_rate")}
-    return Component(case["optimizer"]["name"], tuple(sorted(given.items())))
+    component = Component(case["optimizer"]["name"], tuple(sorted(given.items())))
+    return component.within(())  # code that a file names is not imported
 
 
 def _parameters(recorded: Sequence[Sequence[Any]]) -> Any:
@@ -226,7 +227,7 @@ def _read(path: str | Path) -> dict[str, Any]:
         reference = json.loads(Path(path).read_text())
     except OSError as error:
         raise StudyError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StudyError(f"{path}: not valid JSON, perhaps truncated ({error})") from None
     parts = {"problem", "batch_size", "batch_order", "cases"}
     missing = parts - set(reference) if isinstance(reference, dict) else parts

@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from processes import ROOT, command, python
+from processes import ROOT, command, environment, python
 
 from scaling_study import cli
 from scaling_study.engine.optimizers import OPTIMIZERS
@@ -205,6 +208,11 @@ REFUSED = [
     (["run", "smoke", "--sedes", "0:3"], ["--sedes"]),
     (["rnu", "smoke"], ["rnu"]),
     (["plan", "articel"], ["preset", "'article'"]),
+    (["plan", "smoke", "--set", "optimizer=adm"], ["optimizer", "'adam'"]),
+    (["plan", "smoke", "--set", 'model={name="mlp",hidden="a"}'], ["hidden", "whole numbers"]),
+    (["plan", "smoke", "--set", 'model={name="mlp",hidden=[8,8]}'], ["hidden=8", "[[16, 16]]"]),
+    (["plan", "smoke", "--set", 'claims.X={quote="q",measure="largr"}'], ["--set", "claims"]),
+    (["run", "smoke", "--set", "blocks=3"], ["blocks.NAME.key"]),
     (["list", "scaler"], ["list", "'scalers'"]),
     (["report", "nowhere"], ["nowhere", "no results"]),
     (["report", "full"], ["full", "no results"]),
@@ -240,6 +248,33 @@ def test_a_folder_that_holds_another_study_is_refused_and_left_alone(smoke, call
     assert code == 2
     assert "learning_rate is [0.001], not [0.5]" in err
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+
+
+def test_a_ranking_takes_no_other_studys_folder(smoke, call):
+    folder = smoke / "results" / "smoke"
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    code, _, err = call("rank", "adam", "--seeds", "0:4", "-o", folder)
+    assert code == 2
+    assert "name is smoke, not rank" in err
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+
+
+def test_a_report_is_named_as_its_results_are(smoke, here, call):
+    shutil.copytree(smoke / "results" / "smoke", here / "mine")
+    assert call("report", "mine", "-q")[0] == 0
+    assert (here / "reports" / "mine" / "index.html").exists()
+
+
+def test_what_cannot_be_printed_is_one_line(here):
+    if not Path("/dev/full").exists():
+        pytest.skip("no device that is always full")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "scaling_study", "list"],
+            env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "scaling-study: standard output: No space left on device\n"
 
 
 def test_a_process_shows_no_traceback(here):

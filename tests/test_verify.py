@@ -56,6 +56,25 @@ def test_a_file_of_a_few_cases_replays(replay, few):
     assert all(d.holds for d in found)
 
 
+def test_code_that_a_file_names_is_not_imported(replay, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "marking.py").write_text("from pathlib import Path\nPath('mark').touch()\n")
+    monkeypatch.chdir(tmp_path)
+
+    def name_code(reference: dict[str, Any]) -> None:
+        reference["cases"][0]["optimizer"]["name"] = "marking:factory"
+
+    with pytest.raises(StudyError, match=r"marking:factory.* is code"):
+        replay(name_code)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_file_that_is_too_deep_is_refused(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(StudyError, match=r"deep\.json: not valid JSON"):
+        verify.verify(tmp_path / "deep.json")
+
+
 def test_cases_do_not_meet(replay):
     straight, reversed_ = replay(), replay(lambda r: r["cases"].reverse())
     assert {(d.case, d.objective) for d in straight} == {(d.case, d.objective) for d in reversed_}

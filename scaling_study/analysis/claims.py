@@ -30,6 +30,7 @@ COMPARISONS = ("difference", "improvement", "equal")
 RATES = ("all", "default", "tuned")
 VERDICTS = ("supported", "refuted", "depends", "inconclusive", "not testable")
 CELL_AXES = (*AXES.keys() - {"epochs"}, "block")
+SLOPE_AXES = ("scale_factor", "learning_rate", "batch_size", "updates")
 # What Keras trains with where nobody says otherwise.
 DEFAULT_RATES = {"adam": 1e-3, "rmsprop": 1e-3, "sgd": 1e-2, "momentum": 1e-2}
 MOST_MISSING = 0.1  # share of a cell's seeds without a value, from which it is not measured
@@ -170,9 +171,11 @@ def read_claims(study: Study, more: Mapping[str, Any] | None = None) -> list[Cla
     StudyError
         If one has a key, measure, block or axis that there is not.
     """
-    tables = {**study.claims, **(more or {})}
+    more = more or {}
     with told(study.origin):
-        return [_read(study, name, raw) for name, raw in tables.items()]
+        own = {name: _read(study, name, raw) for name, raw in study.claims.items()}
+    with told("--claims"):
+        return list((own | {name: _read(study, name, raw) for name, raw in more.items()}).values())
 
 
 def _read(study: Study, name: str, raw: Any) -> Claim:
@@ -210,6 +213,8 @@ def _check(claim: Claim, study: Study) -> None:
             f"quantifier 'most' asks in how many runs something happens: one of {sorted(SHARES)},"
             " or versus with how = 'improvement' or 'equal'"
         )
+    if claim.slope_on is not None and claim.slope_on not in SLOPE_AXES:
+        raise StudyError(f"slope_on must be an axis of numbers above 0: {', '.join(SLOPE_AXES)}")
     first, last = study.seeds
     if "tuned" in claim.rates and last - first < 2:
         raise StudyError("rates = 'tuned' needs two seeds: half of them tune, half are judged")

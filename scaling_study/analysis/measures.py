@@ -23,6 +23,7 @@ from scaling_study.experiment.conditions import Condition, expand, problem_of, s
 from scaling_study.results import Results
 
 Array = NDArray[np.float64]
+TOLERANCE = 1e-3  # the usual share of the initial excess loss at which a run has converged
 STUCK = 1.5  # times the least final loss of all restarts
 SETTLED = 0.01  # share of a loss that more training no longer takes off
 RESTART_AXES = ("block", "scale_factor", "offset", "scaler", "model", "optimizer", "learning_rate")
@@ -269,7 +270,8 @@ def _of_quadratic(table: Table, function: Callable[[Condition, theory.Quadratic]
     def of(condition: Condition, seeds: Array) -> Any:
         if not _is_linear(condition):
             return np.nan
-        return np.log10(function(condition, theory.quadratic(condition, seeds.tolist())))
+        with np.errstate(all="ignore"):  # inputs beyond what float64 can square
+            return np.log10(function(condition, theory.quadratic(condition, seeds.tolist())))
 
     return table.by_condition(of)
 
@@ -444,7 +446,8 @@ def _log(values: Array) -> Array:
 
 
 def _beyond(steps: Array) -> Array:
-    return np.where(np.isnan(steps), np.inf, np.log10(np.where(np.isnan(steps), 1.0, steps)))
+    with np.errstate(divide="ignore"):  # a run that begins at its target needs no update
+        return np.where(np.isnan(steps), np.inf, np.log10(np.where(np.isnan(steps), 1.0, steps)))
 
 
 FEATURE_NAMES = (

@@ -31,7 +31,6 @@ from scaling_study.analysis import statistics
 from scaling_study.analysis.measures import (
     TOLERANCE,
     Table,
-    diverged,
     log_steps,
     remaining,
     unfinished,
@@ -121,7 +120,7 @@ def grids(table: Table) -> dict[str, Grid]:
             "gone": -np.log10(unfinished(table)) / DECADES,
             "left": remaining(table),
             "updates": steps,
-            "diverged": diverged(table),
+            "diverged": (~table.alive).astype(np.float64),  # or failed, which is no better
         }
     )
     return {str(name): _grid(str(name), own) for name, own in frame.groupby("optimizer")}

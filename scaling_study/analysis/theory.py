@@ -75,14 +75,17 @@ def spectrum(z: ArrayLike) -> tuple[Array, Array]:
     Returns
     -------
     eigenvalues : ndarray of shape (..., d + 1)
-        Descending.
+        Descending; NaN where inputs are not finite.
     directions : ndarray of shape (..., d + 1, d + 1)
         Eigenvectors as rows.
     """
     z = np.asarray(z, np.float64)
     rows = np.concatenate([z, np.ones((*z.shape[:-1], 1))], axis=-1)
-    _, values, directions = np.linalg.svd(rows * (2 / z.shape[-2]) ** 0.5, full_matrices=False)
-    return values**2, directions
+    finite = np.isfinite(rows).all(axis=(-2, -1), keepdims=True)
+    known = np.where(finite, rows, 0.0) * (2 / z.shape[-2]) ** 0.5
+    _, values, directions = np.linalg.svd(known, full_matrices=False)
+    with np.errstate(over="ignore"):
+        return np.where(finite[..., 0], values**2, np.nan), directions
 
 
 def training_inputs(condition: Condition, seeds: Sequence[int]) -> Array:

@@ -1,5 +1,6 @@
 """Compiled programs kept on disk, by JAX's persistent cache, in the user's cache folder."""
 
+import logging
 import os
 import warnings
 import zlib
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
+log = logging.getLogger(__name__)
 UNREADABLE = "Error reading persistent compilation cache entry"
 Result = TypeVar("Result")
 
@@ -33,19 +36,28 @@ def without_unreadable(compute: Callable[[], Result]) -> Result:
     """Return what a function computes, without entries of the cache that cannot be read.
 
     JAX writes an entry in place, so that a process killed meanwhile leaves a part of it, which
-    JAX never replaces. Such entries are deleted, and the program is compiled.
+    JAX never replaces. Such entries are deleted, and the program is compiled. Where that does
+    not help, because an entry is another user's, say, this process goes on without the cache.
     """
     keep_programs()
-    try:
-        return compute()
-    except Exception as error:  # a component's own error may carry the warning's words
-        if UNREADABLE not in str(error):
-            raise
-    _delete_unreadable(Path(jax.config.jax_compilation_cache_dir or ""))
+    for mend in (_delete_unreadable, _keep_no_programs):
+        try:
+            return compute()
+        except Exception as error:  # a component's own error may carry the warning's words
+            if UNREADABLE not in str(error):
+                raise
+        mend()
     return compute()
 
 
-def _delete_unreadable(folder: Path) -> None:
+def _keep_no_programs() -> None:
+    log.warning("the compilation cache cannot be read; this process compiles without it")
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # JAX asks whether there is one only once
+
+
+def _delete_unreadable() -> None:
+    folder = Path(jax.config.jax_compilation_cache_dir or "")
     for entry in folder.glob("jit_*-cache"):
         with suppress(OSError):  # another process may have been faster
             if not _is_whole(entry.read_bytes()):

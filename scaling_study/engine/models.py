@@ -182,6 +182,23 @@ def _forward_mapped(model: nn.Module, parameters: Parameters, x: Array) -> Array
     return function(parameters, jnp.squeeze(x, shared))
 
 
+def check(model: nn.Module, features: int, classes: int = 0) -> None:
+    """Trace a module on some rows, and raise unless each row's output is what it should be.
+
+    Raises
+    ------
+    ValueError
+        If (..., n_features) is not mapped to (...), or to (..., n_classes) where the classes
+        are more than two.
+    """
+    rows = jnp.zeros((3, features))
+    found: Any = jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), rows)[0])
+    wanted = (3, classes) if classes > 2 else (3,)
+    if found.shape != wanted:
+        hint = "; return it without the last axis, [..., 0]" if found.shape == (3, 1) else ""
+        raise ValueError(f"maps {rows.shape} to {found.shape}, which must be {wanted}{hint}")
+
+
 def is_linear(model: nn.Module) -> bool:
     """Say whether the model is a single affine map whose best weights least squares knows."""
     return isinstance(model, MLP) and not model.hidden and not model.classes

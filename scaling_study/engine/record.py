@@ -205,7 +205,7 @@ def _runs(training: Training, encoding: Encoding, loop: Loop) -> dict[str, Any]:
     diverged, updates = _ended(training, loop)
     no_target = np.isnan(watch.target.excess)
     converged = ~diverged & (watch.above.excess < updates) & ~no_target
-    finite = np.isfinite(watch.excess)
+    finite = np.isfinite(watch.excess) & np.isfinite(watch.initial_excess)
     loss_ols = encoding.loss_ols
     columns = {
         "status": pa.DictionaryArray.from_arrays(
@@ -221,7 +221,7 @@ def _runs(training: Training, encoding: Encoding, loop: Loop) -> dict[str, Any]:
         "loss_ols": loss_ols,
         "excess_loss": watch.excess,
         "steps_to_target": np.ma.array(watch.above.excess + 1, mask=~converged),
-        "diverged_at": np.ma.array(state.diverged_at, mask=~diverged),
+        "diverged_at": np.ma.array(updates, mask=~diverged),
     }
     nothing = np.ma.masked_all(diverged.shape, np.float32)
     linear = dict.fromkeys(("weight_error", "weight_error_ols", "bias_init", "bias"), nothing)
@@ -281,7 +281,9 @@ def _traces(training: Training, encoding: Encoding, loop: Loop, seeds: range) ->
     traced = np.tile(np.arange(runs[1]) < kept, runs[0])
 
     def until(points: np.ndarray) -> np.ndarray:
-        return np.where(over if points.ndim == 3 else over[:, None], np.nan, points[..., :kept])
+        own = points[..., :kept]
+        gone = over if points.ndim == 3 else over[:, None]
+        return np.where(gone | ~np.isfinite(own), np.nan, own)  # the last update may overflow
 
     def lists(points: np.ndarray) -> Any:
         width = int(np.prod(points.shape[:-2]))
@@ -303,11 +305,11 @@ def _traces(training: Training, encoding: Encoding, loop: Loop, seeds: range) ->
 
 
 def _ended(training: Training, loop: Loop) -> tuple[np.ndarray, np.ndarray]:
-    """Return which runs diverged, and how many updates each did."""
+    """Return which runs diverged, at the latest with the last update, and how many each did."""
     diverged_at = np.asarray(training.state.diverged_at)
-    diverged = diverged_at != NEVER
     budget = np.int32(loop.epochs * loop.batches)
-    return diverged, np.where(diverged, diverged_at, budget)
+    diverged = (diverged_at != NEVER) | ~np.isfinite(training.watch.excess)
+    return diverged, np.minimum(diverged_at, budget)
 
 
 def _original(training: Training, encoding: Encoding, loop: Loop) -> np.ndarray:

@@ -126,8 +126,10 @@ def begin(now: Gauge, full: Info, tolerance: Array, target_excess: Array) -> Wat
     known = tolerance * now.excess if now.distance else jnp.full_like(now.excess, jnp.nan)
     target = jnp.where(jnp.isfinite(target_excess), target_excess, known)
     zeros = jax.tree.map(jnp.zeros_like, full.gradient_norm)
+    # An infinite loss is above every ceiling, and a run that begins there ends there.
+    most = jnp.minimum(DIVERGED_ABOVE * full.loss, jnp.finfo(full.loss.dtype).max)
     return Watch(
-        ceiling=DIVERGED_ABOVE * full.loss,
+        ceiling=jnp.where(jnp.isfinite(full.loss), most, jnp.nan),
         target=Gauge(target, [FEATURE_TOLERANCE * distance for distance in now.distance]),
         above=jax.tree.map(lambda x: jnp.full(x.shape, -1, jnp.int32), now),
         initial_excess=now.excess,

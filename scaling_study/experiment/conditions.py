@@ -16,7 +16,7 @@ from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from scaling_study.errors import StudyError, unknown
-from scaling_study.experiment import scalers
+from scaling_study.experiment import problems, scalers
 from scaling_study.experiment.component import Component
 from scaling_study.experiment.datasets import EVERY_PROBLEM
 from scaling_study.experiment.problems import Problem
@@ -326,7 +326,7 @@ def problem_of(component: Component) -> Problem:
     """Return the problem that a component names."""
     problem = component.build("problem", EVERY_PROBLEM)
     if not isinstance(problem, Problem):
-        raise StudyError(f"problem {component.name!r} makes no scaling_study Problem")
+        raise StudyError(f"problem {component.name!r} returns no scaling_study.Problem")
     return problem
 
 
@@ -335,8 +335,7 @@ def shape_of(component: Component) -> tuple[int, int]:
     """Return the number of samples and of features of a problem."""
     problem = problem_of(component)
     with told(f"problem {component.name!r}", Exception):
-        samples, features = problem.draw(0)[0].shape
-        return samples, features
+        return problems.check(problem)
 
 
 def batches_per_epoch(static: Static | Condition) -> int:

@@ -32,7 +32,8 @@ class Problem(NamedTuple):
         The feature that the study's ``scale_factor`` and ``offset`` act on; the others keep
         their reference scale.
     signal : callable or None
-        ``signal(u) -> y`` for a law that is not linear; only design U has a meaning then.
+        ``signal(u) -> y`` for a law that is not linear, (..., n_samples, n_features) to
+        (..., n_samples); only design U has a meaning then.
     held_out : callable or None
         ``held_out(seed) -> u, noise`` of rows that are not trained on; where None, a fresh
         `draw` is.
@@ -47,6 +48,34 @@ class Problem(NamedTuple):
     signal: Callable[[Array], Array] | None = None
     held_out: Callable[[int], tuple[Array, Array]] | None = None
     classes: int = 0
+
+
+def check(problem: Problem) -> tuple[int, int]:
+    """Return the number of samples and of features of a problem, all of whose shapes agree.
+
+    Raises
+    ------
+    StudyError
+        If they do not, with the one that is wrong.
+    """
+    u, noise = problem.draw(0)
+    if np.ndim(u) != 2:
+        raise StudyError(f"draw(seed) -> u, noise: u has shape {np.shape(u)}, not (samples, d)")
+    samples, features = np.shape(u)
+    shapes = {
+        "draw(seed) -> u, noise: noise": (np.shape(noise), (samples,)),
+        "coefficients": (np.shape(problem.coefficients), (features,)),
+        "reference_scale": (np.shape(problem.reference_scale), (features,)),
+    }
+    if problem.signal is not None:
+        found = np.shape(problem.signal(np.stack([u, u])))
+        shapes |= {"signal(u) for u of (2, samples, d)": (found, (2, samples))}
+    for what, (found, right) in shapes.items():
+        if found != right:
+            raise StudyError(f"{what} has shape {found}, not {right}")
+    if problem.scaled_feature not in range(features):
+        raise StudyError(f"scaled_feature is {problem.scaled_feature}, of {features} features")
+    return samples, features
 
 
 def article(*, samples: int = 100, noise: float = 10.0) -> Problem:

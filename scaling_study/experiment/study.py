@@ -379,7 +379,9 @@ def _values(key: str, raw: Any) -> list[Any]:
             values += read if isinstance(read, list) else [read]
         ((value, count),) = Counter(values).most_common(1)
         if count > 1:
-            raise StudyError(f"lists {value!s} more than once")
+            one = isinstance(value, Component) and value.parameters
+            hint = "; a list that is one value stands in a list, [[16, 16]]" if one else ""
+            raise StudyError(f"lists {value!s} more than once{hint}")
         return values
 
 
@@ -408,7 +410,9 @@ def _set(raw: Mapping[str, Any], setting: str) -> tuple[dict[str, Any], Any]:
         if not equals or not key:
             raise StudyError("write key=value")
         value = _value(text)
-        if key in STUDY_KEYS and key != "blocks":
+        if key == "blocks":
+            raise StudyError("write blocks.NAME.key=value")
+        if key in STUDY_KEYS:
             return {**raw, key: value}, value
         blocks = _blocks(raw)
         place, dot, axis = key.rpartition(".")

@@ -44,8 +44,23 @@ def write_page(folder: Path, names: tuple[tuple[str, str], ...], facts: dict[str
         keep_trailing_newline=True,
     )
     for name, template in names:
-        text = environment.get_template(template).render(facts)
+        own = facts if name.endswith(".html") else _in_markdown(facts)
+        text = environment.get_template(template).render(own)
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _in_markdown(value: Any) -> Any:
+    """Return facts whose text makes no tag and no cell of what it is filled into."""
+    if isinstance(value, str):
+        text = value.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+        return " ".join(text.splitlines())
+    if isinstance(value, dict):
+        return {_in_markdown(key): _in_markdown(item) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_make"):
+        return type(value)._make(map(_in_markdown, value))  # type: ignore[attr-defined]
+    if isinstance(value, list | tuple):
+        return [_in_markdown(item) for item in value]
+    return value
 
 
 def how_it_ran(results: Results) -> dict[str, str]:

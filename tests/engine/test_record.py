@@ -282,6 +282,27 @@ def test_a_longer_budget_is_thinned(scalers):
     np.testing.assert_allclose(column(traced, "trace_loss")[:, -1], traced["final_loss"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("model", ["linear", {"name": "mlp", "hidden": 3}])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_no_loss_beyond_what_its_type_holds_is_taken_for_a_good_one(dtype, model, optimizer):
+    # From where a square overflows to where the number itself does; at some, only at the end.
+    powers = [15, 19, 20, 37] if dtype == "float32" else [100, 153, 155, 300]
+    rows = rows_of(
+        problem="article", scale_factor=[10.0**power for power in powers], dtype=dtype,
+        model=model, optimizer=optimizer, scaler=["none", "standard", "center"],
+        design=["F", "U"], target_loss=[1e-3, "none"], epochs=2,
+    )  # fmt: skip
+    good = rows[rows["status"].isin(["converged", "not_converged"])]
+    numbers = good[["initial_loss", "final_loss", "excess_loss"]]
+    assert np.isfinite(numbers.to_numpy(float)).all()
+    lost = rows[rows["status"] == "diverged"]
+    assert (lost["diverged_at"] == lost["updates"]).all()
+    assert len(lost)
+    for trace in rows["trace_loss"].dropna():
+        assert not np.isinf(trace).any()
+
+
 def test_a_failed_chunk_has_the_columns_of_any_other():
     axes = {"problem": "gaussian", "epochs": 1, "seeds": 4}
     trained = pq.read_schema(io.BytesIO(bytes_of(**axes)))

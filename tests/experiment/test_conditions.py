@@ -7,10 +7,13 @@ import sys
 from collections import Counter
 from functools import lru_cache
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scaling_study.errors import StudyError
+from scaling_study.experiment.component import EVERYTHING, Component
 from scaling_study.experiment.conditions import (
     batches_per_epoch,
     chunk_shape,
@@ -20,7 +23,8 @@ from scaling_study.experiment.conditions import (
     shape_of,
     split,
 )
-from scaling_study.experiment.problems import PROBLEMS
+from scaling_study.experiment.datasets import EVERY_PROBLEM
+from scaling_study.experiment.problems import PROBLEMS, Problem
 from scaling_study.experiment.scalers import AFFINE, TRANSFORMERS
 from scaling_study.experiment.study import AXES, parse, read_study
 
@@ -119,6 +123,35 @@ def test_an_id_differs_between_blocks():
 def test_an_id_does_not_depend_on_the_rest_of_the_study(axes):
     alone = conditions_of()[0].id
     assert conditions_of(**{key: PAIRS[key] for key in axes})[0].id == alone
+
+
+def test_an_id_is_not_of_what_may_be_imported_here():
+    raw = {"optimizer": "mine:factory", "blocks": {"a": {}}}
+    ids = [expand(parse(raw, allowed=allowed))[0].id for allowed in (EVERYTHING, ())]
+    assert ids[0] == ids[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"draw": lambda seed: (np.ones(5), np.ones(5))}, ["u has shape (5,)"]),
+        ({"draw": lambda seed: (np.ones((5, 2)), np.ones((5, 1)))}, ["noise", "(5, 1)", "(5,)"]),
+        ({"coefficients": np.ones(3)}, ["coefficients", "(3,)", "(2,)"]),
+        ({"reference_scale": np.ones((2, 1))}, ["reference_scale"]),
+        ({"scaled_feature": 2}, ["scaled_feature is 2"]),
+        ({"signal": lambda u: u[:, 0]}, ["signal", "(2, 2)", "not (2, 5)"]),
+    ],
+    ids=str,
+)
+def test_a_problem_whose_shapes_do_not_agree_is_told_which(change, words, monkeypatch):
+    def draw(seed):
+        return np.ones((5, 2)), np.ones(5)
+
+    good = Problem(draw, np.ones(2), np.ones(2), scaled_feature=1)
+    monkeypatch.setitem(EVERY_PROBLEM, "made", lambda **_: good._replace(**change))
+    with pytest.raises(StudyError) as error:
+        shape_of(Component("made", (("id", str(words)),)))
+    assert [word for word in words if word not in str(error.value)] == []
 
 
 def test_an_id_is_of_the_budget_not_of_how_it_was_said():

@@ -77,9 +77,13 @@ def test_the_text_leads_with_the_finding(report: Path) -> None:
 def test_titles_are_text_and_presets_go_by_name(build: Build, tmp_path: Path) -> None:
     title = '<script>alert("x")</script> & more'
     results = build({"network": NETWORK}, seeds=(0, 2), title=title, name="article")
-    html = write_report(results, tmp_path / "report").read_text()
+    page = write_report(results, tmp_path / "report")
+    html = page.read_text()
     assert "<script" not in html
     assert "&lt;script&gt;" in html
+    text = (page.parent / "report.md").read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert '# &lt;script>alert("x")&lt;/script> &amp; more' in text
     assert "&amp; more" in html
     assert "scaling-study reproduce article" in html
 
