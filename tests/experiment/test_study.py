@@ -442,7 +442,7 @@ def test_setting_a_budget_replaces_whichever_was_there(raw, place, budget, updat
         ("learning_rate", ["key=value"]),
         ("=3", ["key=value"]),
         ("learningrate=1", ["'learning_rate'"]),
-        ("blocks=3", ["'blocks'"]),
+        ("blocks=3", ["blocks.NAME.key"]),
         ("blocks.frist.epochs=1", ["block", "'first'"]),
         ("frist.epochs=1", ["block", "'first'"]),
         ("blocks.first.epoch=1", ["blocks.first", "'epochs'"]),
