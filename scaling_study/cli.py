@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from scaling_study.results import Results
 
 CONTINUE = "interrupted; what is stored is whole, run the same command again to continue"
-LISTS = ("optimizers", "scalers", "models", "problems", "presets")
+LISTS = ("presets", "axes", "problems", "scalers", "models", "optimizers", "measures")
 
 app = typer.Typer(
     name="scaling-study",
@@ -255,7 +255,7 @@ def list_(
     what: Annotated[str | None, typer.Argument(help=" | ".join(LISTS))] = None,
     as_json: Json = False,
 ) -> None:
-    """List the optimizers, scalers, models, problems or presets that a study may name."""
+    """List what a study may name: axes and their values, presets, and measures of claims."""
     if what is not None and what not in LISTS:
         raise unknown("list", what, LISTS)
     found = {kind: _entries(kind) for kind in ([what] if what else LISTS)}
@@ -265,8 +265,9 @@ def list_(
     for kind, entries in found.items():
         if what is None:
             typer.echo(f"{kind}:")
+        width = max(map(len, entries))
         for name, text in entries.items():
-            typer.echo(f"{'' if what else '  '}{name:<15} {text}")
+            typer.echo(f"{'' if what else '  '}{name:<{width}}  {text}")
 
 
 @app.command()
@@ -445,7 +446,13 @@ def _entries(kind: str) -> dict[str, str]:
         from scaling_study.experiment.study import presets
 
         return presets()
-    if kind == "scalers":
+    if kind == "axes":
+        from scaling_study.experiment.study import AXES
+
+        return {name: f"{axis.meaning} (default {axis.default})" for name, axis in AXES.items()}
+    if kind == "measures":
+        from scaling_study.analysis.measures import MEASURES as REGISTRY
+    elif kind == "scalers":
         from scaling_study.experiment.scalers import SCALERS as REGISTRY
     elif kind == "problems":
         from scaling_study.experiment.datasets import EVERY_PROBLEM as REGISTRY

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 from scaling_study.errors import Stopped, StudyError
 from scaling_study.experiment.conditions import Chunk, Group
-from scaling_study.experiment.plan import Plan
 
 WAIT = 60  # seconds for a cluster's first worker
 
@@ -39,7 +38,7 @@ class Executor(Protocol):
     names: list[str]
     ahead: int
 
-    def batches(self, planned: Plan, todo: Sequence[Chunk]) -> list[list[Chunk]]:
+    def batches(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:
         """Return the chunks by what may be under way together."""
         ...
 
@@ -80,7 +79,7 @@ class LocalDevices:
         for device in self.devices:
             self._free.put(device)
 
-    def batches(self, planned: Plan, todo: Sequence[Chunk]) -> list[list[Chunk]]:
+    def batches(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:
         """Return the chunks group by group: one is compiled before its first chunk begins."""
         groups: dict[int, list[Chunk]] = {}
         for chunk in todo:
@@ -142,7 +141,7 @@ class Elsewhere:
         self.platform, self.kind = self.submit(described).result()
         self.names = [str(client)]
 
-    def batches(self, planned: Plan, todo: Sequence[Chunk]) -> list[list[Chunk]]:
+    def batches(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:
         """Return all chunks: each worker compiles what it is sent."""
         return [list(todo)] if todo else []
 

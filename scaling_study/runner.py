@@ -194,7 +194,7 @@ def train(
     compiling = running = 0.0
     done = planned.runs - planned.runs_of(todo)
     start = time.perf_counter()
-    for chunks in executor.batches(planned, todo):
+    for chunks in executor.batches(todo):
         begun = time.perf_counter()
         executor.prepare(planned.groups[chunks[0].group], record, len(chunks))
         prepared = time.perf_counter()

@@ -187,10 +187,10 @@ def test_two_local_devices_give_the_same_bits(whole, tmp_path):
 
 def test_a_group_is_compiled_before_its_chunks_are_sent():
     planned = plan(read_study(STUDY))
-    batches = LocalDevices(1).batches(planned, planned.chunks)
+    batches = LocalDevices(1).batches(planned.chunks)
     assert [len({chunk.group for chunk in batch}) for batch in batches] == [1, 1, 1]
     assert sum(len(batch) for batch in batches) == CHUNKS
-    assert [len(batch) for batch in Elsewhere(Here()).batches(planned, planned.chunks)] == [CHUNKS]
+    assert [len(batch) for batch in Elsewhere(Here()).batches(planned.chunks)] == [CHUNKS]
 
 
 def test_no_dask_is_told(monkeypatch):

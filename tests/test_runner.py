@@ -288,7 +288,7 @@ def test_a_plan_counts_what_a_run_does(results):
 def test_a_plans_memory_is_what_the_compiled_program_says(name):
     planned = plan(read_study(name))
     own = planned.groups[-1]
-    held = compiled(own, "standard")[0].memory_bytes
+    held = compiled(own, "standard").memory_bytes
     assert 0.5 < planned.memory_of(own) / held < 2
 
 

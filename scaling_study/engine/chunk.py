@@ -135,7 +135,7 @@ def _rows(
             if record == "importances":
                 shares, fit = importance.shares(own, chunk, training, encoding)
                 scores |= fit
-            digest = compiled(own, record)[0].digest
+            digest = compiled(own, record).digest
         loop = loop_of(own, record)
         return to_table(names or own, chunk, training, encoding, loop, scores, shares), digest
 
@@ -179,7 +179,8 @@ def _failing(own: Group, chunk: Chunk) -> dict[str, str]:
     reasons = {}
     for condition in own.members(chunk):
         try:
-            draws.encode(own.static, draws.draw(own.static, own.seeds(chunk)), [condition])
+            with np.errstate(all="ignore"):
+                draws.encode(own.static, draws.draw(own.static, own.seeds(chunk)), [condition])
         except Exception as error:
             reasons[condition.id] = reason_of(own, error)
     return reasons
@@ -231,7 +232,7 @@ def _curves(
     with on_device():
         training = jax.block_until_ready(_train(own, chunk, record, inputs))
         whole = _whole(training, own) if wanted else None
-        compiled(own, record)[0].spare.append(training.trace)
+        compiled(own, record).spare.append(training.trace)
     if whole is None:
         return None
     return curves_of(whole, loop_of(own, record), len(own.members(chunk)))
@@ -265,7 +266,7 @@ def train_chunk(
     with on_device():
         training = jax.block_until_ready(_train(own, chunk, record, inputs))
         if own.seeds(chunk).start >= TRACED_SEEDS:
-            compiled(own, record)[0].spare.append(training.trace)
+            compiled(own, record).spare.append(training.trace)
             training = training._replace(trace=None)
     return _whole(training, own), inputs.distinct.take(members.kinds.rows)
 
@@ -277,7 +278,7 @@ _preparing = threading.Lock()
 def _train(own: Group, chunk: Chunk, record: str, inputs: Inputs) -> Training:
     """Return a chunk's training as it leaves the device, in tiles, before it is waited for."""
     data, seeds = inputs.data, init_seeds(own, own.seeds(chunk))
-    run, _ = compiled(own, record, inputs)
+    run = compiled(own, record, inputs)
     with jax.enable_x64(own.static.dtype == "float64"):
         trace = run.spare.pop() if run.spare else run.blank()
         training = run.first(trace, seeds, data, *inputs.order)

@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -53,8 +52,8 @@ class Program(NamedTuple):
     spare: list[watch.Trace]
 
 
-def compiled(own: Group, record: str, inputs: Inputs | None = None) -> tuple[Program, float]:
-    """Return the group's program on the default device, and the seconds it took to compile.
+def compiled(own: Group, record: str, inputs: Inputs | None = None) -> Program:
+    """Return the group's program on the default device.
 
     Compiled the first time it is asked for; every device needs its own.
 
@@ -73,7 +72,6 @@ def compiled(own: Group, record: str, inputs: Inputs | None = None) -> tuple[Pro
     device = jax.config.jax_default_device or jax.devices()[0]
     key = (own.static, own.shape, loop_of(own, record), device)
     with _lock_of(key):
-        start = time.perf_counter()
         found = _programs.get(key)
         if found is None:
             with np.errstate(all="ignore"):
@@ -88,7 +86,7 @@ def compiled(own: Group, record: str, inputs: Inputs | None = None) -> tuple[Pro
                 _programs.pop(old, None)
         if isinstance(found, Exception):
             raise found
-        return found, time.perf_counter() - start
+        return found
 
 
 # Each program holds memory maps, of which an operating system gives a process 65,530.

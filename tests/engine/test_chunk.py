@@ -378,7 +378,7 @@ def test_memory_does_not_grow_with_the_updates(model):
     def held(epochs: int, sampling: str) -> int:
         axes = {**BASE, "model": model, "epochs": epochs, "sampling": sampling}
         (own,) = groups_of(**axes)
-        return compiling.compiled(own, "standard")[0].memory_bytes
+        return compiling.compiled(own, "standard").memory_bytes
 
     assert held(1600, "full") <= 1.1 * held(400, "full")
     # Orders are held for a bounded number of epochs.
