@@ -47,7 +47,7 @@ def sections_of_centring(results: Results, table: pd.DataFrame) -> list[Section]
             "Ratio of updates to the target (a thousandth of the initial excess loss), within a"
             " seed: geometric mean and 95 % interval by Student's t. “> 1” holds where all of the"
             " interval lies above 1, “= 1” where it lies within 5 % of 1.",
-            (_centring(results, times),),
+            (_centring(times),),
         )
     ]
     if "full-batch" in blocks:
@@ -78,7 +78,7 @@ def _times(results: Results, block: str) -> pd.DataFrame:
     return found.merge(rest.reset_index(), on=axes).assign(panel=panel, block=block)
 
 
-def _centring(results: Results, times: pd.DataFrame) -> Plate:
+def _centring(times: pd.DataFrame) -> Plate:
     late = int(times["beyond_budget"].sum())
     beyond = f" {late:,} runs ended before the target and count as the budget." if late else ""
     return Plate(

@@ -61,12 +61,27 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share in percent; ``100 %`` and ``0 %`` only where it is exactly that."""
+    """Return a share, from 0 to 1, in percent; ``100 %`` and ``0 %`` only where exactly that.
+
+    Raises
+    ------
+    ValueError
+        If the number is no share; `hundredths` writes any.
+    """
     if math.isnan(share):
         return MISSING
+    if not 0 <= share <= 1:
+        raise ValueError(f"{share} is no share")
     if share in (0, 1):
         return f"{share:.0%}".replace("%", " %")
-    return f"{min(max(100 * share, 0.1), 99.9):.1f} %"
+    if share < 0.001:
+        return "< 0.1 %"
+    return f"{100 * share:.1f} %" if share <= 0.999 else "> 99.9 %"
+
+
+def hundredths(value: float) -> str:
+    """Return any number in percent, such as a difference of shares or a deviation."""
+    return f"{number(100 * value)} %" if math.isfinite(value) else number(value)
 
 
 def listing(words: list[str], last: str = "and") -> str:

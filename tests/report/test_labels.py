@@ -3,7 +3,14 @@
 import pandas as pd
 import pytest
 
-from scaling_study.report.labels import label_conditions, listing, number, percent, slug
+from scaling_study.report.labels import (
+    hundredths,
+    label_conditions,
+    listing,
+    number,
+    percent,
+    slug,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,10 +32,34 @@ def test_numbers_for_reading(value: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(0.0, "0 %"), (1.0, "100 %"), (0.9999, "99.9 %"), (0.00001, "0.1 %"), (0.312, "31.2 %")],
+    [
+        *((0.0, "0 %"), (1.0, "100 %"), (0.312, "31.2 %")),
+        *((0.9999, "> 99.9 %"), (0.999, "99.9 %"), (0.001, "0.1 %"), (0.00001, "< 0.1 %")),
+    ],
 )
 def test_only_all_is_100_percent(share: float, text: str) -> None:
     assert percent(share) == text
+
+
+@pytest.mark.parametrize("value", [-0.05, 3.5])
+def test_what_is_no_share_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="is no share"):
+        percent(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (-0.05, "\N{MINUS SIGN}5.00 %"),
+        (3.5, "350 %"),
+        (0.3812, "38.1 %"),
+        (0.0, "0 %"),
+        (float("nan"), "\N{EN DASH}"),
+        (float("inf"), "∞"),
+    ],
+)
+def test_any_number_reads_in_percent(value: float, text: str) -> None:
+    assert hundredths(value) == text
 
 
 def test_lists_read_as_sentences_do() -> None:
