@@ -134,7 +134,7 @@ def _importance(shelf: Shelf) -> Plate:
     )
 
 
-def _conditioning(_: Shelf) -> Plate:
+def _conditioning(_shelf: Shelf) -> Plate:
     # Theory alone; it is shown where a study has the runs that hold theory to measurement.
     ranges = np.logspace(-3, 4, 57)
     positive = np.logspace(-1, 4, 41)

@@ -32,7 +32,9 @@ def test_a_plain_interval_of_splits_of_one_data_set_would_not_cover(monkeypatch)
     rows = TRAIN_ROWS + TEST_ROWS
 
     def plain(values, generator):
-        splits = generator.permuted(np.tile(generator.exponential(size=rows), (len(values), 1)), axis=1)
+        splits = generator.permuted(
+            np.tile(generator.exponential(size=rows), (len(values), 1)), axis=1
+        )
         return mean(splits[:, :TEST_ROWS].mean(axis=1)), 1.0
 
     monkeypatch.setattr("scaling_study.analysis.coverage.INTERVALS", {"plain": plain})
