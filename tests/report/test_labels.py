@@ -3,13 +3,17 @@
 import pandas as pd
 import pytest
 
+from scaling_study.experiment.study import read_study
 from scaling_study.report.labels import (
+    batches_of,
+    budgets_of,
     hundredths,
     label_conditions,
     listing,
     number,
     percent,
     slug,
+    values_of,
 )
 
 
@@ -91,3 +95,20 @@ def test_settings_name_what_varies_and_blocks_only_if_they_must() -> None:
     assert labels["reach"].tolist() == pytest.approx([0.8, 8, 8])
     same = frame.assign(optimizer="sgd", learning_rate=0.01)
     assert label_conditions(same)["setting"].tolist()[:2] == ["block one, sgd", "block two, sgd"]
+
+
+def test_a_studys_values_are_named_once() -> None:
+    blocks = read_study(
+        {
+            "updates": 1200,
+            "blocks": {
+                "a": {"learning_rate": [0.1, 0.01]},
+                "b": {"learning_rate": 0.1, "epochs": 3, "sampling": ["full", "replacement"]},
+                "c": {"epochs": [4, 3], "sampling": "full", "batch_size": 8},
+            },
+        }
+    ).blocks
+    assert values_of(blocks, "learning_rate") == ["0.1", "0.01", "0.001"]
+    assert budgets_of(blocks) == "1,200 updates and 3 and 4 epochs"
+    assert batches_of(blocks) == "batches of 32 and the full batch"
+    assert batches_of({"c": blocks["c"]}) == "the full batch"
