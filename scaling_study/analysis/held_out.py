@@ -1,7 +1,7 @@
 """Scores on held-out rows: of every learning rate, of the default one, and of a tuned one.
 
 A score is R² or accuracy. R² below 0, which the training mean alone would beat, and that of a
-run that diverged count as 0: by how much a prediction is worse than none is no matter.
+run that diverged count as 0. How much worse than the mean a prediction is does not matter here.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,13 @@ import pandas as pd
 
 from scaling_study.analysis.claims import DEFAULT_RATES
 from scaling_study.analysis.statistics import mean_by
+from scaling_study.analysis.tuning import best, halves
+from scaling_study.errors import StudyError
+from scaling_study.experiment import datasets
+from scaling_study.experiment.study import RAW
 
-RAW = "-raw"  # ends the name of a block of further rates for raw columns
 CELL = ["block", "problem", "model", "optimizer", "scale_factor", "scaler"]
+RUN = [*CELL, "learning_rate", "seed"]
 
 
 def scored(runs: pd.DataFrame) -> pd.DataFrame:
@@ -27,8 +31,14 @@ def scored(runs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``block, problem, model, optimizer, scale_factor, scaler, learning_rate, seed``;
-        ``measure``, ``R²`` or ``accuracy``; ``value``, from 0 to 1; ``diverged``.
+        `RUN`; ``measure``, ``R²`` or ``accuracy``; ``value``, from 0 to 1; ``diverged``;
+        ``overlap``, test rows over training rows where seeds split the same rows, else 0, from
+        which `mean_by` makes an interval; ``chance``, the score without any learning.
+
+    Raises
+    ------
+    StudyError
+        If runs differ in something else.
     """
     columns = {name: runs[name].astype(float) for name in ("scale_factor", "learning_rate")}
     columns |= {name: runs[name].astype(str) for name in ("problem", "model", "optimizer")}
@@ -39,11 +49,37 @@ def scored(runs: pd.DataFrame) -> pd.DataFrame:
     lost = runs["status"].isin(["diverged", "failed"])
     squared = runs.get("test_r2", nothing).astype(float).where(~lost).clip(lower=0).fillna(0)
     frame = pd.DataFrame({**columns, "scaler": runs["scaler"].astype(str), "seed": runs["seed"]})
-    return frame[[*CELL, "learning_rate", "seed"]].assign(
+    shares = runs.get("problem.test_share", nothing).astype(float).fillna(datasets.TEST_SHARE)
+    frame = frame[RUN].assign(
         measure=np.where(of_classes, "accuracy", "R²"),
         value=accuracy.where(of_classes, squared),
         diverged=lost,
+        **_of_problems(frame["problem"], shares),
     )
+    return _each_once(frame)
+
+
+def _of_problems(problems: pd.Series, shares: pd.Series) -> dict[str, pd.Series]:
+    """Return each run's overlap of splits, and its chance."""
+    pairs = pd.MultiIndex.from_arrays([problems.str.partition("(")[0], shares])
+    known = pairs.unique()
+    overlap = {pair: datasets.overlap(*pair) for pair in known}
+    chance = {pair: datasets.chance(pair[0]) for pair in known}
+    return {
+        name: pd.Series([found[pair] for pair in pairs], index=problems.index)
+        for name, found in (("overlap", overlap), ("chance", chance))
+    }
+
+
+def _each_once(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs without those that a block of further rates repeats."""
+    once = frame.drop_duplicates([*RUN, "value"])
+    if once.duplicated(RUN).any():
+        raise StudyError(
+            "scores are read of runs that differ in block, problem, model, optimizer, scale factor,"
+            " scaler and learning rate only"
+        )
+    return once
 
 
 def at_default(frame: pd.DataFrame) -> pd.DataFrame:
@@ -55,8 +91,8 @@ def at_default(frame: pd.DataFrame) -> pd.DataFrame:
 def at_tuned(frame: pd.DataFrame, cell: Sequence[str] = CELL) -> pd.DataFrame:
     """Return the runs of `scored` at the rate that scores best on the other half of the seeds.
 
-    The first half of the seeds picks each cell's rate by its mean score, the smaller rate in
-    a tie; the second half is returned, with ``edge`` where that rate is an end of its grid.
+    The first half of the seeds picks each cell's rate by its mean score, the middle one of those
+    alike; the second half is returned.
 
     Parameters
     ----------
@@ -64,16 +100,39 @@ def at_tuned(frame: pd.DataFrame, cell: Sequence[str] = CELL) -> pd.DataFrame:
         With ``seed, learning_rate, value``, the score, and the columns of a cell.
     cell : sequence of str
         What has a rate of its own.
+
+    Returns
+    -------
+    DataFrame
+        The frame's columns; ``reached``, the mean score that the rate was picked for; ``edge``,
+        whether the rate is an end of its grid.
     """
     by = list(cell)
-    first = frame["seed"] < np.median(frame["seed"].unique())
-    means = frame[first].groupby([*by, "learning_rate"], sort=True)["value"].mean()
-    best = means.groupby(by).idxmax().map(lambda key: key[-1]).rename("best").reset_index()
+    tuning = halves(frame["seed"])
+    means = frame[tuning].groupby([*by, "learning_rate"], sort=True)["value"].mean().reset_index()
+    cells = means.groupby(by)["value"]
+    picked = means[cells.cumcount() == cells.transform(lambda own: best(own.to_numpy()))]
+    picked = picked.rename(columns={"value": "reached"})
     ends = frame.groupby(by)["learning_rate"].agg(["min", "max"]).reset_index()
-    whole = frame[~first].merge(best, on=by).merge(ends, on=by)
-    kept = whole[whole["learning_rate"] == whole["best"]]
-    edge = (kept["best"] == kept["min"]) | (kept["best"] == kept["max"])
-    return kept.drop(columns=["best", "min", "max"]).assign(edge=edge)
+    kept = frame[~tuning].merge(picked, on=[*by, "learning_rate"]).merge(ends, on=by)
+    edge = (kept["learning_rate"] == kept["min"]) | (kept["learning_rate"] == kept["max"])
+    return kept.drop(columns=["min", "max"]).assign(edge=edge)
+
+
+def trained(tuned: pd.DataFrame) -> pd.Series:
+    """Say which runs of `at_tuned` are at a rate that was better than chance.
+
+    Where none of the grid was, the rate was picked by nothing, and tuned is only what it is
+    called.
+    """
+    return tuned["reached"] > tuned["chance"]
+
+
+def within(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Return `mean_by` of scores, its intervals cut at 0 and 1."""
+    return mean_by(frame, by).assign(
+        **{end: lambda own, end=end: own[end].clip(0, 1) for end in ("low", "high")}
+    )
 
 
 def against(frame: pd.DataFrame, column: str, baseline: object) -> pd.DataFrame:
@@ -91,11 +150,12 @@ def against(frame: pd.DataFrame, column: str, baseline: object) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `CELL`, then ``value, low, high, n``: 95 % intervals over splits.
+        `CELL`, then ``value, low, high, n``: 95 % intervals over splits, Nadeau and Bengio's
+        where all split the same rows.
     """
     pairs = [name for name in CELL if name != column] + ["seed"]
     if column == "scale_factor":
         pairs.remove("block")  # the factor has a block of its own
-    own = frame[frame[column] == baseline][[*pairs, "value"]]
+    own = frame[frame[column] == baseline][[*pairs, "value"]].drop_duplicates(pairs)
     both = frame[frame[column] != baseline].merge(own, on=pairs, suffixes=("", "_baseline"))
     return mean_by(both.assign(value=both["value"] - both["value_baseline"]), CELL)

@@ -17,6 +17,7 @@ from scaling_study.analysis.claims import at_rates
 from scaling_study.analysis.measures import Table, log_steps
 from scaling_study.analysis.statistics import Estimate
 from scaling_study.errors import StudyError
+from scaling_study.experiment.study import FEWEST
 from scaling_study.results import Results
 
 EXAMPLE = "scikit-learn, Importance of Feature Scaling"
@@ -24,7 +25,6 @@ PINHEIRO = "Pinheiro et al. 2025, arXiv 2506.08274"
 BACKPROP = "LeCun et al. 1998, Efficient BackProp"
 RAW, SCALED = "none", "standard"
 ALIKE = 0.05  # share by which two times may differ and still count as the same
-FEWEST = 4  # seeds
 WIDEST = 0.1  # accuracy to each side; an interval wider than this confirms no figure
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 HOLDS, DIFFERS, INCONCLUSIVE = "holds", "differs", "inconclusive"
@@ -332,30 +332,52 @@ def _ratios(results: Results, block: str) -> Iterator[dict[str, object]]:
         ends = [(scaler, most if offset else 0.0) for scaler, offset in (ratio.slow, ratio.fast)]
         if not set(ends) <= set(wide):
             continue
-        # What did not arrive counts as the budget: too short a time, not too long a one.
         slow, fast = (np.log(wide[end].clip(upper=budget)) for end in ends)
         own = Estimate(*np.exp(statistics.paired_difference(slow, fast)[:3]), n=len(wide))
-        late = int(np.isinf(wide[ends].to_numpy()).sum())
+        late = [int(np.isinf(wide[end]).sum()) for end in ends]
         yield {
             "source": BACKPROP,
             "quantity": f"{CENTRING_BLOCKS[block]}: updates to target, "
             f"{ratio.quantity.format(most)}",
             "published": ratio.claimed,
             **_printed(own, _form(own.value)),
-            "verdict": judge_ratio(ratio.claimed, own),
+            "verdict": judge_ratio(ratio.claimed, open_ended(own, *late)),
             "measured": TRAINING,
             "comparison": block,
             "altered": False,
             **own._asdict(),
-            "beyond_budget": late,
+            "beyond_budget": sum(late),
         }
 
 
+def open_ended(ours: Estimate, slow_late: int, fast_late: int) -> Estimate:
+    """Return an interval of a ratio without the ends that times beyond the budget leave unknown.
+
+    What did not arrive counts as the budget, too short a time. Above the line it makes the ratio
+    too small, so that it has no upper end; below the line too large, so that it has no lower one.
+
+    Parameters
+    ----------
+    ours : Estimate
+        Of the ratio slow over fast.
+    slow_late, fast_late : int
+        How many runs of each did not arrive.
+    """
+    low, high = 0.0 if fast_late else ours.low, np.inf if slow_late else ours.high
+    return ours._replace(low=low, high=high)
+
+
 def judge_ratio(claimed: str, ours: Estimate) -> str:
-    """Return what an interval of a ratio of times says of ``"> 1"`` or of ``"= 1"``."""
+    """Return what an interval of a ratio of times says of ``"> 1"`` or of ``"= 1"``.
+
+    Times count as the same within `ALIKE`: an interval wholly within it holds ``"= 1"``, one
+    wholly beyond it differs, and one that is too wide to tell is inconclusive.
+    """
     if claimed == "= 1":
-        alike = ours.low >= 1 / (1 + ALIKE) and ours.high <= 1 + ALIKE
-        return HOLDS if alike else DIFFERS
+        least, most = 1 / (1 + ALIKE), 1 + ALIKE
+        if ours.low > most or ours.high < least:
+            return DIFFERS
+        return HOLDS if ours.low >= least and ours.high <= most else INCONCLUSIVE
     if ours.low > 1:
         return HOLDS
     return OPPOSITE if ours.high < 1 else INCONCLUSIVE

@@ -5,10 +5,10 @@ share of the way to the target that a run has gone in decades of excess loss, an
 half of the seeds (tuning) and reported on the others:
 
 sensitivity
-    mean over e of Γ(1, h₁) - Γ(e, h₁), h₁ the best rate at e = 1: what another unit costs
+    Mean over e ≠ 1 of Γ(1, h₁) - Γ(e, h₁), h₁ the best rate at e = 1: what another unit costs
     whoever tuned once.
 sensitivity_tuned
-    The same of whoever tunes at every e: mean of Γ(1, h₁) - Γ(e, hₑ).
+    The same of whoever tunes at every e: mean over e ≠ 1 of Γ(1, h₁) - Γ(e, hₑ).
 phi
     Φ = mean over e of max_h Γ(e, h) - max_h mean over e of Γ(e, h): what tuning at every unit
     buys over one rate for all (Adkins et al. 2024, "A Method for Evaluating Hyperparameter
@@ -18,7 +18,8 @@ basin_width
 excess
     E_η, the share of the initial excess loss that is left, mean over all rates and e.
 rate_slope_below, rate_slope_above
-    Slope of log10 best rate on log10 e, up to e = 1 and from there.
+    Slope of log10 best rate on log10 e, up to e = 1 and from there. Every seed has best rates
+    of its own, so that none has to choose for the others: these two rest on all seeds.
 """
 
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ from scaling_study.analysis.measures import (
     unfinished,
 )
 from scaling_study.analysis.statistics import Estimate
+from scaling_study.analysis.tuning import best, halves
 from scaling_study.errors import StudyError
 
 Array = NDArray[np.float64]
@@ -84,12 +86,12 @@ class Grid(NamedTuple):
     @property
     def tuning(self) -> NDArray[np.bool_]:
         """Which seeds choose rates, the first half; the others are reported on."""
-        return np.arange(len(self.seeds)) < len(self.seeds) // 2
+        return halves(self.seeds)
 
     @property
     def best(self) -> NDArray[np.intp]:
         """The best rate's place at each scale, by the mean of Γ over the tuning seeds."""
-        return _best(self.gone[..., self.tuning].mean(axis=-1))
+        return best(self.gone[..., self.tuning].mean(axis=-1))
 
     @property
     def edge(self) -> NDArray[np.bool_]:
@@ -143,19 +145,6 @@ def _grid(name: str, own: pd.DataFrame) -> Grid:
     return Grid(*axes, *values)
 
 
-def _best(scores: Array) -> NDArray[np.intp]:
-    """Return the place of the best score along the last axis, the middle one of those alike.
-
-    Many rates may go all of the way; the middle of them is what a careful person takes, and
-    what is not the grid's edge for that alone.
-    """
-    places = np.arange(scores.shape[-1])
-    alike = scores >= scores.max(axis=-1, keepdims=True) - 1e-9
-    middle = (places * alike).sum(axis=-1) / alike.sum(axis=-1)
-    distance = np.where(alike, np.abs(places - middle[..., None]), np.inf)
-    return distance.argmin(axis=-1)
-
-
 # What is measured of one optimizer: one value for each seed that is reported on ----------------
 
 
@@ -173,7 +162,7 @@ def per_seed(grid: Grid) -> dict[str, Array]:
     told = ~grid.tuning
     gone = grid.gone[..., told]
     scales = np.arange(len(grid.scales))
-    one = int(_best(grid.gone[..., grid.tuning].mean(axis=(0, 2))))
+    one = int(best(grid.gone[..., grid.tuning].mean(axis=(0, 2))))
     away = scales != home
     kept = gone[:, grid.best[home]]
     everywhere = gone[scales, grid.best].mean(axis=0)
@@ -242,8 +231,9 @@ def leaderboard(found: dict[str, Grid]) -> pd.DataFrame:
     -------
     DataFrame
         ``rank, optimizer``; each of `ESTIMATES` with ``_low`` and ``_high``, its 95 % interval
-        over the reported seeds; ``rates``, how many were tried at each scale factor; ``edges``,
-        at how many scale factors the best is an end of the grid; ``n``, the reported seeds.
+        over the reported seeds, of slopes over all seeds; ``rates``, how many were tried at each
+        scale factor; ``edges``, at how many scale factors the best is an end of the grid; ``n``,
+        the reported seeds.
     """
     frame = pd.DataFrame([_row(name, grid) for name, grid in found.items()])
     frame["ranked"] = frame["tuned_at_reference"] >= TRAINS

@@ -1,12 +1,11 @@
 """Estimates with intervals: what is believed of a population of seeds, from a sample of them.
 
-No function drops a value. A sample that holds NaN or infinity is refused: runs that diverged
-are counted and reported as a proportion, and whoever averages says over which runs.
+A sample that holds NaN or infinity is refused: runs that diverged are counted and reported as
+a proportion, and whoever averages says over which runs. `mean_by` alone leaves NaN out, and its
+``n`` says how many values are left; times beyond a budget are `censored_median`'s.
 """
 
-import warnings
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,9 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 CONFIDENCE = 0.95
-RESAMPLES = 1_000
-BOOTSTRAP_LIMIT = 1_000
-BATCHES = 100
 
 
 class Estimate(NamedTuple):
@@ -61,7 +57,7 @@ def mean(sample: ArrayLike, *, confidence: float = CONFIDENCE) -> Estimate:
     settled = _without_spread(values)
     if settled is not None:
         return settled
-    return _student(float(values.mean()), values, confidence, n=len(values))
+    return _student(values, 1 / len(values), confidence)
 
 
 def resampled_mean(
@@ -100,22 +96,20 @@ def resampled_mean(
     settled = _without_spread(values)
     if settled is not None:
         return settled
-    n = len(values)
-    quantile = float(stats.t.ppf((1 + confidence) / 2, n - 1))
-    reach = quantile * float(values.std(ddof=1)) * (1 / n + test_rows / train_rows) ** 0.5
-    value = float(values.mean())
-    return Estimate(value, value - reach, value + reach, n)
+    return _student(values, 1 / len(values) + test_rows / train_rows, confidence)
 
 
 def mean_by(frame: pd.DataFrame, by: list[str], *, confidence: float = CONFIDENCE) -> pd.DataFrame:
-    """Return `mean` of each group of a frame's column ``value``, missing values left out.
+    """Return the mean of each group of a frame's column ``value``, missing values left out.
 
     Parameters
     ----------
     frame : DataFrame
-        With ``value``, one finite number, or NaN, a seed.
+        With ``value``, one finite number, or NaN, a seed. Where it has ``overlap``, test rows
+        over training rows of splits of one data set, the interval is that of `resampled_mean`;
+        with an overlap of 0, and without the column, that of `mean`.
     by : list of str
-        Columns that name a group.
+        Columns that name a group; ``overlap`` is the same throughout a group.
     confidence : float
         Coverage of the interval.
 
@@ -124,10 +118,14 @@ def mean_by(frame: pd.DataFrame, by: list[str], *, confidence: float = CONFIDENC
     DataFrame
         ``by``, then ``value, low, high, n``; groups without a value are not there.
     """
-    grouped = frame.dropna(subset=["value"]).groupby(by, sort=False, observed=True)["value"]
-    found = grouped.agg(["mean", "std", "count"]).reset_index()
+    known = frame.dropna(subset=["value"])
+    known = known if "overlap" in known else known.assign(overlap=0.0)
+    grouped = known.groupby(by, sort=False, observed=True)
+    found = grouped["value"].agg(["mean", "std", "count"]).reset_index()
+    overlap = grouped["overlap"].first().to_numpy(np.float64)
     degrees = np.maximum(found["count"] - 1, 1)
-    reach = stats.t.ppf((1 + confidence) / 2, degrees) * found["std"] / found["count"] ** 0.5
+    spread = found["std"] * (1 / found["count"] + overlap) ** 0.5
+    reach = stats.t.ppf((1 + confidence) / 2, degrees) * spread
     ends = {"low": found["mean"] - reach, "high": found["mean"] + reach}
     return found[by].assign(value=found["mean"], **ends, n=found["count"])
 
@@ -137,7 +135,8 @@ def proportion(successes: int, n: int, *, confidence: float = CONFIDENCE) -> Est
 
     With p = successes / n and z the normal quantile, the interval is
     ``(p + z²/2n ± z sqrt(p(1 - p)/n + z²/4n²)) / (1 + z²/n)``. It stays inside [0, 1], and at
-    0 or n successes it still has a width: never having seen a thing is no proof of it.
+    0 or n successes it still has a width, because never seeing an event does not prove that it
+    cannot happen.
 
     Parameters
     ----------
@@ -170,75 +169,11 @@ def proportion(successes: int, n: int, *, confidence: float = CONFIDENCE) -> Est
     return Estimate(share, float(low), float(high), n)
 
 
-def bootstrap(
-    sample: ArrayLike,
-    statistic: Callable[..., Any] = np.median,
-    *,
-    generator: np.random.Generator,
-    confidence: float = CONFIDENCE,
-    resamples: int = RESAMPLES,
-) -> Estimate:
-    """Return a statistic and its interval: BCa bootstrap, or batches of a large sample.
-
-    Up to 1,000 seeds the interval is the bias-corrected and accelerated bootstrap of Efron
-    (1987), and the percentile bootstrap where the jackknife does not vary. Above, the seeds
-    are cut into 100 batches in their order, and the interval is
-    ``statistic ± t(99) sd(batch statistics) / 10`` (batch means, Schmeiser 1982).
-
-    Parameters
-    ----------
-    sample : array-like of shape (n_seeds,)
-        One finite value a seed, in any unit.
-    statistic : callable
-        Takes an array and ``axis``; the median unless given.
-    generator : numpy.random.Generator
-        Draws the resamples.
-    confidence : float
-        Coverage of the interval.
-    resamples : int
-        Number of bootstrap samples.
-
-    Returns
-    -------
-    Estimate
-        In the unit of the statistic.
-
-    Raises
-    ------
-    ValueError
-        If a value is not finite.
-    """
-    values = _finite(sample)
-    settled = _without_spread(values, statistic)
-    if settled is not None:
-        return settled
-    value = float(statistic(values, axis=0))
-    if len(values) > BOOTSTRAP_LIMIT:
-        batches = [statistic(part, axis=0) for part in np.array_split(values, BATCHES)]
-        return _student(value, np.asarray(batches), confidence, n=len(values))
-    for method in ("BCa", "percentile"):
-        with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-            low, high = stats.bootstrap(
-                (values,),
-                statistic,
-                n_resamples=resamples,
-                confidence_level=confidence,
-                method=method,
-                rng=generator,
-                vectorized=True,
-                batch=200,
-            ).confidence_interval
-        if np.isfinite(low) and np.isfinite(high):
-            break
-    return Estimate(value, float(low), float(high), len(values))
-
-
 def median(sample: ArrayLike, *, confidence: float = CONFIDENCE) -> Estimate:
     """Return the median with the distribution-free interval of `censored_median`.
 
-    Order statistics cover whatever the distribution; the BCa bootstrap leans on a smoothness
-    that a median does not have, and costs a thousand medians.
+    Order statistics cover whatever the distribution; a bootstrap leans on a smoothness that a
+    median does not have, and costs a thousand medians.
 
     Parameters
     ----------
@@ -340,85 +275,6 @@ def paired_difference(
     return mean(one - other, confidence=confidence)
 
 
-def interquartile_mean(
-    sample: ArrayLike, *, generator: np.random.Generator, resamples: int = RESAMPLES
-) -> Estimate:
-    """Return the mean of the middle half, with the interval of `bootstrap`.
-
-    Less moved by outliers than the mean, and less wasteful than the median (Agarwal et al.
-    2021, "Deep RL at the edge of the statistical precipice").
-
-    Parameters
-    ----------
-    sample : array-like of shape (n_seeds,)
-        One finite value a seed, in any unit.
-    generator : numpy.random.Generator
-        Draws the resamples.
-    resamples : int
-        Number of bootstrap samples.
-    """
-
-    def trimmed(values: NDArray[np.float64], axis: int) -> Any:
-        return stats.trim_mean(values, 0.25, axis=axis)
-
-    return bootstrap(sample, trimmed, generator=generator, resamples=resamples)
-
-
-def probability_of_improvement(
-    first: ArrayLike, second: ArrayLike, *, confidence: float = CONFIDENCE
-) -> Estimate:
-    """Return how often ``first < second`` within a seed, a tie counting half.
-
-    Infinity stands for a seed that did not get there: two of them are a tie.
-
-    Parameters
-    ----------
-    first, second : array-like of shape (n_seeds,)
-        Values of the same seeds in the same order, the smaller the better; no NaN.
-    confidence : float
-        Coverage of Student's t interval.
-
-    Returns
-    -------
-    Estimate
-        Unit-free, in [0, 1].
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ or a value is NaN.
-    """
-    one, other = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    if one.shape != other.shape:
-        raise ValueError(f"{len(one)} and {len(other)} values cannot be paired by seed")
-    if np.isnan(one).any() or np.isnan(other).any():
-        raise ValueError("NaN is neither better nor worse; write infinity for what did not arrive")
-    return mean((one < other) + 0.5 * (one == other), confidence=confidence)
-
-
-def performance_profile(values: ArrayLike, thresholds: ArrayLike) -> list[Estimate]:
-    """Return, for each threshold, the share of seeds at or below it, with Wilson's interval.
-
-    Parameters
-    ----------
-    values : array-like of shape (n_seeds,)
-        In any unit; infinity for a seed that did not get there, no NaN.
-    thresholds : array-like of shape (n_thresholds,)
-        In the same unit.
-
-    Raises
-    ------
-    ValueError
-        If a value is NaN.
-    """
-    known = np.asarray(values, np.float64)
-    if np.isnan(known).any():
-        raise ValueError("NaN has no place in a profile; write infinity for what did not arrive")
-    ordered = np.sort(known)
-    below = np.searchsorted(ordered, np.asarray(thresholds, np.float64), side="right")
-    return [proportion(int(count), len(known)) for count in below]
-
-
 def slope(
     x: ArrayLike, y: ArrayLike, seeds: ArrayLike, *, confidence: float = CONFIDENCE
 ) -> Estimate:
@@ -482,20 +338,20 @@ def _finite(sample: ArrayLike) -> NDArray[np.float64]:
     return values
 
 
-def _without_spread(
-    values: NDArray[np.float64], statistic: Callable[..., Any] = np.median
-) -> Estimate | None:
+def _without_spread(values: NDArray[np.float64]) -> Estimate | None:
     """Return the estimate from a sample that has no spread to estimate, else None."""
     if len(values) == 0:
         return Estimate(np.nan, np.nan, np.nan, 0)
     if len(values) > 1 and np.any(values != values[0]):
         return None
-    value = float(statistic(values, axis=0))
+    value = float(values[0])
     end = value if len(values) > 1 else np.nan
     return Estimate(value, end, end, len(values))
 
 
-def _student(value: float, values: NDArray[np.float64], confidence: float, n: int) -> Estimate:
-    quantile = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1))
-    reach = quantile * float(values.std(ddof=1)) / len(values) ** 0.5
+def _student(values: NDArray[np.float64], share: float, confidence: float) -> Estimate:
+    """Return the mean and Student's interval, its variance that share of the sample's."""
+    n, value = len(values), float(values.mean())
+    quantile = float(stats.t.ppf((1 + confidence) / 2, n - 1))
+    reach = quantile * float(values.std(ddof=1)) * share**0.5
     return Estimate(value, value - reach, value + reach, n)

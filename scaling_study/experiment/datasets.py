@@ -29,12 +29,13 @@ from scaling_study.experiment.values import number, told, whole
 Array = NDArray[np.float64]
 SPLIT, OUTLIERS = 4, 5  # the random streams that only this module draws from
 WRONG_UNIT = 1000.0
+TEST_SHARE = 0.25  # of the rows, where a study does not say
 
 
 def diabetes(
     *,
     feature: int | str = "bmi",
-    test_share: float = 0.25,
+    test_share: float = TEST_SHARE,
     outliers: float = 0.0,
     heavy_tails: bool = False,
 ) -> Problem:
@@ -45,7 +46,7 @@ def diabetes(
 def wine(
     *,
     feature: int | str = "proline",
-    test_share: float = 0.25,
+    test_share: float = TEST_SHARE,
     outliers: float = 0.0,
     heavy_tails: bool = False,
 ) -> Problem:
@@ -56,7 +57,7 @@ def wine(
 def breast_cancer(
     *,
     feature: int | str = "worst area",
-    test_share: float = 0.25,
+    test_share: float = TEST_SHARE,
     outliers: float = 0.0,
     heavy_tails: bool = False,
 ) -> Problem:
@@ -67,7 +68,7 @@ def breast_cancer(
 def digits(
     *,
     feature: int | str = "pixel_4_4",
-    test_share: float = 0.25,
+    test_share: float = TEST_SHARE,
     outliers: float = 0.0,
     heavy_tails: bool = False,
 ) -> Problem:
@@ -122,6 +123,7 @@ DATASETS: dict[str, Callable[..., Problem]] = {
     "friedman3": friedman3,
     "correlated": correlated,
 }
+RESPLIT = ("diabetes", "wine", "breast_cancer", "digits")  # each seed splits the same rows
 EVERY_PROBLEM: dict[str, Callable[..., Problem]] = {**PROBLEMS, **DATASETS}
 
 
@@ -151,6 +153,39 @@ def split(seed: int, rows: int, test_share: float) -> tuple[NDArray[np.intp], ND
     order = np.random.default_rng([SPLIT, seed]).permutation(rows)
     held_out = max(1, round(test_share * rows))
     return order[held_out:], order[:held_out]
+
+
+def overlap(name: str, test_share: float = TEST_SHARE) -> float:
+    """Return test rows over training rows where seeds split the same rows, 0 where they do not.
+
+    It is by how much a variance over splits is to be corrected; see
+    `scaling_study.analysis.statistics.resampled_mean`.
+
+    Parameters
+    ----------
+    name : str
+        Of a problem; one of a user's own is taken to draw new rows for each seed.
+    test_share : float
+        Of the rows.
+    """
+    if name not in RESPLIT:
+        return 0.0
+    train, test = split(0, len(load(name)[0]), test_share)
+    return len(test) / len(train)
+
+
+def chance(name: str) -> float:
+    """Return the score without any learning: the share of the largest class, or R² of the mean.
+
+    Parameters
+    ----------
+    name : str
+        Of a problem; 0 for one whose target is a quantity, and for a user's own.
+    """
+    if name not in RESPLIT or name == "diabetes":
+        return 0.0
+    classes = load(name)[1].astype(np.intp)
+    return float(np.bincount(classes).max() / len(classes))
 
 
 def _split(

@@ -25,6 +25,8 @@ STUDY_KEYS = (*TEXTS, "seeds", "record", "report", "blocks", "estimators", "clai
 BUDGETS = ("epochs", "updates")
 RECORDS = ("standard", "importances", "curves")
 REPORTS = ("standard", "sensitivity", "real-data", "published", "importance")
+FEWEST = 4  # seeds of a report that tunes: two pick a rate, and two have an interval
+RAW = "-raw"  # ends the name of a block of further learning rates for raw columns
 PRESETS = resources.files("scaling_study") / "presets"
 
 
@@ -168,8 +170,19 @@ class Study:
         return tomli_w.dumps(whole)
 
     def with_seeds(self, seeds: str | tuple[int, int] | None) -> "Study":
-        """Return the study with other seeds, ``"A:B"`` or a pair; unchanged if None."""
-        return self if seeds is None else replace(self, seeds=read_seeds(seeds))
+        """Return the study with other seeds, ``"A:B"`` or a pair; unchanged if None.
+
+        Raises
+        ------
+        StudyError
+            If the range is malformed, or too small for the report.
+        """
+        if seeds is None:
+            return self
+        own = replace(self, seeds=read_seeds(seeds))
+        with told(self.origin), told(f"report = {self.report!r}"):
+            _check_report(own.report, own.record, own.blocks, own.estimators, own.seeds)
+        return own
 
 
 def read_seeds(value: Any) -> tuple[int, int]:
@@ -310,17 +323,26 @@ def _check_report(
     seeds: tuple[int, int],
 ) -> None:
     """Refuse a report that a study's runs could not fill, before they are trained."""
+    if report == "standard":
+        return
     if report == "importance" and record != "importances":
         raise StudyError("needs record = 'importances'")
-    if report in ("standard", "importance"):
+    if seeds[1] - seeds[0] < FEWEST:
+        raise StudyError(
+            f"needs at least {FEWEST} seeds, half of which pick learning rates;"
+            f" these are {seeds[1] - seeds[0]}"
+        )
+    if report == "importance":
         return
     if report == "sensitivity":
         factors = [set(grid["scale_factor"]) for grid in blocks.values()]
-        if not all(1.0 in own and len(own) > 1 for own in factors) or seeds[1] - seeds[0] < 4:
-            raise StudyError("needs scale_factor 1 and another in every block, and four seeds")
+        if not all(1.0 in own and len(own) > 1 for own in factors):
+            raise StudyError("needs scale_factor 1 and another in every block")
         return
     preset = _preset(f"{report}.toml")  # of the same name, whose blocks it speaks of
-    lacking = preset.get("blocks", {}).keys() - blocks.keys()
+    # A block of further rates, for raw columns, may be left out.
+    needed = {block.removesuffix(RAW) for block in preset.get("blocks", {})}
+    lacking = needed - blocks.keys()
     partly = preset.get("estimators", {}).keys() & estimators.keys()
     if lacking and not partly:
         raise StudyError(

@@ -13,7 +13,7 @@ from scaling_study.analysis.claims import Verdict, at_rates
 from scaling_study.analysis.measures import MEASURES, Table
 from scaling_study.experiment import scalers
 from scaling_study.report import figures, plates
-from scaling_study.report.labels import listing, number, percent, scaler_name
+from scaling_study.report.labels import hundredths, listing, number, percent, scaler_name
 from scaling_study.report.sections import Plate
 from scaling_study.results import Results
 
@@ -134,7 +134,8 @@ def _importance(shelf: Shelf) -> Plate:
     )
 
 
-def _conditioning(shelf: Shelf) -> Plate:
+def _conditioning(_shelf: Shelf) -> Plate:
+    # Theory alone; it is shown where a study has the runs that hold theory to measurement.
     ranges = np.logspace(-3, 4, 57)
     positive = np.logspace(-1, 4, 41)
     offsets = np.concatenate([-positive[positive <= 10][::-1], [0.0], positive])
@@ -227,7 +228,7 @@ def _descent(shelf: Shelf) -> Plate:
         f" ranges, offsets, scalers and rates; {percent(judged['agrees'].mean())} agree within 2 %"
         f" or one update, and in {late:,} of {len(times):,} runs one is beyond the budget and the"
         " other not. Right: loss above least squares where SGD stays, predicted for rows drawn"
-        f" with replacement (largest deviation of a mean {percent(gap)}) and measured for both;"
+        f" with replacement (largest deviation of a mean {hundredths(gap)}) and measured for both;"
         f" points are means over {shelf.n} seeds with 95 % intervals.",
         plates.descent(cloud, frame),
         table_,
@@ -280,9 +281,9 @@ def _exponents(shelf: Shelf) -> Plate:
         "Updates until the scaled feature's weight stays within a tenth of its first distance"
         f" from least squares; centred orthogonal features, full batch, float64, {shelf.n} seeds."
         " Geometric mean with 95 % interval; the inset gives slopes in decades per decade"
-        " (intervals, clustered by seed, in the table). From zero they are those of theory; from a"
-        " Glorot start Adam and RMSprop have a start in common whose way does not shrink with s,"
-        f" a departure that theory says. {censored:,} runs beyond the budget are left out.",
+        " (intervals, clustered by seed, in the table). From zero they are those of theory. From a"
+        " Glorot start, Adam's and RMSprop's distance does not shrink with s, so their slopes"
+        f" depart from theory, as expected. {censored:,} runs beyond the budget are left out.",
         plates.exponents(frame, slopes),
         slopes,
     )

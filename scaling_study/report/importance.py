@@ -41,7 +41,7 @@ def write_importance(results: Results, folder: Path) -> None:
         if condition.block.startswith(NETWORKS)
     }
     sections = [
-        Section("What is measured", words.MEASURED),
+        Section("What is measured", words.measured(results.study)),
         _of_fit(inputs_of(cells)),
         _of_units(found),
         _of_decoy(found),
@@ -57,7 +57,8 @@ def write_importance(results: Results, folder: Path) -> None:
     ]
     tables = {f"tables/{name}.csv": frame for name, frame in {"fit": cells, **found}.items()}
     shown = [section for section in sections if section.plates or section.paragraphs]
-    limits = words.limits({good_fit: _differences(results, good_fit) for good_fit in OTHER_FITS})
+    others = {good_fit: _differences(results, good_fit) for good_fit in OTHER_FITS}
+    limits = words.limits(results.study, others)
     write_sections(results, folder, answer, shown, limits, tables)
 
 

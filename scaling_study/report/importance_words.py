@@ -7,8 +7,9 @@ import pandas as pd
 
 from scaling_study.analysis.importance import FEWEST, GOOD_FIT, NETWORKS, UNIT_FREE, is_plain
 from scaling_study.experiment.component import Component
+from scaling_study.experiment.study import Study
 from scaling_study.report.importance_plates import TITLES, short, titles_of
-from scaling_study.report.labels import listing, number, percent
+from scaling_study.report.labels import budgets_of, listing, number, percent, values_of
 
 MOST = 0.8  # of the readings, for words that speak of them without a number
 SMALLEST = 0.05  # the smallest difference of distortions that would matter to anyone
@@ -24,22 +25,8 @@ MEASURED = (
     " is the share of permutation importance that the law itself gives to the same held-out rows."
     " Distortion is the total variation between the two: 0 is the truth, and for two features that"
     " matter alike ½ is all for one of them.",
-    "For sines, products and decoy every sensible method has the same truth, by symmetry."
-    " Friedman's columns matter differently, and there permutation counts squares where other"
-    " methods count magnitudes: those differ from the truth even of a perfect network, and only"
-    " their change with the input can be blamed on it.",
 )
-LIMITS = (
-    "Only the last column's unit or zero is changed, the columns are independent, and the target is"
-    " standardised. With correlated columns permuting makes rows that do not occur, and no"
-    " definition of the truth is the only one.",
-    "One optimizer, one budget, no regularisation. The rates are half a decade apart, and for other"
-    " networks there are two, chosen for the one network of the other sections; an end of the grid"
-    " is often the best, so that a longer grid could fit more.",
-    "Cells share their seeds: data, initialisation and batch order. So cells are no independent"
-    " evidence, and the counts above say how often, not how surely over all problems. All"
-    " affine scalers of a column differ by a factor and an offset only.",
-)
+SYMMETRIC = ("sines", "products", DECOY)  # laws whose columns matter alike, or not at all
 
 
 # Names ----------------------------------------------------------------------------------------
@@ -86,11 +73,29 @@ def _interval(value: float, low: float, high: float) -> str:
     return f"{number(value, 2)} [{number(low, 2)}, {number(high, 2)}]"
 
 
-def limits(by_threshold: dict[float, pd.DataFrame]) -> list[str]:
+def measured(study: Study) -> tuple[str, ...]:
+    """Return what is measured, a paragraph each, the last of the laws that a study has."""
+    names = list(dict.fromkeys(short(problem) for problem in values_of(study.blocks, "problem")))
+    alike = [name for name in names if name in SYMMETRIC]
+    others = [name for name in names if name not in SYMMETRIC]
+    words = []
+    if alike:
+        words.append(f"For {listing(alike)} every sensible method has the same truth, by symmetry.")
+    if others:
+        words.append(
+            f"The columns of {listing(others)} may matter differently, and there permutation counts"
+            " squares where other methods count magnitudes: those differ from the truth even of a"
+            " perfect network, and only their change with the input can be blamed on it."
+        )
+    return (*MEASURED, " ".join(words))
+
+
+def limits(study: Study, by_threshold: dict[float, pd.DataFrame]) -> list[str]:
     """Return where the report could be wrong.
 
     Parameters
     ----------
+    study : Study
     by_threshold : dict of float to DataFrame
         `scaling_study.analysis.importance.differences`, by the R² from which on a run fits.
     """
@@ -104,8 +109,27 @@ def limits(by_threshold: dict[float, pd.DataFrame]) -> list[str]:
         " the differences within a seed compare the same seeds only. Another threshold reads other"
         " cells: of the readings of weights and of functions, another unit surely distorts"
         f" {listing(parts)}.",
-        *LIMITS,
+        "Only the last column's unit or zero is changed; the target's scaler is"
+        f" {listing(values_of(study.blocks, 'target_scaler'))}. With correlated columns permuting"
+        " makes rows that do not occur, and no definition of the truth is the only one.",
+        f"Optimizer: {listing(values_of(study.blocks, 'optimizer'))}; {budgets_of(study.blocks)}."
+        f" {_rates(study)} Where an end of the grid is the best, a longer one could fit more.",
+        "Cells share their seeds: data, initialisation and batch order. So cells are no independent"
+        " evidence, and the counts above say how often, not how surely over all problems. All"
+        " affine scalers of a column differ by a factor and an offset only.",
     ]
+
+
+def _rates(study: Study) -> str:
+    """Say which learning rates there are to choose from."""
+    other = {name: own for name, own in study.blocks.items() if name.startswith(NETWORKS)}
+    first = {name: own for name, own in study.blocks.items() if name not in other}
+    parts = [
+        f"{listing(values_of(blocks, 'learning_rate'), 'or')}{what}"
+        for blocks, what in ((first, ""), (other, " for other networks"))
+        if blocks
+    ]
+    return f"The learning rate is the best of {'; '.join(parts)}."
 
 
 # The answer -----------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """What conditions, features and numbers are called on a page."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -61,12 +63,27 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share in percent; ``100 %`` and ``0 %`` only where it is exactly that."""
+    """Return a share, from 0 to 1, in percent; ``100 %`` and ``0 %`` only where exactly that.
+
+    Raises
+    ------
+    ValueError
+        If the number is no share; `hundredths` writes any.
+    """
     if math.isnan(share):
         return MISSING
+    if not 0 <= share <= 1:
+        raise ValueError(f"{share} is no share")
     if share in (0, 1):
         return f"{share:.0%}".replace("%", " %")
-    return f"{min(max(100 * share, 0.1), 99.9):.1f} %"
+    if share < 0.001:
+        return "< 0.1 %"
+    return f"{100 * share:.1f} %" if share <= 0.999 else "> 99.9 %"
+
+
+def hundredths(value: float) -> str:
+    """Return any number in percent, such as a difference of shares or a deviation."""
+    return f"{number(100 * value)} %" if math.isfinite(value) else number(value)
 
 
 def listing(words: list[str], last: str = "and") -> str:
@@ -79,6 +96,34 @@ def listing(words: list[str], last: str = "and") -> str:
 def scaler_name(scaler: str) -> str:
     """Return what a scaler is called where the bare word ``none`` would mislead."""
     return "none (raw)" if scaler == BASELINE else scaler
+
+
+def values_of(blocks: Mapping[str, Mapping[str, list[Any]]], axis: str) -> list[str]:
+    """Return what an axis is throughout a study's blocks, each value once, as text."""
+    values = (value for grid in blocks.values() for value in grid[axis])
+    return list(dict.fromkeys(_plain(value) for value in values))
+
+
+def budgets_of(blocks: Mapping[str, Mapping[str, list[Any]]]) -> str:
+    """Return the budgets of a study's blocks for a sentence, such as ``15 and 40 epochs``."""
+    found: dict[str, dict[str, None]] = {"updates": {}, "epochs": {}}
+    for grid in blocks.values():
+        for updates in grid["updates"]:
+            unit, values = (
+                ("epochs", grid["epochs"]) if updates == "none" else ("updates", [updates])
+            )
+            found[unit] |= {f"{value:,}": None for value in values}
+    said = [f"{listing(list(values))} {unit}" for unit, values in found.items() if values]
+    return listing(said)
+
+
+def batches_of(blocks: Mapping[str, Mapping[str, list[Any]]]) -> str:
+    """Return the batches of a study's blocks for a sentence."""
+    parts = [grid for grid in blocks.values() if grid["sampling"] != ["full"]]
+    whole = any("full" in grid["sampling"] for grid in blocks.values())
+    sizes = list(dict.fromkeys(str(size) for grid in parts for size in grid["batch_size"]))
+    said = [f"batches of {listing(sizes)}"] if sizes else []
+    return listing([*said, *(["the full batch"] if whole else [])])
 
 
 def slug(text: str) -> str:

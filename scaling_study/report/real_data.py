@@ -1,5 +1,6 @@
 """The report on real data: held-out scores by scaler, what was planted, and what it did."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from matplotlib.lines import Line2D
 
 from scaling_study.analysis import held_out
 from scaling_study.analysis.held_out import against, at_default, at_tuned, scored
-from scaling_study.analysis.statistics import mean_by
+from scaling_study.experiment.datasets import DATASETS
+from scaling_study.experiment.study import Study
 from scaling_study.report.figures import COLOURS, INK, STYLE
-from scaling_study.report.labels import listing, number, scaler_name
+from scaling_study.report.labels import budgets_of, listing, number, scaler_name, values_of
 from scaling_study.report.sections import Plate, Section, write_sections
 from scaling_study.results import Results
 
@@ -22,22 +24,15 @@ SMALLEST = 0.02  # the smallest difference of a score that would matter to anyon
 WIDTH = 6.2
 ORDER = ("none", "minmax", "standard", "robust", "maxabs", "quantile")
 PLAIN = ("regression", "classes", "digits")
+SHOWN = ("diabetes", "friedman2", "wine", "breast_cancer")  # over the rates; more would not fit
+FACTORED = ("diabetes", "breast_cancer")  # whose trouble is shown, one of a kind
+AS_IT_IS = "as it is"
 BY = [*held_out.CELL, "rates", "measure"]
-LIMITS = [
-    "The splits of one data set overlap: two of them share most of their rows. So the intervals"
-    " speak of other random splits (and initialisations and batch orders) of these rows, not of"
-    " new data; of new data they are too narrow. Only the generated problems draw new rows.",
-    "A tuned rate is the best of six powers of ten, of nine for raw columns (of four for digits, of"
-    " six for planted factors), by the held-out score of"
-    " the first half of the seeds, and scored on the other half. Rows held out for the one half"
-    " are trained on in the other; a rate is one number, and little can leak through it. Where"
-    " the best rate is an end of the grid, a longer grid could do better.",
-    "Budgets are equal, short and in epochs. A raw linear model that lags here may catch up"
-    " later; its least-squares solution predicts the same in any affine scaling. One network, of"
-    " 16 units, no regularisation and no early stopping.",
-    "R² below 0, and that of a run that diverged, count as 0. Outliers are planted in training"
-    " rows only, in one column; errors in the rows that are predicted would be another question.",
-]
+INTERVALS = (
+    "Intervals are 95 %: Nadeau and Bengio's where seeds split the same rows, Student's where each"
+    " draws rows of its own."
+)
+USUAL, TUNED = "default", "tuned"
 
 
 def write_real_data(results: Results, folder: Path) -> None:
@@ -48,27 +43,45 @@ def write_real_data(results: Results, folder: Path) -> None:
     results : Results
         From `scaling_study.load`, of problems that hold rows out.
     folder : Path
+
+    Raises
+    ------
+    StudyError
+        If runs differ in what the report does not tell apart.
     """
     runs = scored(results.runs)
     tuned = at_tuned(runs)
-    both = {"default": at_default(runs), "tuned": tuned}
-    scores = pd.concat(
-        [mean_by(of.assign(rates=name), BY) for name, of in both.items()], ignore_index=True
-    )
+    both = {USUAL: at_default(runs), TUNED: tuned}
+    scores = _scores(both)
     differences = pd.concat(
         [against(of, "scaler", "none").assign(rates=name) for name, of in both.items()],
         ignore_index=True,
     )
-    by_rate = mean_by(runs, [*held_out.CELL, "measure", "learning_rate"])
-    answer = _answer(results, scores, differences)
+    by_rate = held_out.within(runs, [*held_out.CELL, "measure", "learning_rate"])
     sections = [
         _of_scores(scores, differences, tuned),
         _of_rates(by_rate),
-        _of_trouble(results, scores, both),
+        _of_trouble(scores, both),
     ]
     tables = {"scores.csv": scores, "differences.csv": differences, "rates.csv": by_rate}
     tables = {f"tables/{name}": table for name, table in tables.items()}
-    write_sections(results, folder, answer, sections, LIMITS, tables)
+    shown = [section for section in sections if section.plates or section.paragraphs]
+    write_sections(
+        results, folder, answer(scores, differences), shown, limits(results.study, runs), tables
+    )
+
+
+def _scores(both: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the mean score of each cell, and whether any rate of its grid trained it."""
+    scores = pd.concat(
+        [held_out.within(of.assign(rates=name), BY) for name, of in both.items()],
+        ignore_index=True,
+    )
+    tuned = both[TUNED]
+    able = tuned.assign(rates=TUNED, trained=held_out.trained(tuned))
+    able = able.groupby([*held_out.CELL, "rates"])["trained"].first().reset_index()
+    whole = scores.merge(able, on=[*held_out.CELL, "rates"], how="left")
+    return whole.assign(trained=whole["trained"].ne(False))  # a usual rate is one, and not judged
 
 
 # Words ----------------------------------------------------------------------------------------
@@ -86,37 +99,66 @@ def _counts(differences: pd.DataFrame, rates: str) -> tuple[int, int, int, int]:
     return int(better), int(worse), int(same), len(own)
 
 
-def _answer(results: Results, scores: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
+def answer(scores: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
+    """Return the answer in sentences; what they count is decided by whole intervals.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        ``block, problem, model, optimizer, scale_factor, scaler, rates, measure``; ``value, low,
+        high, n``; ``trained``, whether any rate of the grid was better than chance.
+    differences : DataFrame
+        The same cells less the scaler ``none``: ``value, low, high, n``.
+    """
     words = []
     for rates, what in (
-        ("default", "With each optimizer's usual learning rate"),
-        ("tuned", "With a learning rate that other splits picked"),
+        (USUAL, "With each optimizer's usual learning rate"),
+        (TUNED, "With a learning rate that other splits picked"),
     ):
         better, worse, same, cells = _counts(differences, rates)
-        words.append(
-            f"{what}, standardising scored better than the raw columns in {better} of {cells}"
-            f" pairs of data set, model and optimizer, worse in {worse}, and within {SMALLEST} of"
-            f" them in {same}; the others are undecided."
-        )
-    fine = _fine_without(differences)
-    words.append(
-        f"No scaler was fine, tuned, for {listing(fine)}: no scaler was surely more than"
-        f" {SMALLEST} better."
-        if fine
-        else f"In every pair some scaler was surely more than {SMALLEST} better than none."
+        if cells:
+            words.append(
+                f"{what}, standardising surely scored more than {SMALLEST} better than the raw"
+                f" columns in {better} of {cells} combinations of data set, model and optimizer,"
+                f" more than {SMALLEST} worse in {worse}, and within {SMALLEST} of them in {same};"
+                f" {cells - better - worse - same} are undecided."
+            )
+    return [*words, *_of_need(differences), *_of_factor(scores)]
+
+
+def _of_need(differences: pd.DataFrame) -> list[str]:
+    """Say where, at tuned rates, no scaler was needed, where one was, and where nobody knows.
+
+    None was needed where every scaler's interval lies below what matters, and one was where an
+    interval lies above it; whatever is between is undecided.
+    """
+    own = differences[differences["block"].isin(PLAIN) & (differences["rates"] == TUNED)]
+    if not len(own):
+        return []
+    cells = own.assign(fine=own["high"] < SMALLEST, gains=own["low"] > SMALLEST)
+    cells = cells.groupby(["problem", "model", "optimizer"], sort=False).agg(
+        fine=("fine", "all"), gains=("gains", "any")
     )
-    return [*words, *_of_factor(scores)]
-
-
-def _fine_without(differences: pd.DataFrame) -> list[str]:
-    """Return the pairs where, tuned, no scaler is surely better by what matters."""
-    own = differences[differences["block"].isin(PLAIN) & (differences["rates"] == "tuned")]
-    most = own.groupby(["problem", "model", "optimizer"], sort=False)["low"].max().reset_index()
-    return [
-        f"{_named(problem)} ({model.partition('(')[0]}, {optimizer})"
-        for problem, model, optimizer, low in most.to_numpy()
-        if low <= SMALLEST
+    names = {key: _cell_name(*key) for key in cells.index}
+    fine = [names[key] for key in cells.index[cells["fine"]]]
+    undecided = [names[key] for key in cells.index[~cells["fine"] & ~cells["gains"]]]
+    gains = int(cells["gains"].sum())
+    words = [
+        f"At tuned rates some scaler surely gained more than {SMALLEST} over the raw columns in"
+        f" {gains} of {len(cells)} combinations."
     ]
+    if fine:
+        words.append(
+            f"For {listing(fine)} no scaler was needed: at tuned rates none gained more than"
+            f" {SMALLEST}."
+        )
+    if undecided:
+        words.append(f"For {listing(undecided)} it is undecided whether one was.")
+    return words
+
+
+def _cell_name(problem: str, model: str, optimizer: str) -> str:
+    return f"{_named(problem)} ({model.partition('(')[0]}, {optimizer})"
 
 
 def _named(problem: str) -> str:
@@ -128,14 +170,10 @@ def _named(problem: str) -> str:
 def _of_factor(scores: pd.DataFrame) -> list[str]:
     """Return what a thousandfold unit did to the raw and to the standardised columns."""
     words = []
-    for problem in ("diabetes", "breast_cancer"):
-        own = scores[(scores["problem"] == problem) & (scores["rates"] == "tuned")]
-        mean = own.groupby(["scale_factor", "scaler"])["value"].mean()
-        if {(f, s) for f in (1.0, 1000.0) for s in ("none", "standard")} <= {*mean.index}:
-            parts = [
-                f"{scaler_name(s)} from {number(mean[1.0, s])} to {number(mean[1000.0, s])}"
-                for s in ("none", "standard")
-            ]
+    for problem in FACTORED:
+        own = scores[(scores["problem"] == problem) & (scores["rates"] == TUNED)]
+        parts = [_moved(own, scaler) for scaler in ("none", "standard")]
+        if all(parts):
             words.append(
                 f"One column of {_named(problem)} in units a thousand times smaller took the"
                 f" mean score over models and optimizers, tuned, with {listing(parts)}."
@@ -143,65 +181,213 @@ def _of_factor(scores: pd.DataFrame) -> list[str]:
     return words
 
 
+def _moved(own: pd.DataFrame, scaler: str) -> str:
+    """Return from where to where a thousandfold unit took a scaler's mean score."""
+    mine = own[own["scaler"] == scaler]
+    plain, far = (mine[mine["scale_factor"] == factor] for factor in (1.0, 1000.0))
+    if not len(plain) or not len(far):
+        return ""
+    idle = int((~far["trained"]).sum())
+    ends = f"from {number(plain['value'].mean())} to {number(far['value'].mean())}"
+    none = f" (no rate of the grid trained {idle} of {len(far)})" if idle else ""
+    return f"{scaler_name(scaler)} {ends}{none}"
+
+
+def limits(study: Study, runs: pd.DataFrame) -> list[str]:
+    """Return where the report could be wrong, a paragraph each.
+
+    Parameters
+    ----------
+    study : Study
+    runs : DataFrame
+        From `scaling_study.analysis.held_out.scored`.
+    """
+    blocks = study.blocks
+    problems = values_of(blocks, "problem")
+    return [
+        *_of_overlap(runs),
+        f"A tuned rate is the best of {_of_grids(runs)}, by the mean held-out score of"
+        " the first half of the seeds, and scored on the other half. Rows held out for the one half"
+        " are trained on in the other; a rate is one number, and little can leak through it. Where"
+        " the best rate is an end of the grid, a longer grid could do better; where no rate of it"
+        " is better than chance (R² of 0, or the share of the largest class), no rate of the grid"
+        " trained, and the one in the middle is shown.",
+        f"Budgets are equal and short: {budgets_of(blocks)}. A raw linear model that lags here may"
+        " catch up later; its least-squares solution predicts the same in any affine scaling."
+        f" Models: {listing(values_of(blocks, 'model'))}; no early stopping.",
+        "R² below 0, and that of a run that diverged, count as 0."
+        + (
+            " Outliers are planted in training rows only, in one column; errors in the rows that"
+            " are predicted would be another question."
+            if any("outliers" in problem for problem in problems)
+            else ""
+        ),
+    ]
+
+
+def _of_overlap(runs: pd.DataFrame) -> list[str]:
+    """Say how intervals allow for splits that share their rows, where there are such."""
+    if not (runs["overlap"] > 0).any():
+        return []
+    n = runs["seed"].nunique()
+    wider = (1 + n * runs["overlap"].max()) ** 0.5
+    new = " Generated problems draw new rows for each seed, and have Student's intervals."
+    return [
+        "The splits of one data set share most of their rows, so that their scores are not"
+        f" independent. Their intervals are Nadeau and Bengio's, at {n} splits up to"
+        f" {number(wider, 2)} times as wide as Student's: they speak of new rows like these, not"
+        " of other splits of the same ones. The correction is an approximation, wider than it need"
+        " be where training varies much from split to split."
+        + (new if (runs["overlap"] == 0).any() else "")
+    ]
+
+
+def _of_grids(runs: pd.DataFrame) -> str:
+    """Say how many rates there are to choose from."""
+    rates = runs.groupby(held_out.CELL)["learning_rate"].nunique().reset_index()
+    raw = rates["scaler"] == "none"
+    parts = [
+        f"{_span(own['learning_rate'])} for {what}"
+        for what, own in (("raw columns", rates[raw]), ("scaled ones", rates[~raw]))
+        if len(own)
+    ]
+    return listing(parts)
+
+
+def _span(counts: pd.Series) -> str:
+    least, most = int(counts.min()), int(counts.max())
+    return f"{most}" if least == most else f"{least} to {most}"
+
+
 # Sections -------------------------------------------------------------------------------------
 
 
 def _of_scores(scores: pd.DataFrame, differences: pd.DataFrame, tuned: pd.DataFrame) -> Section:
+    heading = "What scalers did for data as they come"
     plain = scores[scores["block"].isin(PLAIN)]
     of_standard = differences[
         differences["block"].isin(PLAIN) & (differences["scaler"] == "standard")
     ]
-    edges = tuned.groupby(held_out.CELL)["edge"].first()
-    n = int(scores.loc[scores["rates"] == "tuned", "n"].max())
-    plates = (
-        Plate(
-            "scores",
-            "Held-out score by scaler, with tuned rates",
-            f"Mean of {n} splits, 95 % intervals over splits. R² for diabetes, friedman and"
-            " correlated, accuracy for the rest; every panel has a scale of its own.",
-            score_panels(plain[plain["rates"] == "tuned"]),
-            plain,
-        ),
-        Plate(
-            "standard-or-raw",
-            "What standardising gains over raw columns, within a split",
-            f"Standard less none, paired by split; bars are 95 % intervals ({n} splits tuned, all"
-            f" at the usual rate). Grey: less than {SMALLEST} either way.",
-            forest(of_standard),
-            of_standard,
-        ),
+    n = int(scores.loc[scores["rates"] == TUNED, "n"].max())
+    of_scores = Plate(
+        "scores",
+        "Held-out score by scaler, with tuned rates",
+        f"Mean of {n} splits, 95 % intervals. R² or accuracy, as each panel says; every panel has"
+        " a scale of its own.",
+        score_panels(plain[plain["rates"] == TUNED]),
+        plain,
     )
+    plates = [of_scores]
+    if len(of_standard):
+        plates += [
+            Plate(
+                "standard-or-raw",
+                "What standardising gains over raw columns, within a split",
+                "Standard less none, paired by split; bars are 95 % intervals;"
+                f" {n} splits tuned, all at the usual rate. Grey: less than {SMALLEST} either way.",
+                forest(of_standard),
+                of_standard,
+            )
+        ]
     paragraphs = (
         "Equal budgets, the same splits, initialisations and batch orders for every scaler."
-        f" The tuned rate lies on an end of its grid in {int(edges.sum())} of {len(edges)} cells,"
-        f" {int(edges.xs('none', level='scaler').sum())} of them of raw columns.",
+        f" {_of_ends(tuned)} {INTERVALS}",
     )
-    return Section("What scalers did for data as they come", paragraphs, plates=plates)
+    return Section(heading, paragraphs, plates=tuple(plates))
+
+
+def _of_ends(tuned: pd.DataFrame) -> str:
+    """Say how many tuned rates are an end of their grid, and how many were picked by nothing."""
+    cells = tuned.assign(trained=held_out.trained(tuned))
+    cells = cells.groupby(held_out.CELL)[["edge", "trained"]].first().reset_index()
+    raw, idle = cells["scaler"] == "none", ~cells["trained"]
+    return (
+        f"The tuned rate lies on an end of its grid in {int(cells['edge'].sum())} of {len(cells)}"
+        f" cells, {int(cells.loc[raw, 'edge'].sum())} of them of raw columns; in"
+        f" {int(idle.sum())}, {int((idle & raw).sum())} of them of raw columns, no rate of the grid"
+        " was better than chance."
+    )
 
 
 def _of_rates(by_rate: pd.DataFrame) -> Section:
-    shown = ("diabetes", "friedman2", "wine", "breast_cancer")
-    own = by_rate[
-        by_rate["block"].isin(PLAIN) & by_rate["problem"].isin(shown) & (by_rate["model"] != "")
-    ]
+    heading = "It is a matter of the learning rate"
+    own = by_rate[by_rate["block"].isin(PLAIN) & by_rate["problem"].isin(SHOWN)]
     own = own[own["model"] == "linear"]
-    n = int(own["n"].max())
+    if not len(own):
+        return Section(heading)
+    is_raw = own["scaler"] == "none"
+    raw, scaled = (set(own.loc[kind, "learning_rate"]) for kind in (is_raw, ~is_raw))
+    further = raw > scaled > set()
     plate = Plate(
         "rates",
         "Score of linear models over the learning rate",
-        f"Mean of {n} splits, bands 95 % intervals. For raw columns the grid"
-        " goes on to either side.",
+        f"Mean of {int(own['n'].max())} splits; bands are 95 % intervals."
+        + (" For raw columns the grid goes further." if further else ""),
         rate_panels(own),
         own,
     )
-    return Section("It is a matter of the learning rate", plates=(plate,))
+    return Section(heading, plates=(plate,))
 
 
-def _of_trouble(results: Results, scores: pd.DataFrame, both: dict[str, pd.DataFrame]) -> Section:
-    adam = scores[
-        scores["problem"].str.startswith(("diabetes", "breast_cancer"))
-        & (scores["optimizer"] == "adam")
-    ]
+def _of_trouble(scores: pd.DataFrame, both: dict[str, pd.DataFrame]) -> Section:
+    heading = "Trouble that was planted"
+    adam = scores[scores["problem"].str.startswith(FACTORED) & (scores["optimizer"] == "adam")]
+    factor = pd.concat(
+        [
+            against(of[of["problem"].isin(FACTORED)], "scale_factor", 1.0).assign(rates=name)
+            for name, of in both.items()
+        ],
+        ignore_index=True,
+    )
+    if not len(factor):
+        return Section(heading)
+    paragraph = (
+        "The planted factor changes a unit and nothing else. A scaler undoes it, up to rounding."
+        " Outliers are another matter: minmax and standard divide by what the outliers made;"
+        " robust does not, and leaves them as far out as they were; quantile brings them in."
+    )
+    note = (
+        "Mean scores, and their difference within a split, with 95 % intervals. “None trained”: no"
+        " rate of the grid was better than chance on the seeds that tune."
+    )
+    plates = (_trouble_plate(adam),) if len(adam) else ()
+    return Section(heading, (paragraph,), _factor_table(scores, factor), note, plates)
+
+
+def _factor_table(scores: pd.DataFrame, factor: pd.DataFrame) -> pd.DataFrame:
+    """Return scores at the problem's own unit and at another, and their difference, as text."""
+    keys = ["problem", "model", "optimizer", "scaler", "rates"]
+    mean = scores.assign(
+        text=[
+            number(value) if trained else f"{number(value)}, none trained"
+            for value, trained in zip(scores["value"], scores["trained"], strict=True)
+        ]
+    )
+    own = mean[mean["scale_factor"] == 1][[*keys, "text"]]
+    both = factor.merge(own, on=keys).merge(
+        mean[[*keys, "block", "scale_factor", "text"]],
+        on=[*keys, "block", "scale_factor"],
+        suffixes=("_own", ""),
+    )
+    return pd.DataFrame(
+        {
+            "data": both["problem"].map(_named),
+            "model": both["model"].str.partition("(")[0],
+            "optimizer": both["optimizer"],
+            "rate": both["rates"],
+            "scaler": both["scaler"].map(scaler_name),
+            "factor": both["scale_factor"].map("{:g}".format),
+            "score at 1": both["text_own"],
+            "at the factor": both["text"],
+            "difference": [
+                f"{number(value)} [{number(low)}, {number(high)}]"
+                for value, low, high in both[["value", "low", "high"]].to_numpy()
+            ],
+        }
+    )
+
+
+def _trouble_plate(adam: pd.DataFrame) -> Plate:
     adam = adam.assign(
         trouble=[
             _trouble(problem, factor)
@@ -209,50 +395,43 @@ def _of_trouble(results: Results, scores: pd.DataFrame, both: dict[str, pd.DataF
         ],
         dataset=adam["problem"].str.partition("(")[0],
     )
-    factor = pd.concat(
-        [
-            against(
-                of[of["problem"].isin(["diabetes", "breast_cancer"])], "scale_factor", 1.0
-            ).assign(rates=name)
-            for name, of in both.items()
-        ],
-        ignore_index=True,
-    )
-    plate = Plate(
+    return Plate(
         "planted",
         "Held-out score of Adam with trouble in one column, tuned rates",
-        "Mean and 95 % interval over splits. Outliers: 1 % of the training rows a thousandfold;"
-        " heavy tails: sinh of twice the standardised value. The column is the body mass index,"
-        " and the tumour's worst area.",
-        trouble_panels(adam[adam["rates"] == "tuned"]),
+        " ".join(["Mean over splits, 95 % intervals.", *_planted(adam["problem"])]),
+        trouble_panels(adam[adam["rates"] == TUNED]),
         adam,
     )
-    table = pd.DataFrame(
-        {
-            "data": factor["problem"].map(_named),
-            "model": factor["model"].str.partition("(")[0],
-            "optimizer": factor["optimizer"],
-            "rate": factor["rates"],
-            "scaler": factor["scaler"].map(scaler_name),
-            "score at 1000 less at 1": [
-                f"{number(value)} [{number(low)}, {number(high)}]"
-                for value, low, high in factor[["value", "low", "high"]].to_numpy()
-            ],
-        }
-    )
-    paragraph = (
-        "The planted factor changes a unit and nothing else. A scaler undoes it, up to rounding."
-        " Outliers are another matter: minmax and standard divide by what the outliers made;"
-        " robust does not, and leaves them as far out as they were; quantile brings them in."
-    )
-    note = "Difference of scores within a split, with its 95 % interval."
-    return Section("Trouble that was planted", (paragraph,), table, note, (plate,))
+
+
+def _planted(problems: pd.Series) -> list[str]:
+    """Say what was planted, and in which column where it is the one that data sets name."""
+    known = " ".join(problems.unique())
+    words = []
+    if "outliers" in known:
+        words.append("Outliers: that share of the training rows a thousandfold.")
+    if "heavy_tails" in known:
+        words.append("Heavy tails: sinh of twice the standardised value.")
+    if "feature=" not in known:
+        names = dict.fromkeys(problems.str.partition("(")[0])
+        columns = [f"{_column(name)} of {_named(name)}" for name in names]
+        words.append(f"The column is {listing(columns)}.")
+    return words
+
+
+def _column(dataset: str) -> str:
+    return str(inspect.signature(DATASETS[dataset]).parameters["feature"].default)
 
 
 def _trouble(problem: str, factor: float) -> str:
+    """Return what was planted in a column, as a panel's row is called."""
+    planted = problem.partition("(")[2].removesuffix(")")
     if factor != 1:
-        return "thousandfold unit"
-    return {"o": "outliers", "h": "heavy tails"}.get(problem.partition("(")[2][:1], "as it is")
+        return f"unit × {factor:g}" + (f", {planted}" if planted else "")
+    name, _, value = planted.partition("=")
+    if name == "outliers" and "," not in value:
+        return f"outliers, {100 * float(value):g} %"
+    return {"": AS_IT_IS, "heavy_tails=True": "heavy tails"}.get(planted, planted)
 
 
 # Figures --------------------------------------------------------------------------------------
@@ -353,8 +532,7 @@ def rate_panels(frame: pd.DataFrame) -> Figure:
     frame : DataFrame
         ``problem, optimizer, scaler, learning_rate, measure, value, low, high``.
     """
-    problems = list(dict.fromkeys(frame["problem"]))
-    cells = [(problem, optimizer) for problem in problems for optimizer in ("sgd", "adam")]
+    cells = list(dict.fromkeys(zip(frame["problem"], frame["optimizer"], strict=True)))
     figure, panels = _grid(len(cells), 1.9, sharex=True)
     names = [name for name in ORDER if name in set(frame["scaler"])]
     for axes, (problem, optimizer) in zip(panels, cells, strict=True):
@@ -390,17 +568,18 @@ def trouble_panels(frame: pd.DataFrame) -> Figure:
     cells = list(dict.fromkeys(zip(frame["dataset"], frame["model"], strict=True)))
     figure, panels = _grid(len(cells), 2.6)
     names = [name for name in ORDER if name in set(frame["scaler"])]
-    order = ("as it is", "thousandfold unit", "outliers", "heavy tails")
+    order = dict.fromkeys([AS_IT_IS, *frame["trouble"]])
     for axes, (dataset, model) in zip(panels, cells, strict=True):
         own = frame[(frame["dataset"] == dataset) & (frame["model"] == model)]
         kinds = [kind for kind in order if kind in set(own["trouble"])]
         for place, name in enumerate(names):
-            mine = own[own["scaler"] == name].set_index("trouble").reindex(kinds)
+            mine = own[own["scaler"] == name].drop_duplicates("trouble")
+            mine = mine.set_index("trouble").reindex(kinds)
             y = np.arange(len(kinds)) + 0.14 * (place - (len(names) - 1) / 2)
             reach = abs(mine[["low", "high"]].sub(mine["value"], axis=0)).to_numpy().T
             look = {"color": COLOURS[ORDER.index(name)], "marker": "osD^vP"[place], "ms": 4}
             axes.errorbar(mine["value"], y, xerr=reach, ls="", elinewidth=1.2, **look)
-        axes.set_yticks(range(len(kinds)), [kind.replace("d u", "d\nu") for kind in kinds])
+        axes.set_yticks(range(len(kinds)), kinds)
         axes.set_ylim(len(kinds) - 0.5, -0.5)
         short = model.partition("(")[0]
         axes.set_title(f"{_named(dataset)}, {short}")

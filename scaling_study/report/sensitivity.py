@@ -12,8 +12,17 @@ from matplotlib.lines import Line2D
 
 from scaling_study.analysis import sensitivity
 from scaling_study.analysis.measures import Table
+from scaling_study.experiment.study import Study
 from scaling_study.report.figures import COLOURS, INK, PALE, STYLE
-from scaling_study.report.labels import MISSING, listing, number, percent
+from scaling_study.report.labels import (
+    MISSING,
+    batches_of,
+    budgets_of,
+    hundredths,
+    listing,
+    number,
+    values_of,
+)
 from scaling_study.report.sections import Plate, Section, write_sections
 from scaling_study.results import Results
 
@@ -29,20 +38,7 @@ COLUMNS = {
     "diverged": "diverged",
 }
 FAMILIAR = ("sgd", "momentum", "adam", "rmsprop", "adagrad", "lion")
-LIMITS = [
-    "Two features, a linear model, mini-batches, a start from zero and one budget. Another problem"
-    " may rank otherwise; networks do not start from zero, and their layers above the first see"
-    " no unit.",
-    "Every hyperparameter but the learning rate is at Optax' default. An optimizer that another"
-    " eps, decay or trust coefficient would help has not been helped, and none has. Schedule-free"
-    " methods are read at the point where gradients are taken, not at their running average.",
-    "Γ stops counting at a thousandth of the initial excess loss: an optimizer that goes further"
-    " has no more of it. Where the best rate is an end of the grid, the figure is a bound, and is"
-    " counted under edges in the table of numbers.",
-    "Intervals are over seeds of this problem; optimizers share their seeds, so that two of them"
-    " differ by less than the intervals suggest. An optimizer that is insensitive is not thereby"
-    " a good one.",
-]
+DEFAULTS = {"keras": "Keras'", "torch": "PyTorch's", "optax": "Optax'"}
 
 
 def write_sensitivity(results: Results, folder: Path) -> None:
@@ -99,7 +95,7 @@ def write_sensitivity(results: Results, folder: Path) -> None:
             Section("One rate, many units", (), None, "", (kept_plate,)),
             Section("Divergence and the best rates", (), None, "", (map_plate,)),
         ],
-        LIMITS,
+        limits(results.study),
         {LEADERBOARD: board},
     )
 
@@ -115,7 +111,7 @@ MEASURED = (
 NOTE = (
     "In order of sensitivity. An optimizer without a rank goes less than half of the way at scale"
     " factor 1 with every rate, so that it has nothing to lose. leaderboard.csv has an interval"
-    " for every column."
+    " for every column; best-rate slopes rest on all seeds, the rest on those that chose no rate."
 )
 
 
@@ -128,30 +124,67 @@ def short(name: str) -> str:
 def answer(board: pd.DataFrame) -> list[str]:
     """Return the answer in sentences, each number from the leaderboard."""
     ranked = board[board["rank"].notna()]
+    if not len(ranked):
+        return [
+            f"None of {len(board)} optimizers goes half of the way at scale factor 1, with any of"
+            f" {board['rates'].iloc[0]} learning rates, so that there is nothing to lose and no"
+            " order."
+        ]
     unmoved = ranked[ranked["sensitivity_high"] <= INSENSITIVE]
     worst = ranked.iloc[-1]
     sentences = [
         f"{len(board)} optimizers, each with the same {board['rates'].iloc[0]} learning rates at"
         f" every unit: tuned once, {_named(worst['optimizer'])} loses"
-        f" {percent(worst['sensitivity'])} of the way when only the unit of a feature changes."
+        f" {hundredths(worst['sensitivity'])} of the way when only the unit of a feature changes."
     ]
     if len(unmoved):
         names = listing([_named(name) for name in unmoved["optimizer"]])
-        sentences.append(f"Less than {percent(INSENSITIVE)} is lost by {names}, and by no other.")
+        sentences.append(
+            f"Less than {hundredths(INSENSITIVE)} is lost by {names}, and by no other."
+        )
     adam = ranked[ranked["optimizer"] == "adam"]
     if len(adam):
         own = adam.iloc[0]
         sentences.append(
-            f"Adam is not scale-invariant: it loses {percent(own['sensitivity'])}"
-            f" ({percent(own['sensitivity_low'])} to {percent(own['sensitivity_high'])}),"
-            f" and tuning at every unit buys {percent(own['phi'])} over one rate for all."
+            f"Adam is not scale-invariant: it loses {hundredths(own['sensitivity'])}"
+            f" ({hundredths(own['sensitivity_low'])} to {hundredths(own['sensitivity_high'])}),"
+            f" and tuning at every unit buys {hundredths(own['phi'])} over one rate for all."
             if own["sensitivity_low"] > INSENSITIVE
-            else f"Adam loses {percent(own['sensitivity'])}."
+            else f"Adam loses {hundredths(own['sensitivity'])}."
         )
     return sentences
 
 
 INSENSITIVE = 0.01
+
+
+def limits(study: Study) -> list[str]:
+    """Return where the report of a study could be wrong, a paragraph each."""
+    blocks = study.blocks
+    dialect = listing([DEFAULTS[name] for name in values_of(blocks, "dialect")])
+    return [
+        f"Data: {listing(values_of(blocks, 'problem'))}. Model:"
+        f" {listing(values_of(blocks, 'model'))}. {batches_of(blocks).capitalize()},"
+        f" {budgets_of(blocks)}. Other data, models or budgets may rank otherwise.",
+        f"Hyperparameters that the study does not set are at {dialect} default. An optimizer that"
+        f" another eps, decay or trust coefficient would help has not been helped."
+        + _of_schedules(values_of(blocks, "optimizer")),
+        "Γ stops counting at a thousandth of the initial excess loss: an optimizer that goes"
+        " further has no more of it. Where the best rate is an end of the grid, the figure is a"
+        " bound, and is counted under edges in the table of numbers.",
+        "Intervals are over seeds of these data; optimizers share their seeds, so that two of them"
+        " differ by less than the intervals suggest. An optimizer that is insensitive is not"
+        " thereby a good one.",
+    ]
+
+
+def _of_schedules(optimizers: list[str]) -> str:
+    if not any(name.startswith("schedule_free") for name in optimizers):
+        return ""
+    return (
+        " Schedule-free methods are read at the point where gradients are taken, not at their"
+        " running average."
+    )
 
 
 def _named(name: str) -> str:

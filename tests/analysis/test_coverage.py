@@ -1,9 +1,9 @@
 """Coverage: at n = 200 the intervals hold what they promise; at n = 10 some do not."""
 
 import numpy as np
-import pytest
 
-from scaling_study.analysis.coverage import INTERQUARTILE_MEAN, INTERVALS, coverage
+from scaling_study.analysis.coverage import INTERVALS, TEST_ROWS, TRAIN_ROWS, coverage
+from scaling_study.analysis.statistics import mean
 
 
 def test_intervals_cover_at_200_seeds():
@@ -28,6 +28,14 @@ def test_a_wrong_truth_would_be_noticed(monkeypatch):
     assert coverage(200, 200, generator=np.random.default_rng(1))["coverage"].item() < 0.6
 
 
-def test_the_truth_of_the_interquartile_mean():
-    draw = np.sort(np.random.default_rng(0).exponential(size=400_000))
-    assert draw[100_000:300_000].mean() == pytest.approx(INTERQUARTILE_MEAN, rel=0.005)
+def test_a_plain_interval_of_splits_of_one_data_set_would_not_cover(monkeypatch):
+    rows = TRAIN_ROWS + TEST_ROWS
+
+    def plain(values, generator):
+        splits = generator.permuted(
+            np.tile(generator.exponential(size=rows), (len(values), 1)), axis=1
+        )
+        return mean(splits[:, :TEST_ROWS].mean(axis=1)), 1.0
+
+    monkeypatch.setattr("scaling_study.analysis.coverage.INTERVALS", {"plain": plain})
+    assert coverage(200, 200, generator=np.random.default_rng(1))["coverage"].item() < 0.4

@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 
 from scaling_study.analysis import held_out
+from scaling_study.analysis.statistics import resampled_mean
+from scaling_study.errors import StudyError
 
 
 def runs() -> pd.DataFrame:
@@ -49,3 +51,54 @@ def test_differences_are_within_a_seed():
     assert row.scaler == "standard"
     assert (row.value, row.low, row.high) == pytest.approx((0.5, 0.5, 0.5))
     assert row.n == 4
+
+
+def test_splits_of_one_data_set_have_the_corrected_interval():
+    frame = runs().assign(problem="diabetes")
+    noise = np.where(frame["scaler"] == "standard", 0.02 * (frame["seed"] % 3), 0)
+    frame["test_r2"] += noise
+    tuned = held_out.at_tuned(held_out.scored(frame))
+    (row,) = held_out.against(tuned, "scaler", "none").itertuples()
+    theirs = resampled_mean(0.5 + 0.02 * (np.arange(4, 8) % 3), 332, 110)  # 442 patients
+    assert (row.value, row.low, row.high) == pytest.approx(theirs[:3])
+    mean = held_out.within(tuned, held_out.CELL).set_index("scaler").loc["standard"]
+    assert mean["high"] - mean["value"] > 2 * 0.02
+
+
+def test_problems_that_draw_new_rows_have_students_interval():
+    frame = held_out.scored(runs().assign(problem="friedman2(samples=50)"))
+    assert (frame["overlap"] == 0).all()
+    (own,) = held_out.scored(runs().assign(problem="wine"))["overlap"].unique()
+    assert own == 44 / 134
+    share = {"problem": "wine(test_share=0.5)", "problem.test_share": 0.5}
+    assert (held_out.scored(runs().assign(**share))["overlap"] == 1).all()
+
+
+def test_an_interval_of_scores_ends_at_zero_and_one():
+    frame = pd.DataFrame({"cell": 1, "value": [0.0, 1.0, 1.0], "overlap": 0.3})
+    (row,) = held_out.within(frame, ["cell"]).itertuples()
+    assert (row.low, row.high) == (0, 1)
+
+
+def test_where_every_rate_is_alike_the_middle_is_picked_and_none_trained():
+    tuned = held_out.at_tuned(held_out.scored(runs().assign(test_r2=-1.0)))
+    assert set(tuned["learning_rate"]) == {0.1}
+    assert not tuned["edge"].any()
+    assert not held_out.trained(tuned).any()
+    better = held_out.at_tuned(held_out.scored(runs()))
+    assert held_out.trained(better).all()
+
+
+def test_an_accuracy_of_always_the_same_class_is_not_trained():
+    frame = runs().assign(problem="breast_cancer", test_accuracy=0.6)  # 357 of 569 are benign
+    assert not held_out.trained(held_out.at_tuned(held_out.scored(frame))).any()
+    frame = frame.assign(test_accuracy=0.65)
+    assert held_out.trained(held_out.at_tuned(held_out.scored(frame))).all()
+
+
+def test_what_a_block_of_further_rates_repeats_counts_once():
+    frame = held_out.scored(pd.concat([runs(), runs().assign(block="b")], ignore_index=True))
+    assert len(frame) == len(runs())
+    other = runs().assign(block="b", test_r2=0.3)
+    with pytest.raises(StudyError, match="differ in block, problem"):
+        held_out.scored(pd.concat([runs(), other], ignore_index=True))

@@ -22,6 +22,7 @@ from scaling_study.analysis.published import (
     judge_accuracy,
     judge_gain,
     judge_ratio,
+    open_ended,
     published_table,
 )
 from scaling_study.analysis.statistics import Estimate
@@ -95,11 +96,28 @@ def test_a_gain_is_judged_by_its_direction_first(printed, low, high, verdict):
         ("> 1", 0.3, 0.9, OPPOSITE),
         ("= 1", 1.0, 1.0, HOLDS),
         ("= 1", 0.97, 1.04, HOLDS),
-        ("= 1", 0.97, 1.2, DIFFERS),
+        ("= 1", 0.97, 1.2, INCONCLUSIVE),
+        ("= 1", 0.9, 1.2, INCONCLUSIVE),
+        ("= 1", 1.06, 1.2, DIFFERS),
+        ("= 1", 0.8, 0.95, DIFFERS),
     ],
 )
 def test_a_ratio_is_judged_by_its_side_of_one(claimed, low, high, verdict):
     assert judge_ratio(claimed, estimate(low, high)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("claimed", "late", "verdict"),
+    [
+        ("> 1", (0, 0), HOLDS),
+        ("> 1", (3, 0), HOLDS),  # more than that
+        ("> 1", (0, 3), INCONCLUSIVE),  # less than that, by nobody knows how much
+        ("= 1", (3, 0), DIFFERS),
+        ("= 1", (0, 3), INCONCLUSIVE),
+    ],
+)
+def test_what_did_not_arrive_leaves_an_end_open(claimed, late, verdict):
+    assert judge_ratio(claimed, open_ended(estimate(2.0, 3.0), *late)) == verdict
 
 
 def test_the_published_split_is_held_to_its_digits():

@@ -1,18 +1,15 @@
 """Estimates against closed forms, and what they refuse."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scaling_study.analysis.statistics import (
-    BATCHES,
-    bootstrap,
     censored_median,
-    interquartile_mean,
     mean,
+    mean_by,
     median,
     paired_difference,
-    performance_profile,
-    probability_of_improvement,
     proportion,
     resampled_mean,
     slope,
@@ -87,36 +84,6 @@ def test_what_is_not_finite_is_refused_and_never_dropped(bad: float) -> None:
         paired_difference(sample, [1.0, 2.0, 3.0])
 
 
-def test_bootstrap_repeats_with_its_generator() -> None:
-    sample = generator().standard_normal(50)
-    first, again = (bootstrap(sample, generator=np.random.default_rng(1)) for _ in range(2))
-    other = bootstrap(sample, generator=np.random.default_rng(2))
-    assert first == again
-    assert first != other
-    assert first.low < np.median(sample) < first.high
-
-
-def test_bootstrap_of_a_mean_is_near_the_t_interval() -> None:
-    sample = generator().standard_normal(400)
-    found, exact = bootstrap(sample, np.mean, generator=generator()), mean(sample)
-    assert found[:3] == pytest.approx(exact[:3], abs=0.02)
-
-
-def test_a_jackknife_without_variation_falls_back() -> None:
-    # Leaving one of six ones out never moves the median, so BCa has no acceleration.
-    found = bootstrap([1.0] * 6 + [2.0] * 2, generator=generator())
-    assert np.isfinite(found[:3]).all()
-
-
-def test_large_samples_go_by_batches() -> None:
-    sample = generator().exponential(size=5_000)
-    found = bootstrap(sample, generator=generator())
-    batches = [np.median(part) for part in np.array_split(sample, BATCHES)]
-    reach = 1.9842170 * np.std(batches, ddof=1) / 10  # t(99) at 97.5 %
-    assert found.value == np.median(sample)
-    assert found.high - found.value == pytest.approx(reach, rel=1e-6)
-
-
 def test_intervals_cover() -> None:
     """Of 400 samples about 380 hold the truth; 360 is four standard errors below."""
     random = generator()
@@ -169,34 +136,6 @@ def test_the_medians_ends_are_order_statistics() -> None:
     assert np.isnan(median([1.0, 2.0, 3.0]).low)
 
 
-def test_the_interquartile_mean_does_not_see_outliers() -> None:
-    values = np.arange(100.0)
-    found = interquartile_mean(values, generator=generator())
-    assert found.value == pytest.approx(values[25:75].mean())
-    wild = np.where(values > 90, 1e9, values)
-    assert interquartile_mean(wild, generator=generator()).value == found.value
-    assert found.low < found.value < found.high
-
-
-def test_improvement_counts_ties_half_and_what_never_arrives_last() -> None:
-    first, second = [1.0, 2.0, np.inf, np.inf], [2.0, 2.0, 5.0, np.inf]
-    assert probability_of_improvement(first, second).value == (1 + 0.5 + 0 + 0.5) / 4
-    flipped = probability_of_improvement(second, first).value
-    assert flipped == 1 - probability_of_improvement(first, second).value
-    with pytest.raises(ValueError, match="NaN"):
-        probability_of_improvement([np.nan], [1.0])
-    with pytest.raises(ValueError, match="paired"):
-        probability_of_improvement([1.0, 2.0], [1.0])
-
-
-def test_a_profile_is_the_share_at_or_below() -> None:
-    found = performance_profile([1.0, 2.0, 3.0, np.inf], [0.5, 1.0, 2.5, 1e9])
-    assert [share.value for share in found] == [0, 0.25, 0.5, 0.75]
-    assert found[1] == proportion(1, 4)
-    with pytest.raises(ValueError, match="NaN"):
-        performance_profile([np.nan], [1.0])
-
-
 def test_a_slope_takes_a_seed_as_one_however_many_runs_it_has() -> None:
     random = generator()
     seeds, x = np.repeat(np.arange(30), 3), np.tile([0.0, 1.0, 2.0], 30)
@@ -233,3 +172,15 @@ def test_splits_of_the_same_rows_have_an_interval_that_stays_wide():
     assert resampled_mean([0.5, 0.5], 100, 50)[:3] == (0.5, 0.5, 0.5)
     with pytest.raises(ValueError, match="no split"):
         resampled_mean([0.5, 0.6], 0, 50)
+
+
+def test_means_of_groups_have_the_interval_of_their_rows() -> None:
+    values = [0.5, 0.6, 0.7]
+    frame = pd.DataFrame(
+        {"data": ["same"] * 3 + ["new"] * 3, "value": values * 2, "overlap": [0.5] * 3 + [0.0] * 3}
+    )
+    found = mean_by(frame, ["data"]).set_index("data")
+    assert found.loc["same"].tolist() == pytest.approx(resampled_mean(values, 100, 50))
+    assert found.loc["new"].tolist() == pytest.approx(mean(values))
+    plain = mean_by(frame.drop(columns="overlap"), ["data"]).set_index("data")
+    assert plain.loc["same"].tolist() == pytest.approx(mean(values))

@@ -589,3 +589,23 @@ def test_a_count_of_seeds_is_a_range_from_0(count):
 def test_no_other_count_is(seeds):
     with pytest.raises(StudyError, match="seeds"):
         parse({"seeds": seeds})
+
+
+@pytest.mark.parametrize("report", ["sensitivity", "real-data", "published", "importance"])
+def test_a_report_that_tunes_needs_four_seeds_before_anything_runs(report):
+    name = f"report = '{report}': needs at least 4 seeds, half of which pick learning rates"
+    with pytest.raises(StudyError, match=f"{name}; these are 3"):
+        read_study(report, ["seeds=3"])
+    whole = read_study(report)
+    with pytest.raises(StudyError, match=f"^{report}: {name}; these are 1"):
+        whole.with_seeds("7:8")
+    assert whole.with_seeds("7:11").seeds == (7, 11)
+
+
+def test_blocks_of_further_rates_may_be_left_out():
+    preset = tomllib.loads(read_study("real-data").to_toml())
+    kept = {name: own for name, own in preset["blocks"].items() if not name.endswith("-raw")}
+    assert read_study({**preset, "blocks": kept}).report == "real-data"
+    del kept["factor"]
+    with pytest.raises(StudyError, match=r"no blocks\.factor"):
+        read_study({**preset, "blocks": kept})

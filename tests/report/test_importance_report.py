@@ -11,6 +11,7 @@ import scaling_study
 from scaling_study.analysis import importance
 from scaling_study.errors import StudyError
 from scaling_study.experiment.component import Component
+from scaling_study.experiment.study import read_study
 from scaling_study.report import importance_words as words
 from scaling_study.report.importance_words import Count
 from scaling_study.report.page import write_report
@@ -181,3 +182,16 @@ def test_networks_are_named_by_what_they_are(own, name) -> None:
 )
 def test_inputs_are_named_by_what_was_done_to_them(own, name) -> None:
     assert words.input_name(*own) == name
+
+
+def test_limits_and_laws_are_those_of_the_study(report: Path) -> None:
+    text = (report / "report.md").read_text()
+    assert "Optimizer: adam; 200 updates. The learning rate is the best of 0.0001 or 0.1;" in text
+    assert "the target's scaler is standard." in text
+    assert "For decoy every sensible method has the same truth" in text
+    assert "The columns of uniform may matter differently" in text
+    for other in ("half a decade", "Friedman", "sines, products"):
+        assert other not in text
+    said = " ".join(words.measured(read_study("importance")))
+    assert "For sines, products and decoy every" in said
+    assert "The columns of friedman1 may" in said

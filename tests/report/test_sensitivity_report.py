@@ -9,6 +9,8 @@ import pytest
 import scaling_study
 from scaling_study.analysis import sensitivity
 from scaling_study.analysis.measures import Table
+from scaling_study.experiment.study import read_study
+from scaling_study.report import sensitivity as page
 from scaling_study.report.page import write_report
 from scaling_study.results import Results
 
@@ -63,3 +65,34 @@ def test_the_same_runs_make_the_same_bytes(report: Path, results: Results, tmp_p
     again = write_report(results, tmp_path / "again").parent
     files = sorted(path.relative_to(report) for path in report.rglob("*") if path.is_file())
     assert all((report / f).read_bytes() == (again / f).read_bytes() for f in files)
+
+
+def board_of(*rows: tuple[str, float]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["optimizer", "sensitivity"])
+    ends = {"sensitivity_low": -0.05, "sensitivity_high": 0.5, "phi": 0.2, "rates": 4}
+    return frame.assign(rank=pd.array(range(1, len(frame) + 1), "Int64"), **ends)
+
+
+def test_where_none_is_ranked_that_is_the_answer() -> None:
+    board = board_of(("sgd", 0.0), ("adam", 0.0))
+    board["rank"] = pd.array([pd.NA, pd.NA], "Int64")
+    (said,) = page.answer(board)
+    assert "None of 2 optimizers goes half of the way at scale factor 1" in said
+    assert "4 learning rates" in said
+
+
+def test_a_loss_below_zero_is_not_called_a_small_one() -> None:
+    said = " ".join(page.answer(board_of(("sgd", -0.05), ("adam", -0.05))))
+    assert "adam loses \N{MINUS SIGN}5.00 %" in said
+    assert "Adam loses \N{MINUS SIGN}5.00 %" in said
+
+
+def test_limits_are_those_of_the_study(report: Path) -> None:
+    said = " ".join(page.limits(read_study({**STUDY, "dialect": "torch", "sampling": "full"})))
+    assert "gaussian(samples=32)" in said
+    assert "The full batch, 100 updates" in said
+    assert "PyTorch's default" in said
+    for other in ("Two features", "Optax", "Schedule-free", "mini-batches"):
+        assert other not in said
+    assert "Schedule-free" in " ".join(page.limits(read_study("sensitivity")))
+    assert "Batches of 32, 100 updates" in (report / "report.md").read_text()
