@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import adjusted_mutual_info_score
 
-from scaling_study.analysis import statistics
+from scaling_study.analysis import statistics, tuning
 from scaling_study.analysis.measures import MEASURES, SHARES, Table, log_steps, remaining
 from scaling_study.analysis.statistics import Estimate
 from scaling_study.errors import StudyError, unknown
@@ -683,7 +683,7 @@ def tuned(table: Table) -> pd.DataFrame:
 
     The first half of the seeds tunes, the second is reported on. Best is the least mean of the
     updates to the target, where a run that did not get there counts as its budget times one
-    plus the share of its initial excess loss that is left.
+    plus the share of its initial excess loss that is left; the middle one of rates that tie.
 
     Returns
     -------
@@ -697,15 +697,13 @@ def tuned(table: Table) -> pd.DataFrame:
     cost = np.where(np.isfinite(steps), steps, budget * (1 + remaining(table)))
     of_rates = {*CELL_AXES} - {"learning_rate"}
     cell = runs.groupby([n for n in runs if n in of_rates], observed=True, sort=False).ngroup()
-    middle = np.median(np.unique(table.seeds))
-    rate = table["learning_rate"]
+    rate, tunes = table["learning_rate"], tuning.halves(table.seeds)
     frame = pd.DataFrame({"cell": cell.to_numpy(), "rate": rate, "cost": cost})
-    tuning = frame[table.seeds < middle].groupby(["cell", "rate"])["cost"].mean()
-    keys: Any = tuning.groupby("cell").idxmin()
-    best = keys.map(lambda key: key[1])
+    costs = frame[tunes].groupby(["cell", "rate"])["cost"].mean().unstack().fillna(np.inf)
+    best = pd.Series(costs.columns.to_numpy()[tuning.best(-costs)], index=costs.index)
     ends = frame.groupby("cell")["rate"].agg(["min", "max"])
     edge = (best == ends["min"]) | (best == ends["max"])
-    chosen = (frame["cell"].map(best).to_numpy() == rate) & (table.seeds >= middle)
+    chosen = (frame["cell"].map(best).to_numpy() == rate) & ~tunes
     first = ~frame["cell"].duplicated().to_numpy()
     on_edge = first & frame["cell"].map(edge).to_numpy(bool)
     return pd.DataFrame({"chosen": chosen, "edge": on_edge, "cells": len(best)})

@@ -26,7 +26,7 @@ from scaling_study.results import Results
 
 CLAIMS = "claims.json"
 COVERAGE_SEEDS = (10, 30, 200)
-COVERAGE_STUDIES = 2_000
+COVERAGE_STUDIES = 10_000
 COVERAGE_SEED = 7
 ENOUGH = (0.93, 0.97)
 LATEX_COLUMNS = {
