@@ -16,7 +16,7 @@ reproduce: $(VENV)/installed  ## Run a study, the article's unless STUDY=paper, 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
 
-torture: $(VENV)/installed  ## 50 kills and 1,000 generated studies; some minutes
+torture: $(VENV)/installed  ## 50 kills and 1,000 generated studies; half an hour
 	$(BIN)/python tests/torture.py
 
 lint: $(VENV)/installed

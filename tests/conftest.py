@@ -126,8 +126,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_programs():
-    """Let go of a module's compiled programs: hundreds of them crash JAX 0.10."""
+    """Let go of a module's compiled programs: hundreds crash JAX 0.10, and take gigabytes."""
     yield
+    import jax
+
     from scaling_study.engine import compiling
 
     compiling._programs.clear()
+    jax.clear_caches()
