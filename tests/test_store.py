@@ -21,7 +21,7 @@ from tiny_folder import (
 
 import scaling_study
 from scaling_study import store
-from scaling_study.experiment.conditions import expand
+from scaling_study.experiment.plan import plan
 from scaling_study.experiment.study import parse
 
 # What is written -----------------------------------------------------------------------------
@@ -29,7 +29,7 @@ from scaling_study.experiment.study import parse
 
 def test_hyperparameters_are_columns_where_they_were_given(tmp_path):
     study = parse({**STUDY, "optimizer": ["sgd", {"name": "adam", "eps": [1e-3, 1e-7]}]})
-    store.Store(tmp_path / "new", study, {}).begin(expand(study))
+    store.Store(tmp_path / "new", study, {}).begin(plan(study))
     table = pq.read_table(tmp_path / "new" / "conditions.parquet").to_pandas()
     eps = table.set_index("optimizer")["optimizer.eps"]
     assert eps["adam(eps=0.001)"].tolist() == [1e-3, 1e-3]
