@@ -5,52 +5,58 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scaling_study.errors import StudyError
 from scaling_study.experiment.plan import Plan, plan
-from scaling_study.experiment.study import read_study
+from scaling_study.experiment.study import Study, read_study
 from scaling_study.experiment.values import told
-from scaling_study.identity import METADATA, SCHEMA_VERSION
-
-READABLE = (1, SCHEMA_VERSION)
-LOCK = ".lock"
-CHECKSUM = 16  # hexadecimal digits of it
-ESTIMATORS = "estimators.parquet"
-FIT_COLUMNS = (
-    *("comparison", "dataset", "estimator", "scaler", "seed"),
-    *("train_rows", "test_rows", "accuracy", "stopped_early"),
+from scaling_study.identity import SCHEMA_VERSION
+from scaling_study.schema import (
+    CHECKSUM,
+    CHUNKS,
+    CONDITIONS,
+    ESTIMATORS,
+    FIT_COLUMNS,
+    LOCK,
+    MANIFEST,
+    STUDY,
+    check_conditions,
+    check_fits,
+    check_manifest,
+    check_runs,
+    chunk_of,
+    made_of,
+    rows_by_chunk,
 )
+
 ELSEWHERE = "choose another folder or say --overwrite"
+MEND = "run its study again to mend it"
+UNREADABLE = (OSError, ValueError, pa.ArrowException)  # what Arrow raises of a file's bytes
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return a folder's manifest.
+    """Return a folder's manifest, whose keys are of the types that they should be.
 
     Raises
     ------
     StudyError
         If there is none, or it is not of a schema that this release reads.
     """
-    file = folder / "manifest.json"
-    if not file.is_file():
-        raise StudyError(f"{folder}: no results here (no manifest.json); run a study first")
-    with told(file, OSError, ValueError):
+    file = folder / MANIFEST
+    with told(folder, OSError):
+        if not file.is_file():
+            raise StudyError(f"no results here (no {MANIFEST}); run a study first")
+    with told(file, OSError, ValueError, RecursionError):
         manifest = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(manifest, dict):
-            raise StudyError("not a manifest")
-        version = manifest.get("schema_version")
-        if version not in READABLE or isinstance(version, bool):
-            raise StudyError(
-                f"schema version {version}, this release reads {' and '.join(map(str, READABLE))};"
-                " read it with the release that wrote it"
-            )
+        check_manifest(manifest)
     return manifest
 
 
@@ -65,66 +71,147 @@ def read_own_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def check_chunk(file: Path) -> None:
-    """Raise a `StudyError` unless a chunk's file is what was written.
+# Chunks -------------------------------------------------------------------------------------
 
-    Those of schema 1 have no checksum, and pass.
+
+def chunk_files(folder: Path) -> Iterator[tuple[str, str, Path]]:
+    """Yield the chunk, the checksum and the file of each chunk that is kept, in their order.
+
+    A file under any other name is not ours.
     """
-    checksum = file.stem.rpartition("-")[2]
-    if len(checksum) == CHECKSUM and _sum(file) != checksum:
-        raise StudyError("damaged; run its study again to mend it")
-
-
-def read_estimators(folder: Path) -> pd.DataFrame:
-    """Return the fits of scikit-learn's estimators that a folder keeps."""
-    file = folder / ESTIMATORS
-    if not file.exists():
-        return pd.DataFrame(columns=list(FIT_COLUMNS))
-    with told(file, OSError, ValueError):
-        return pq.read_table(file).to_pandas()
-
-
-def _fits_missing(folder: Path, planned: Plan) -> int:
-    if not planned.study.estimators:
-        return 0
-    return len(set(range(*planned.study.seeds)) - set(read_estimators(folder)["seed"]))
+    place = folder / CHUNKS
+    with told(place, OSError):
+        names = sorted(os.listdir(place)) if os.path.lexists(place) else []
+    for name in names:
+        if found := chunk_of(name):
+            yield *found, place / name
 
 
 def holds_results(folder: Path) -> bool:
     return (folder / ESTIMATORS).exists() or any(True for _ in chunk_files(folder))
 
 
-def chunk_files(folder: Path) -> Iterator[tuple[str, str, Path]]:
-    """Yield the chunk, the checksum and the file of each chunk that is kept, in their order."""
-    for file in sorted(folder.glob("chunks/*-*-*-*.parquet")):
-        chunk, _, checksum = file.stem.rpartition("-")
-        yield chunk, checksum, file
+def fault_of(file: Path, checksum: str, rows: int | None = None) -> str:
+    """Say why a file is not the chunk that was written; nothing if it is.
+
+    Parameters
+    ----------
+    file : path
+    checksum : str
+        Empty in schema 1, which had none.
+    rows : int, optional
+        How many it should have.
+    """
+    with told(file, OSError):
+        data = file.read_bytes()
+    if checksum and checksum_of(data) != checksum:
+        return "damaged"
+    try:
+        found = pq.ParquetFile(pa.BufferReader(data))
+        check_runs(found.schema_arrow)
+        if checksum:
+            made_of(found.schema_arrow)
+    except UNREADABLE as error:
+        return _no_table("chunk", error)
+    count = found.metadata.num_rows
+    return "" if rows in (None, count) else f"no chunk of this study: {count} rows, not {rows}"
 
 
-def damaged_in(folder: Path) -> list[str]:
-    """Return the names of chunk files that are not what was written."""
-    return [file.name for _, checksum, file in chunk_files(folder) if _sum(file) != checksum]
+def kept_chunks(folder: Path, rows: Mapping[str, int]) -> tuple[dict[str, Path], list[Path]]:
+    """Return the chunks that are whole with their files, and the files that are not.
+
+    Parameters
+    ----------
+    folder : path
+    rows : mapping of str to int
+        How many rows each chunk of the study has. There may be others, of other seeds.
+    """
+    kept, damaged = dict[str, Path](), list[Path]()
+    for chunk, checksum, file in chunk_files(folder):
+        if not fault_of(file, checksum, rows.get(chunk)):
+            kept[chunk] = file
+        elif chunk in rows:
+            damaged.append(file)
+    return kept, damaged
 
 
 def metadata_of(source: Any) -> dict[str, Any]:
     """Return who made a chunk, and why runs of it failed, from its file or bytes."""
-    return json.loads(pq.read_schema(source).metadata[METADATA])
+    return made_of(pq.read_schema(source))
 
 
 def checksum_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:CHECKSUM]
 
 
-def _sum(file: Path) -> str:
+def _no_table(what: str, error: Exception) -> str:
+    (first, *_) = str(error).splitlines() or [type(error).__name__]
+    return f"no {what} of ours: {first}"
+
+
+# Tables beside the chunks --------------------------------------------------------------------
+
+
+def read_table(folder: Path, name: str, manifest: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the conditions, or the fits of scikit-learn's estimators, that a folder keeps.
+
+    Raises
+    ------
+    StudyError
+        If they are not what was written.
+    """
+    file = folder / name
+    if name == ESTIMATORS and not file.exists():
+        return pd.DataFrame(columns=list(FIT_COLUMNS))
     with told(file, OSError):
-        return checksum_of(file.read_bytes())
+        data = file.read_bytes()
+    with told(file):
+        if fault := _table_fault(data, name, manifest):
+            raise StudyError(f"{fault}; {MEND}")
+        frame = pq.read_table(pa.BufferReader(data)).to_pandas()
+        if name == CONDITIONS and frame["condition"].duplicated().any():
+            raise StudyError("names a condition more than once")
+    return frame
+
+
+def damaged_tables(folder: Path, study: Study, manifest: Mapping[str, Any]) -> list[str]:
+    """Return which of a study's conditions and fits are there and not what was written."""
+    damaged = []
+    for name in (CONDITIONS, ESTIMATORS) if study.estimators else (CONDITIONS,):
+        file = folder / name
+        with told(file, OSError):
+            if file.exists() and _table_fault(file.read_bytes(), name, manifest):
+                damaged.append(name)
+    return damaged
+
+
+def _table_fault(data: bytes, name: str, manifest: Mapping[str, Any]) -> str:
+    # Earlier releases of schema 2 kept no checksum of these.
+    if manifest.get("files", {}).get(name, checksum_of(data)) != checksum_of(data):
+        return "damaged"
+    try:
+        # All of it is decoded: it is small, and without a checksum nothing else would tell.
+        schema = pq.read_table(pa.BufferReader(data)).schema
+        if name == CONDITIONS:
+            check_conditions(schema, manifest["schema_version"])
+        else:
+            check_fits(schema)
+    except UNREADABLE as error:
+        return _no_table("table", error)
+    return ""
+
+
+# Who writes ---------------------------------------------------------------------------------
 
 
 def lock(folder: Path) -> int:
     """Return a file descriptor that holds a folder's lock, which ends with its process."""
     file = folder / LOCK
     while True:
-        held = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        if file.is_symlink() or (file.exists() and not file.is_file()):
+            raise StudyError(f"{file}: is a link or no file; remove it or choose another folder")
+        # Through a link this would truncate a file of somebody's.
+        held = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -145,7 +232,7 @@ def lock(folder: Path) -> int:
 
 def is_in_use(folder: Path) -> bool:
     try:
-        held = os.open(folder / LOCK, os.O_RDWR)
+        held = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
@@ -169,9 +256,9 @@ class Status(NamedTuple):
     chunks : int
         How many there are to be.
     done, missing : list of str
-        Chunks that are kept, and those that are not.
+        Chunks that are kept, and those of which there is nothing.
     damaged : list of str
-        Files that are not what was written; their chunks are missing too.
+        Files that are not what was written.
     fits_missing : int
         Seeds for which estimators are still to be fitted.
     in_use : bool
@@ -191,7 +278,7 @@ class Status(NamedTuple):
     @property
     def complete(self) -> bool:
         """Whether nothing is left to do."""
-        return not (self.missing or self.fits_missing)
+        return not (self.missing or self.damaged or self.fits_missing)
 
     def lines(self) -> list[str]:
         """Return the status in words."""
@@ -227,22 +314,33 @@ def status(folder: str | Path, *, allow_code: bool = False) -> Status:
     """
     folder = Path(folder)
     manifest = read_own_manifest(folder)
-    study = read_study(folder / "study.toml", allow_code=allow_code)
+    study = read_study(folder / STUDY, allow_code=allow_code)
     planned = plan(study, manifest["identity"]["chunk_size"])
-    damaged = damaged_in(folder)
-    whole = {chunk for chunk, _, file in chunk_files(folder) if file.name not in damaged}
     wanted = [] if study.record == "curves" else planned.chunks
+    whole, damaged = kept_chunks(folder, rows_by_chunk(planned.groups, study.seeds))
+    lost = {chunk for chunk, _, file in chunk_files(folder) if file in damaged}
     done = [chunk for chunk in wanted if str(chunk) in whole]
-    missing = [str(chunk) for chunk in wanted if str(chunk) not in whole]
-    fits = _fits_missing(folder, planned)
+    missing = [str(c) for c in wanted if str(c) not in whole and str(c) not in lost]
+    tables = damaged_tables(folder, study, manifest)
     return Status(
         study=study.name,
         runs=planned.runs if wanted else 0,
         runs_done=planned.runs_of(done),
         chunks=len(wanted),
         done=[str(chunk) for chunk in done],
-        missing=missing,
-        damaged=damaged,
-        fits_missing=fits,
+        missing=[*missing, *_tables_missing(folder, manifest)],
+        damaged=[*(file.name for file in damaged), *tables],
+        fits_missing=0 if ESTIMATORS in tables else _fits_missing(folder, planned, manifest),
         in_use=is_in_use(folder),
     )
+
+
+def _tables_missing(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    return [name for name in manifest.get("files", {}) if not (folder / name).exists()]
+
+
+def _fits_missing(folder: Path, planned: Plan, manifest: Mapping[str, Any]) -> int:
+    if not planned.study.estimators:
+        return 0
+    fitted = set(read_table(folder, ESTIMATORS, manifest)["seed"])
+    return len(set(range(*planned.study.seeds)) - fitted)

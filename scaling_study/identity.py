@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import inspect
+import tomllib
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling_study.experiment.component import Component
+from scaling_study.experiment.study import Study
 
 SCHEMA_VERSION = 2
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pandas", "pyarrow")
@@ -58,6 +60,13 @@ def made_by(platform: str, components: Iterable[Component]) -> dict[str, Any]:
         "source": source_digest(),
         "code": code_digests(components),
     }
+
+
+def asked(study: Study) -> dict[str, Any]:
+    """Return what makes results those of one study: all of its text but words and seeds."""
+    text = tomllib.loads(study.to_toml())
+    parts = {key: text[key] for key in ("name", "record", "blocks")}
+    return {**parts, "estimators": text.get("estimators", {})}
 
 
 def difference(theirs: Any, ours: Any, where: str = "") -> str:

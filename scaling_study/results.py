@@ -14,22 +14,20 @@ import pyarrow.parquet as pq
 from scaling_study.errors import StudyError
 from scaling_study.experiment.study import Study, read_study
 from scaling_study.experiment.values import told
-from scaling_study.folder import check_chunk, read_estimators, read_manifest
-
-FEATURE_COLUMNS = (
-    "weight_init",
-    "weight",
-    "weight_original",
-    "weight_true",
-    "weight_ols",
-    "steps_to_feature_target",
-    "grad_norm_init",
-    "grad_norm_first_epoch",
-    "grad_norm_mean",
-    "movement",
+from scaling_study.folder import MEND, UNREADABLE, fault_of, read_manifest, read_table
+from scaling_study.schema import (
+    CHUNKS,
+    CONDITIONS,
+    ESTIMATORS,
+    FEATURE_COLUMNS,
+    STUDY,
+    TRACE_COLUMNS,
+    chunk_of,
+    groups_of,
+    rows_by_chunk,
 )
+
 SHARE = "share_"  # begins what record = "importances" adds
-TRACE_COLUMNS = ("update", "batch_loss", "loss", "grad_norm", "weight")
 Columns = dict[str, np.ndarray]
 
 
@@ -47,6 +45,7 @@ class Results:
     ----------
     study : Study
     manifest : dict
+        As stored; ``summary``, which is written last, is empty where a run was ended before.
     conditions : DataFrame
         One row per condition, every axis a column.
     runs : DataFrame
@@ -71,7 +70,37 @@ class Results:
         self.manifest: dict[str, Any] = read_manifest(self.folder)
         if "chunks" not in self.manifest:
             raise StudyError(f"{self.folder}: the run was interrupted; run it again to finish it")
-        self.study: Study = read_study(self.folder / "study.toml", allow_code=allow_code)
+        self.manifest.setdefault("summary", {})
+        self.study: Study = read_study(self.folder / STUDY, allow_code=allow_code)
+        version = self.manifest["schema_version"]
+        named = {name: chunk_of(name, version) for name in self.manifest["chunks"]}
+        self._chunks = {name: found for name, found in named.items() if found}
+        self._rows = self._rows_planned()
+
+    def __repr__(self) -> str:
+        first, last = self.study.seeds
+        conditions = len(self.conditions)
+        said = [f"{conditions * (last - first):,} runs of {conditions:,} conditions"]
+        if self._only is None:
+            statuses = self.manifest["summary"].get("statuses") or {}
+            said += [f"{count:,} {name}" for name, count in statuses.items()]
+        return f"Results({str(self.folder)!r}: {', '.join(said)})"
+
+    def _rows_planned(self) -> dict[str, int]:
+        """Return how many rows each chunk of the study has, all of which are to be there.
+
+        From the manifest's counts, not from a plan, which may need code of a user's own.
+        """
+        if "groups" not in self.manifest or self.study.record == "curves":
+            return {}
+        rows = rows_by_chunk(groups_of(self.manifest), self.study.seeds)
+        others = rows.keys() ^ {chunk for chunk, _ in self._chunks.values()}
+        if others:
+            raise StudyError(
+                f"{self.folder}: its chunks are not those of its study and seeds ({min(others)} is"
+                " one that differs); run its study again"
+            )
+        return rows
 
     def of(self, conditions: Iterable[str]) -> "Results":
         """Return the results of some conditions alone, where those of all are too many at once.
@@ -82,8 +111,9 @@ class Results:
             Their ids.
         """
         part = copy.copy(self)
-        for name in ("runs", "features", "traces"):
-            part.__dict__.pop(name, None)
+        for name, value in vars(Results).items():
+            if isinstance(value, cached_property):  # of the whole
+                part.__dict__.pop(name, None)
         part._only = set(conditions)
         kept = self.conditions["condition"].isin(part._only)
         part.conditions = self.conditions[kept].reset_index(drop=True)
@@ -92,9 +122,7 @@ class Results:
     @cached_property
     def conditions(self) -> pd.DataFrame:
         """One row per condition."""
-        file = self.folder / "conditions.parquet"
-        with told(file, OSError, ValueError):
-            return pq.read_table(file).to_pandas()
+        return read_table(self.folder, CONDITIONS, self.manifest)
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -168,7 +196,7 @@ class Results:
     @cached_property
     def estimators(self) -> pd.DataFrame:
         """One row per fit of a scikit-learn estimator: comparison, seed and scaler."""
-        frame = read_estimators(self.folder)
+        frame = read_table(self.folder, ESTIMATORS, self.manifest)
         first, last = self.study.seeds
         return frame[frame["seed"].between(first, last - 1)].reset_index(drop=True)
 
@@ -179,18 +207,19 @@ class Results:
         if self._only is not None:
             rows.append(("condition", "in", self._only))
         tables = []
-        for name in self.manifest["chunks"]:
-            file = self.folder / "chunks" / name
-            with told(file, OSError, ValueError):
-                if name not in self._whole:
-                    check_chunk(file)
-                    self._whole.add(name)
+        for name, (chunk, checksum) in self._chunks.items():
+            file = self.folder / CHUNKS / name
+            if name not in self._whole:
+                if fault := fault_of(file, checksum, self._rows.get(chunk)):
+                    raise StudyError(f"{file}: {fault}; {MEND}")
+                self._whole.add(name)
+            with told(file, *UNREADABLE):
                 columns = [column for column in pq.read_schema(file).names if wanted(column)]
                 table = pq.read_table(file, columns=columns, filters=rows)
                 if len(table) or self._only is None:
                     tables.append(table)
         if not tables:
-            raise StudyError(f"{self.folder / 'chunks'}: no runs are kept here")
+            raise StudyError(f"{self.folder / CHUNKS}: no runs are kept here")
         return tables
 
     def _codes(self, ids: pd.Series) -> np.ndarray:
@@ -200,7 +229,7 @@ class Results:
         place = pd.Index(self.conditions["condition"]).get_indexer(named.categories)
         codes = place[named.codes]
         if (codes < 0).any():
-            raise StudyError(f"{self.folder / 'conditions.parquet'}: lacks conditions of the runs")
+            raise StudyError(f"{self.folder / CONDITIONS}: lacks conditions of the runs")
         return codes
 
     def _unfold(
@@ -209,7 +238,8 @@ class Results:
         """Return a frame of what lies in lists, so many rows for each run."""
         parts: list[Columns] = []
         for table in tables:
-            each, columns = unfold(table)
+            with told(self.folder / CHUNKS, ValueError):  # lists of other lengths
+                each, columns = unfold(table)
             codes = self._codes(table["condition"].to_pandas())
             runs = {"condition": codes, "seed": table["seed"].to_numpy()}
             parts.append({name: value.repeat(each) for name, value in runs.items()} | columns)

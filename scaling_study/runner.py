@@ -124,8 +124,10 @@ def run(
         folder = Path(output_dir or Path("results") / resolved.name)
         identity = store.identity(executor.platform, planned)
         with store.Store(folder, resolved, identity, overwrite=overwrite) as kept:
-            todo = [chunk for chunk in planned.chunks if not kept.has(chunk)]
-            kept.begin(planned.conditions)
+            if kept.study.seeds != resolved.seeds:  # what the folder held stays promised
+                resolved = kept.study
+                planned = plan(resolved, chunk_size)
+            todo = kept.begin(planned)
             fitting = _fit_estimators(resolved, kept)
             compiling, running = train(
                 planned,

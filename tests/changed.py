@@ -22,3 +22,12 @@ def replace_chunk(file: Path, table: pa.Table) -> None:
     file.unlink()
     (file.parent / name).write_bytes(sink.getvalue())
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def replace_table(file: Path, data: bytes) -> None:
+    """Put other conditions or fits in a table's place, and their checksum in the manifest."""
+    folder = file.parent
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"][file.name] = folder_of.checksum_of(data)
+    file.write_bytes(data)
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")

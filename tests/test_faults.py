@@ -1,5 +1,6 @@
 """What goes wrong on a real machine: each is told in a line, and nothing is lost by it."""
 
+import io
 import json
 import os
 import random
@@ -123,6 +124,105 @@ def test_a_lost_chunk_is_missing(folder, stored):
     assert found.runs_done == 4 * 600 - 2 * (600 - 512)
     run(folder)
     assert chunks(folder) == chunks(stored)
+
+
+def test_a_narrower_run_mends_all_that_the_folder_promises(folder, stored):
+    file = sorted((folder / "chunks").iterdir())[-1]
+    file.write_bytes(file.read_bytes()[:100])
+    narrow = run(folder, seeds="0:100")
+    assert narrow.study.seeds == (0, 600)
+    assert len(narrow.runs) == narrow.manifest["summary"]["runs"] == 4 * 600
+    assert narrow.manifest["summary"]["chunks_damaged"] == 1
+    assert narrow.manifest["summary"]["runs_trained"] == 2 * (600 - 512)
+    assert chunks(folder) == chunks(stored)
+
+
+def test_an_interrupted_narrower_run_is_continued_by_the_same_command(folder, stored):
+    for file in sorted((folder / "chunks").iterdir())[1:]:
+        file.unlink()
+
+    def interrupt(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, seeds="0:100", on_progress=interrupt)
+    assert not folder_of.status(folder).complete
+    assert run(folder, seeds="0:100").study.seeds == (0, 600)
+    assert chunks(folder) == chunks(stored)
+
+
+def test_a_damaged_chunk_that_is_not_asked_for_is_left_and_not_told_as_trained(folder):
+    first = sorted((folder / "chunks").iterdir())[0]
+    first.write_bytes(b"half")
+    other = run(folder, seeds="1000:1010")
+    assert first.read_bytes() == b"half"
+    assert other.manifest["summary"]["chunks_damaged"] == 0
+    assert len(other.runs) == 4 * 10
+    assert folder_of.status(folder).complete
+
+
+@pytest.mark.parametrize("data", [b"", b"1234567", b"PAR1PAR1"])
+def test_what_is_no_chunk_under_a_right_checksum_is_trained_again(data, folder, stored):
+    file = sorted((folder / "chunks").iterdir())[0]
+    wrong = file.with_name(f"{file.stem[:15]}-{folder_of.checksum_of(data)}.parquet")
+    file.rename(wrong).write_bytes(data)
+    assert folder_of.status(folder).damaged == [wrong.name]
+    run(folder)
+    assert chunks(folder) == chunks(stored)
+
+
+def test_chunks_that_cannot_be_listed_are_not_told_as_missing(folder):
+    shutil.rmtree(folder / "chunks")
+    (folder / "chunks").write_text("a file, no folder")
+    for call in (folder_of.status, run):
+        with pytest.raises(StudyError, match=r"chunks: Not a directory|cannot be written"):
+            call(folder)
+
+
+FITS: dict[str, Any] = {
+    **STUDY,
+    "seeds": "0:3",
+    "estimators": {"a": {"dataset": "wine", "estimator": "knn"}},
+}
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("fits") / "tiny"
+    run(folder, FITS)
+    return folder
+
+
+def other_numbers(data: bytes) -> bytes:
+    """Return the same table with one column of other values, as whole a file as before."""
+    frame = pd.read_parquet(io.BytesIO(data))
+    numbers = frame.select_dtypes("number").columns[0]
+    return frame.assign(**{numbers: frame[numbers] + 1}).to_parquet()
+
+
+@pytest.mark.parametrize("name", ["estimators.parquet", "conditions.parquet"])
+@pytest.mark.parametrize("change", [lambda data: b"", flip, other_numbers])
+def test_a_damaged_table_is_told_and_made_again(name, change, fitted, tmp_path):
+    folder = Path(shutil.copytree(fitted, tmp_path / "copy"))
+    before = (folder / name).read_bytes()
+    (folder / name).write_bytes(change(before))
+    found = folder_of.status(folder)
+    assert (found.damaged, found.complete) == ([name], False)
+    with pytest.raises(StudyError, match=f"{name}: .*; run its study again"):
+        getattr(scaling_study.load(folder), name.removesuffix(".parquet"))
+    assert run(folder, FITS).manifest["summary"]["runs_trained"] == 0
+    assert (folder / name).read_bytes() == before
+    assert folder_of.status(folder).complete
+
+
+def test_fits_are_kept_with_their_checksum_when_seeds_are_added(fitted, tmp_path):
+    folder = Path(shutil.copytree(fitted, tmp_path / "copy"))
+    (folder / "estimators.parquet").unlink()
+    assert folder_of.status(folder).fits_missing == 3
+    run(folder, FITS)
+    run(folder, FITS, seeds="0:4")
+    assert len(scaling_study.load(folder).estimators) == 2 * 4
+    assert folder_of.status(folder).complete
 
 
 @pytest.mark.parametrize(

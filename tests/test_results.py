@@ -1,12 +1,15 @@
 """Stored results as data frames, and folders that hold none."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from changed import replace_chunk, replace_table
 from tiny_folder import (
     CONDITIONS,
     FEATURES,
@@ -20,9 +23,11 @@ from tiny_folder import (
 )
 
 import scaling_study
+from scaling_study import folder as folder_of
 from scaling_study import results as results_of
 from scaling_study.experiment.conditions import expand
 from scaling_study.experiment.study import parse
+from scaling_study.identity import METADATA
 
 # What is there -------------------------------------------------------------------------------
 
@@ -173,3 +178,135 @@ def test_a_damaged_folder_is_refused_with_the_file(folder, name, data):
 def test_a_folder_without_chunks_is_refused(folder):
     shutil.rmtree(folder / "chunks")
     refused(lambda: scaling_study.load(folder).runs, str(folder), "chunks")
+
+
+# A manifest ----------------------------------------------------------------------------------
+
+CHUNK = "000-0000-000000-0123456789abcdef.parquet"
+MANIFESTS = {
+    "identity": [None, [], "text", {}, {"chunk_size": "many"}, {"chunk_size": 0}],
+    "chunks": [
+        3,
+        [3],
+        None,
+        [CHUNK, CHUNK],
+        ["../../../etc/passwd"],
+        [f"../chunks/{CHUNK}"],
+        ["000-0000-000000.parquet"],
+    ],
+    "seeds": [None, [3, 1], [0, "a"]],
+    "files": [None, {"conditions.parquet": 3}],
+    "groups": [3, [3], [{"conditions": 2}], [{"conditions": 2, "shape": [1, 2, 3]}]],
+    "devices": [[1], None],
+    "packages": [[], {"jax": 1}],
+    "compile_seconds": ["x", None, True, -1, float("nan")],
+    "estimator_seconds": ["x"],
+    "machine": [1],
+    "git_commit": [1],
+    "summary": [None, []],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(k, v) for k in MANIFESTS for v in MANIFESTS[k]])
+def test_a_manifest_is_held_to_its_form_in_one_line(folder, key, value):
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    (folder / "manifest.json").write_text(json.dumps({**manifest, key: value}), encoding="utf-8")
+    for read in (scaling_study.load, folder_of.status, run):
+        refused(lambda read=read: read(folder), str(folder), *([key] if read is not run else []))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
+def test_a_manifest_that_is_nested_too_deep_is_one_line(folder, text):
+    (folder / "manifest.json").write_text(text, encoding="utf-8")
+    for read in (scaling_study.load, folder_of.status, run):
+        refused(lambda read=read: read(folder), "manifest.json")
+
+
+@pytest.mark.parametrize("key", ["identity", "schema_version"])
+def test_a_manifest_needs_what_makes_it_one(folder, key):
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    del manifest[key]
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    refused(lambda: scaling_study.load(folder), "manifest.json", key.replace("_", " "))
+
+
+def test_a_run_that_ended_before_its_summary_has_an_empty_one(folder):
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    del manifest["summary"]
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert scaling_study.load(folder).manifest["summary"] == {}
+
+
+@pytest.mark.parametrize("seeds", ["0:300", "256:300"])
+def test_chunks_that_are_not_those_of_the_study_are_refused(folder, seeds):
+    text = (folder / "study.toml").read_text(encoding="utf-8")
+    changed = text.replace('seeds = "0:4"', f'seeds = "{seeds}"')
+    assert changed != text
+    (folder / "study.toml").write_text(changed, encoding="utf-8")
+    refused(lambda: scaling_study.load(folder), str(folder), "run its study again")
+
+
+# Tables that are whole, and not what they should be -------------------------------------------
+
+
+def as_text(table: pa.Table, name: str) -> pa.Table:
+    place = table.schema.get_field_index(name)
+    return table.set_column(place, name, table[name].cast(pa.string()))
+
+
+FORMS = {
+    "has no column 'condition'": lambda table: table.drop_columns("condition"),
+    "has no column 'weight/0'": lambda table: table.drop_columns("weight/0"),
+    "has no column 'weight/1'": lambda table: table.drop_columns("weight/1"),
+    "has no column 'trace_loss'": lambda table: table.drop_columns("trace_loss"),
+    "column 'seed' holds string": lambda table: as_text(table, "seed"),
+    "column 'final_loss' holds string": lambda table: as_text(table, "final_loss"),
+    "who made it": lambda table: table.replace_schema_metadata({}),
+    "made it": lambda table: table.replace_schema_metadata({METADATA: "[]"}),
+    "rows, not": lambda table: table.slice(1),
+}
+
+
+@pytest.mark.parametrize("words", FORMS)
+def test_a_chunk_is_held_to_its_form_in_one_line(folder, words):
+    file = sorted((folder / "chunks").iterdir())[0]
+    replace_chunk(file, FORMS[words](pq.read_table(file)))
+    name = sorted((folder / "chunks").iterdir())[0].name
+    for table in (*TABLES, "count"):
+        refused(lambda table=table: getattr(scaling_study.load(folder), table), name, words)
+
+
+@pytest.mark.parametrize("column", ["condition", "optimizer", "scale_factor"])
+def test_conditions_are_held_to_their_form(folder, column):
+    file = folder / "conditions.parquet"
+    replace_table(file, pd.read_parquet(file).drop(columns=column).to_parquet())
+    refused(lambda: scaling_study.load(folder).runs, file.name, f"has no column '{column}'")
+
+
+def test_a_condition_stands_in_its_table_once(folder):
+    file = folder / "conditions.parquet"
+    frame = pd.read_parquet(file)
+    replace_table(file, pd.concat([frame, frame.head(1)]).to_parquet())
+    refused(lambda: scaling_study.load(folder).runs, file.name, "more than once")
+
+
+# A part of it, and what it says of itself ------------------------------------------------------
+
+
+def test_the_results_of_some_conditions_remember_nothing_of_the_whole(stored):
+    results = scaling_study.load(stored)
+    for name in (*TABLES, "count"):
+        getattr(results, name)
+    first = results.conditions["condition"].head(1)
+    part = results.of(first)
+    assert part.count == len(part.runs) == SEEDS
+    assert set(part.features["condition"]) == set(part.traces["condition"]) == set(first)
+    assert results.count == CONDITIONS * SEEDS
+
+
+def test_results_say_what_they_are(results, stored):
+    said = repr(results)
+    assert said.startswith(f"Results({str(stored)!r}: 16 runs of 4 conditions, ")
+    assert sum(int(n) for n in re.findall(r"(\d+) (?:not_)?(?:converged|diverged)", said)) == 16
+    part = results.of(results.conditions["condition"].head(1))
+    assert repr(part) == f"Results({str(stored)!r}: 4 runs of 1 conditions)"

@@ -20,8 +20,10 @@ from tiny_folder import (
 )
 
 import scaling_study
+from scaling_study import folder as folder_of
 from scaling_study import store
-from scaling_study.experiment.conditions import expand
+from scaling_study.experiment.conditions import Chunk
+from scaling_study.experiment.plan import plan
 from scaling_study.experiment.study import parse
 
 # What is written -----------------------------------------------------------------------------
@@ -29,7 +31,7 @@ from scaling_study.experiment.study import parse
 
 def test_hyperparameters_are_columns_where_they_were_given(tmp_path):
     study = parse({**STUDY, "optimizer": ["sgd", {"name": "adam", "eps": [1e-3, 1e-7]}]})
-    store.Store(tmp_path / "new", study, {}).begin(expand(study))
+    store.Store(tmp_path / "new", study, {}).begin(plan(study))
     table = pq.read_table(tmp_path / "new" / "conditions.parquet").to_pandas()
     eps = table.set_index("optimizer")["optimizer.eps"]
     assert eps["adam(eps=0.001)"].tolist() == [1e-3, 1e-3]
@@ -249,3 +251,99 @@ def test_a_study_that_is_wrong_leaves_no_folder(tmp_path):
     for wrong in ({"optimizer": "adm"}, {"model": "lineer"}, {"seeds": "3:1"}, {"updates": 7}):
         refused(lambda wrong=wrong: run(tmp_path / "new", {**STUDY, **wrong}))
     assert not (tmp_path / "new").exists()
+
+
+FOREIGN = {
+    "manifest.json": ['{"name": "my app", "icons": []}', '{"schema_version": 2}', "[]", "{"],
+    "study.toml": ['name = "tiny"\n', "# my notes\n", ""],
+}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(("name", "text"), [(n, text) for n in FOREIGN for text in FOREIGN[n]])
+def test_a_file_of_ours_by_its_name_alone_is_not_replaced(tmp_path, name, text, overwrite):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    refused(lambda: run(tmp_path, overwrite=overwrite), str(tmp_path), "choose another")
+    assert contents(tmp_path) == {name: text.encode()}
+
+
+def test_a_damaged_manifest_beside_a_study_of_ours_may_be_overwritten(folder):
+    (folder / "manifest.json").write_text("{", encoding="utf-8")
+    before = contents(folder)
+    refused(lambda: run(folder), "manifest.json")
+    assert contents(folder) == before
+    assert run(folder, overwrite=True).statuses
+
+
+@pytest.mark.parametrize("lost", ["manifest.json", "study.toml"])
+def test_chunks_that_nobody_can_name_say_what_to_do(folder, lost):
+    (folder / lost).unlink()
+    before = contents(folder)
+    message = refused(lambda: run(folder), str(folder), lost, "--overwrite")
+    assert "cannot be written" not in message
+    assert contents(folder) == before
+    assert run(folder, overwrite=True).statuses
+
+
+NOT_OURS = [
+    "chunks/2024-01-02-sales.parquet",
+    "chunks/000-0000-000000-short.parquet",
+    "chunks/000-0000-000000-0123456789ABCDEF.parquet",
+    "chunks/.mine.tmp",
+    ".notes.tmp",
+    ".2024-01-02-sales.parquet.tmp",
+]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_we_would_not_have_written_is_left_alone(folder, overwrite):
+    for name in NOT_OURS:
+        (folder / name).write_text("mine", encoding="utf-8")
+    run(folder, overwrite=overwrite)
+    for name in NOT_OURS:
+        assert (folder / name).read_text(encoding="utf-8") == "mine"
+    assert folder_of.status(folder).complete
+
+
+def test_a_folder_of_somebodys_chunks_is_no_studys(tmp_path):
+    (tmp_path / "chunks").mkdir()
+    (tmp_path / "chunks" / "sales.parquet").write_text("mine")
+    refused(lambda: run(tmp_path), "choose another")
+
+
+def test_a_lock_that_is_a_link_leads_nowhere(folder, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    (folder / ".lock").symlink_to(tmp_path / "thesis.txt")
+    refused(lambda: run(folder), ".lock", "link")
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+    assert not folder_of.status(folder).in_use
+    (folder / ".lock").unlink()
+    (folder / ".lock").mkdir()
+    refused(lambda: run(folder), ".lock")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_chunks_that_are_a_link_are_refused(folder, tmp_path, overwrite):
+    elsewhere = tmp_path / "elsewhere"
+    (folder / "chunks").rename(elsewhere)
+    (folder / "chunks").symlink_to(elsewhere)
+    before = contents(elsewhere)
+    refused(lambda: run(folder, overwrite=overwrite), str(folder), "chunks is a link")
+    assert contents(elsewhere) == before
+
+
+@pytest.mark.parametrize("rows", [b"", b"garbage"])
+def test_what_a_client_returns_that_is_no_chunk_is_not_written(folder, rows):
+    study = scaling_study.load(folder).study
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    before = chunks(folder)
+    with store.Store(folder, study, manifest["identity"]) as kept:
+        kept.begin(plan(study))
+        refused(lambda: kept.put(Chunk(0, 0, 0), rows), str(folder), "000-0000-000000")
+    assert chunks(folder) == before
+
+
+def test_a_name_that_is_too_long_is_one_line(tmp_path):
+    long = tmp_path / ("x" * 300)
+    for call in (run, folder_of.status, scaling_study.load):
+        refused(lambda call=call: call(long), "name too long")

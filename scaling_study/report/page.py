@@ -1,5 +1,6 @@
 """The report: a folder with a page, its text, figures and tables, whole or not at all."""
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -10,6 +11,9 @@ import pandas as pd
 
 from scaling_study.analysis.claims import judge_all, read_claims
 from scaling_study.errors import StudyError
+from scaling_study.experiment.study import Study, read_study
+from scaling_study.experiment.values import told
+from scaling_study.identity import asked, difference
 from scaling_study.report import tables
 from scaling_study.report.files import (
     command_of,
@@ -27,11 +31,20 @@ from scaling_study.report.real_data import write_real_data
 from scaling_study.report.sensitivity import write_sensitivity
 from scaling_study.report.tables import Summaries
 from scaling_study.results import Results
+from scaling_study.schema import MANIFEST, STUDY, is_manifest
 
+# What a report writes: nothing else is ever replaced.
+PAGE, TEXT = "index.html", "report.md"
 OWN_NAMES = (
-    *("index.html", "report.md", "figures", "tables", "study.toml", "manifest.json", CLAIMS),
+    *(PAGE, TEXT, "figures", "tables", STUDY, MANIFEST, CLAIMS),
     *("leaderboard.csv", "published.csv"),
 )
+OWN_TABLES = (
+    *("conditions.csv", "features.csv", "differences.csv", "coverage.csv"),
+    *("claims.tex", "conditions.tex", "distortion.csv", "fit.csv", "flipped.csv", "last.csv"),
+    *("lean.csv", "rates.csv", "scores.csv"),
+)
+OWN_FOLDERS = ("figures", "tables", "tables/figures", "tables/claims")
 
 TABLE_NOTE = (
     "Brackets hold 95 % intervals: Wilson for shares, order statistics for medians. Error and"
@@ -64,14 +77,19 @@ class Shown(NamedTuple):
 
 
 def write_report(
-    results: Results, output_dir: str | Path, claims: Mapping[str, Any] | None = None
+    results: Results,
+    output_dir: str | Path,
+    claims: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Path:
     """Write the report of a study's results; a paper where the study makes claims.
 
     The folder gets ``index.html`` (opens offline, beside its figures), ``report.md``,
     ``figures/*.svg`` and ``*.png``, ``tables/*.csv``, and copies of ``study.toml`` and
-    ``manifest.json``. The same results give the same bytes. A report that stood there is
-    replaced; the folder appears when all of it is written.
+    ``manifest.json``. The same results give the same bytes. A report of the same study that
+    stood there is replaced, whatever its seeds and words; the folder appears when all of it is
+    written.
 
     Parameters
     ----------
@@ -81,6 +99,8 @@ def write_report(
         The report's folder; made if it is not there.
     claims : mapping, optional
         Claims beside those of the study, as tables.
+    overwrite : bool
+        Replace the report of another study too.
 
     Returns
     -------
@@ -90,10 +110,11 @@ def write_report(
     Raises
     ------
     StudyError
-        If the folder holds anything but a report, or cannot be written.
+        If the folder holds anything but a report of that study, or cannot be written.
     """
     target = Path(output_dir)
-    _refuse_another(target)
+    with told(target, OSError):
+        _refuse_another(target, results.study, overwrite)
     verdicts = judge_all(results, read_claims(results.study, claims))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +126,7 @@ def write_report(
             write_paper(results, whole, verdicts)
         else:
             KINDS[results.study.report](results, whole)
-        for name in ("study.toml", "manifest.json"):
+        for name in (STUDY, MANIFEST):
             shutil.copyfile(results.folder / name, whole / name)
         whole.chmod(0o755)
         _replace(whole, target)
@@ -113,17 +134,74 @@ def write_report(
         raise StudyError(f"{target}: cannot be written ({error.strerror})") from None
     finally:
         shutil.rmtree(whole, ignore_errors=True)
-    return target / "index.html"
+    return target / PAGE
 
 
-def _refuse_another(target: Path) -> None:
+def _refuse_another(target: Path, study: Study, overwrite: bool) -> None:
+    """Refuse to replace what is no report, or the report of another study."""
     if not target.exists():
         return
     if not target.is_dir():
-        raise StudyError(f"{target}: is a file; name a folder for the report")
-    strange = sorted({path.name for path in target.iterdir()} - set(OWN_NAMES))
-    if strange or (target / "conditions.parquet").exists():
-        raise StudyError(f"{target}: holds {strange[0]!r}, which no report does; name another")
+        raise StudyError("is a file; name a folder for the report")
+    strange = _strange(target)
+    if strange:
+        raise StudyError(f"holds {strange!r}, which no report does; name another folder with -o")
+    if not any(target.iterdir()):
+        return
+    if not _is_report(target):
+        raise StudyError("holds no whole report; name another folder with -o")
+    if not overwrite:
+        _refuse_report_of_another(target, study)
+
+
+def _refuse_report_of_another(target: Path, study: Study) -> None:
+    try:
+        different = difference(asked(read_study(target / STUDY)), asked(study))
+    except StudyError:
+        different = "which this release cannot read"
+    if different:
+        raise StudyError(
+            f"holds the report of another study ({different}); name another folder with -o"
+        )
+
+
+def _is_report(folder: Path) -> bool:
+    """Say whether a folder holds what every report does, and a manifest that is ours."""
+    if not all((folder / name).is_file() for name in (PAGE, TEXT, STUDY, MANIFEST)):
+        return False
+    try:
+        return is_manifest(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _strange(folder: Path) -> str:
+    """Return the first name below a folder that no report writes, empty if there is none."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        own = name in OWN_FOLDERS if path.is_dir() else _is_own_file(folder, name)
+        if path.is_symlink() or not own:
+            return name
+    return ""
+
+
+def _is_own_file(folder: Path, name: str) -> bool:
+    place, _, file = name.rpartition("/")
+    stem, dot, suffix = file.rpartition(".")
+    if place == "tables":
+        return file in OWN_TABLES
+    if place == "tables/claims":
+        return suffix == "csv" and (folder / CLAIMS).exists()
+    if (place, suffix) in FIGURE_FILES:  # a figure comes in more than one format
+        formats = (folder / "figures" / f"{stem}{dot}{other}" for other in ("svg", "png"))
+        return all(other.exists() for other in formats)
+    return not place and file in set(OWN_NAMES) - set(OWN_FOLDERS)
+
+
+FIGURE_FILES = {
+    *(("figures", suffix) for suffix in ("svg", "png", "pdf")),
+    ("tables/figures", "csv"),
+}
 
 
 def _replace(whole: Path, target: Path) -> None:
@@ -154,7 +232,7 @@ def _write(results: Results, folder: Path) -> None:
         shown.append(Shown(drawing.name, drawing.caption, drawing.main))
     shown.sort(key=lambda figure: not figure.main)
     facts = _facts(results, summaries, shown)
-    write_page(folder, (("index.html", "index.html"), ("report.md", "report.md")), facts)
+    write_page(folder, ((PAGE, "index.html"), (TEXT, "report.md")), facts)
 
 
 # Which report a study's ``report`` names.

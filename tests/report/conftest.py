@@ -43,7 +43,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
         )
         planned = plan(study)
         kept = Store(folder, study, identity("cpu", planned))
-        kept.begin(planned.conditions)
+        kept.begin(planned)
         for group in planned.groups:
             rows = []
             for condition, seed in itertools.product(group.conditions, range(*seeds)):

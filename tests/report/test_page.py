@@ -1,7 +1,9 @@
 """The report's folder: whole, repeatable, offline, without JAX, for any study."""
 
+import copy
 import hashlib
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import ROOT
 from tiny_study import LINEAR, NETWORK, Build
 
 from scaling_study.errors import StudyError
 from scaling_study.experiment.conditions import Condition
 from scaling_study.report import page
+from scaling_study.report.files import how_it_ran
 from scaling_study.report.page import write_report
 from scaling_study.results import Results
 
@@ -121,6 +125,92 @@ def test_what_is_no_report_is_not_replaced(results: Results, tmp_path: Path) -> 
     with pytest.raises(StudyError, match="is a file"):
         write_report(results, tmp_path / "thesis.txt")
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_users_own_folder_with_names_like_a_reports_is_left_alone(
+    results: Results, tmp_path: Path
+) -> None:
+    for own in (["figures/mine.png"], ["index.html", "report.md"], ["manifest.json"]):
+        thesis = tmp_path / own[0].replace("/", "-")
+        for name in own:
+            (thesis / name).parent.mkdir(parents=True, exist_ok=True)
+            (thesis / name).write_text("{}")
+        before = digests(thesis)
+        with pytest.raises(StudyError, match="name another folder with -o"):
+            write_report(results, thesis, overwrite=True)
+        assert digests(thesis) == before
+
+
+OWN = ["figures/mine.png", "figures/notes/a.svg", "tables/mine.csv", "tables/figures/mine.csv"]
+
+
+@pytest.mark.parametrize("name", [*OWN, "tables/claims/mine.csv", "figures/.DS_Store"])
+def test_a_report_in_which_somebody_keeps_a_file_is_not_replaced(
+    results: Results, report: Path, tmp_path: Path, name: str
+) -> None:
+    kept = Path(shutil.copytree(report, tmp_path / "kept"))
+    (kept / name).parent.mkdir(exist_ok=True)
+    (kept / name).write_text("mine")
+    with pytest.raises(StudyError, match=f"holds '{name[:13]}"):
+        write_report(results, kept)
+    assert (kept / name).read_text() == "mine"
+
+
+def test_every_kind_of_report_of_ours_is_known_for_one() -> None:
+    kinds = [file.parent for file in (ROOT / "reports").glob("*/index.html")]
+    assert len(kinds) >= 6
+    for report in kinds:
+        assert page._strange(report) == ""
+        assert page._is_report(report)
+
+
+def test_the_report_of_another_study_is_replaced_only_where_that_is_said(
+    build: Build, results: Results, report: Path, tmp_path: Path
+) -> None:
+    place = Path(shutil.copytree(report, tmp_path / "report"))
+    before = digests(place)
+    other = build({"linear": {"scaler": ["none", "minmax"]}})
+    with pytest.raises(StudyError, match=r"report of another study .*scaler.* with -o"):
+        write_report(other, place)
+    assert digests(place) == before
+    write_report(other, place, overwrite=True)
+    assert (place / "study.toml").read_bytes() == (other.folder / "study.toml").read_bytes()
+    same = build({"linear": {"scaler": ["none", "minmax"]}}, seeds=(0, 2), title="Other words")
+    write_report(same, place)
+    assert "Other words" in (place / "report.md").read_text()
+
+
+def test_a_report_that_cannot_be_read_is_another_study(
+    results: Results, report: Path, tmp_path: Path
+) -> None:
+    place = Path(shutil.copytree(report, tmp_path / "report"))
+    (place / "study.toml").write_text("of_a_later_release = 1\n")
+    with pytest.raises(StudyError, match="this release cannot read"):
+        write_report(results, place)
+    write_report(results, place, overwrite=True)
+
+
+def test_a_place_that_cannot_be_looked_at_is_one_line(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StudyError, match="name too long"):
+        write_report(results, tmp_path / ("x" * 300))
+
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refuse)  # a superuser is never refused
+    with pytest.raises(StudyError, match="secret: Permission denied"):
+        write_report(results, tmp_path / "secret")
+
+
+@pytest.mark.parametrize("lacking", ["packages", "devices", "machine", "compile_seconds"])
+def test_what_a_manifest_does_not_say_is_not_shown(
+    results: Results, tmp_path: Path, lacking: str
+) -> None:
+    other = copy.copy(results)
+    other.manifest = {key: own for key, own in results.manifest.items() if key != lacking}
+    assert how_it_ran(other).keys() < how_it_ran(results).keys()
 
 
 def test_a_failure_leaves_what_was_there(

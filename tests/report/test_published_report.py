@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from changed import replace_table
 from processes import command, python
 
 import scaling_study
 from scaling_study.analysis.published import BACKPROP, HOLDS, REPRODUCED
-from scaling_study.folder import FIT_COLUMNS
 from scaling_study.report.page import write_report
 from scaling_study.results import Results
+from scaling_study.schema import FIT_COLUMNS
 
 CENTRING: dict[str, Any] = {
     "problem": "gaussian",
@@ -62,19 +64,16 @@ def test_every_fit_is_kept(results: Results) -> None:
     assert results.manifest["estimator_seconds"] > 0
 
 
-def test_running_again_fits_what_is_missing_alone(results: Results) -> None:
-    file = results.folder / "estimators.parquet"
-    before = pd.read_parquet(file)
+def test_running_again_fits_what_is_missing_alone(results: Results, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(results.folder, tmp_path / "copy"))
+    before = pd.read_parquet(folder / "estimators.parquet")
     marked = before.assign(accuracy=before["accuracy"] - 1)  # to see which rows are kept
-    marked.to_parquet(file)
-    try:
-        more = scaling_study.run(STUDY, seeds="38:45", output_dir=results.folder, devices=1)
-        kept, new = (more.estimators["seed"] != 38, more.estimators["seed"] == 38)
-        assert new.sum() == 4
-        assert (more.estimators.loc[kept, "accuracy"] <= 0).all()
-        assert (more.estimators.loc[new, "accuracy"] > 0).all()
-    finally:
-        before.to_parquet(file)
+    replace_table(folder / "estimators.parquet", marked.to_parquet())
+    more = scaling_study.run(STUDY, seeds="38:45", output_dir=folder, devices=1)
+    kept, new = (more.estimators["seed"] != 38, more.estimators["seed"] == 38)
+    assert new.sum() == 4
+    assert (more.estimators.loc[kept, "accuracy"] <= 0).all()
+    assert (more.estimators.loc[new, "accuracy"] > 0).all()
 
 
 def test_another_estimator_is_another_study(results: Results) -> None:
