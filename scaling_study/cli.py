@@ -174,7 +174,7 @@ def reproduce(
             _check(results, file, ledger, as_json, quiet)
         return
     results = _run(name, scheduler, quiet, verbose, overwrite=overwrite, **options)
-    _report(results, output_dir, as_json, quiet)
+    _report(results, output_dir, as_json, quiet, overwrite=overwrite)
     _exit_if_failed(results)
 
 
@@ -231,10 +231,8 @@ def plan(
 ) -> None:
     """Say whether a study can be run, and what it comes to; nothing runs."""
     from scaling_study import runner
-    from scaling_study.experiment.study import read_study
 
-    resolved = read_study(study, set_ or [], allow_code=allow_code).with_seeds(seeds)
-    planned = runner.plan(resolved, chunk_size)
+    planned = runner.read_plan(study, seeds, set_, chunk_size, allow_code=allow_code)
     runner.check(planned)
     summary = planned.summary()
     if as_json:
@@ -386,13 +384,14 @@ def _report(
     as_json: bool,
     quiet: bool,
     claims: Path | None = None,
+    overwrite: bool = False,
 ) -> None:
     from scaling_study.report.page import write_report
     from scaling_study.report.paper import CLAIMS
 
     more = _claims_of(claims) if claims else None
     place = Path("reports") / results.folder.resolve().name
-    page = write_report(results, output_dir or place, more)
+    page = write_report(results, output_dir or place, more, overwrite=overwrite)
     ledger = page.parent / CLAIMS
     if as_json and ledger.exists():
         typer.echo(ledger.read_text(encoding="utf-8"), nl=False)

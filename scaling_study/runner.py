@@ -111,9 +111,8 @@ def run(
         is whole, and the same call continues.
     """
     start = time.perf_counter()
-    resolved = read_study(study, settings or [], allow_code=allow_code).with_seeds(seeds)
-    planned = plan(resolved, chunk_size)
-    if client is not None and resolved.record == "curves":
+    planned = read_plan(study, seeds, settings, chunk_size, allow_code=allow_code)
+    if client is not None and planned.study.record == "curves":
         raise StudyError("record = 'curves' is kept in this process's memory; use local devices")
     # Before anything starts JAX with the devices it would choose.
     executor = LocalDevices(devices) if client is None else Elsewhere(client)
@@ -121,33 +120,54 @@ def run(
         check(planned)
         if client is None:
             _check_memory(planned)
-        folder = Path(output_dir or Path("results") / resolved.name)
+        folder = Path(output_dir or Path("results") / planned.study.name)
         identity = store.identity(executor.platform, planned)
-        with store.Store(folder, resolved, identity, overwrite=overwrite) as kept:
-            if kept.study.seeds != resolved.seeds:  # what the folder held stays promised
-                resolved = kept.study
-                planned = plan(resolved, chunk_size)
-            todo = kept.begin(planned)
-            fitting = _fit_estimators(resolved, kept)
-            compiling, running = train(
-                planned,
-                todo,
-                executor,
-                kept.put,
-                fail_fast=fail_fast,
-                on_progress=on_progress,
-                on_curves=on_curves,
-            )
-            manifest = _manifest(planned, executor, compiling, running)
-            if resolved.estimators:
-                manifest["estimator_seconds"] = round(fitting, 3)
-            kept.finish(manifest)
-            results = Results(folder, allow_code=True)
-            manifest["summary"] = _summary(planned, todo, executor, results, kept.damaged, start)
-            kept.finish(manifest)
+        with store.Store(folder, planned.study, identity, overwrite=overwrite) as kept:
+            if kept.study.seeds != planned.study.seeds:  # what the folder held stays promised
+                planned = plan(kept.study, chunk_size)
+            training = {"fail_fast": fail_fast, "on_progress": on_progress, "on_curves": on_curves}
+            _fill(kept, planned, executor, start, training)
     finally:
         executor.close()
     return Results(folder, allow_code=True)
+
+
+def _fill(
+    kept: store.Store, planned: Plan, executor: Executor, start: float, training: dict[str, Any]
+) -> None:
+    """Train and store what a folder lacks of a plan, and write how it went."""
+    todo = kept.begin(planned)
+    fitting = _fit_estimators(planned.study, kept)
+    compiling, running = train(planned, todo, executor, kept.put, **training)
+    manifest = _manifest(planned, executor, compiling, running)
+    if planned.study.estimators:
+        manifest["estimator_seconds"] = round(fitting, 3)
+    kept.finish(manifest)
+    results = Results(kept.folder, allow_code=True)
+    manifest["summary"] = _summary(planned, todo, executor, results, kept.damaged, start)
+    kept.finish(manifest)
+
+
+def read_plan(
+    study: Study | str | Path | dict[str, Any],
+    seeds: str | tuple[int, int] | None = None,
+    settings: list[str] | None = None,
+    chunk_size: int | None = None,
+    *,
+    allow_code: bool = False,
+) -> Plan:
+    """Return what `run` would do with the same arguments, which `check` looks at more closely.
+
+    Raises
+    ------
+    StudyError
+        If the study or the seeds are not right.
+    CodeError
+        If a file names code that its user has not allowed.
+    """
+    resolved = read_study(study, settings or [], allow_code=allow_code).with_seeds(seeds)
+    _check_code(resolved)
+    return plan(resolved, chunk_size)
 
 
 def train(
@@ -260,12 +280,9 @@ def check(planned: Plan) -> None:
     ------
     StudyError
         If a claim, a model or an optimizer is not right.
-    CodeError
-        If a file names code that its user has not allowed.
     """
     from scaling_study.engine.cache import without_unreadable
 
-    _check_code(planned.study)
     _check_claims(planned.study)
     without_unreadable(lambda: _check_engine(planned))
 
@@ -388,4 +405,4 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
-__all__ = ["Plan", "Progress", "check", "plan", "run", "train"]
+__all__ = ["Plan", "Progress", "check", "plan", "read_plan", "run", "train"]

@@ -35,7 +35,7 @@ def fit_all(study: Study, seeds: Sequence[int]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        One row a comparison, seed and scaler, with `scaling_study.folder.FIT_COLUMNS`.
+        One row a comparison, seed and scaler, with `scaling_study.schema.FIT_COLUMNS`.
 
     Raises
     ------
