@@ -59,7 +59,7 @@ class ProgressBar:
             if reason not in self.told:
                 say(reason)
                 self.told.add(reason)
-        rate = f"{progress.runs_done / progress.seconds:,.0f} runs/s"
+        rate = f"{progress.runs_trained / progress.seconds:,.0f} runs/s"
         self.bar.update(
             self.task, completed=progress.runs_done, total=progress.runs, rate=rate, visible=True
         )

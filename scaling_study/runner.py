@@ -31,8 +31,8 @@ class Progress:
 
     Attributes
     ----------
-    runs_done, runs : int
-        Trainings that are stored, and those asked for.
+    runs_done, runs_trained, runs : int
+        Trainings that are stored, those of them that this run has trained, and those asked for.
     seconds : float
         Since the first chunk was sent.
     failures : list of str
@@ -40,6 +40,7 @@ class Progress:
     """
 
     runs_done: int
+    runs_trained: int
     runs: int
     seconds: float
     failures: list[str] = field(default_factory=list)
@@ -214,7 +215,7 @@ def train(
         return executor.submit(run_chunk, text, str(chunk), planned.chunk_runs)
 
     compiling = running = 0.0
-    done = planned.runs - planned.runs_of(todo)
+    stored, trained = planned.runs - planned.runs_of(todo), 0
     start = time.perf_counter()
     for chunks in executor.batches(todo):
         begun = time.perf_counter()
@@ -222,9 +223,9 @@ def train(
         prepared = time.perf_counter()
         for chunk, rows in in_order(executor, chunks, submit):
             failures = [] if rows is None else put(chunk, rows)
-            done += planned.runs_of([chunk])
+            trained += planned.runs_of([chunk])
             seconds = time.perf_counter() - start
-            on_progress(Progress(done, planned.runs, seconds, failures))
+            on_progress(Progress(stored + trained, trained, planned.runs, seconds, failures))
             if failures and fail_fast:
                 raise Stopped(f"--fail-fast: {failures[0]}")
         compiling += prepared - begun

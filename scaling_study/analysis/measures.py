@@ -21,6 +21,7 @@ from scaling_study.experiment import draws, scalers
 from scaling_study.experiment.component import Component
 from scaling_study.experiment.conditions import Condition, expand, problem_of, shape_of, split
 from scaling_study.results import Results
+from scaling_study.schema import FEATURE_COLUMNS
 
 Array = NDArray[np.float64]
 TOLERANCE = 1e-3  # the usual share of the initial excess loss at which a run has converged
@@ -64,7 +65,7 @@ class Table:
         # Features lie in the order of their runs, so that no merge is needed.
         start = np.cumsum(number) - number
         pair = number == 2
-        for name in FEATURE_NAMES:
+        for name in FEATURE_COLUMNS:
             values = both[name].to_numpy(np.float64)
             runs[f"{name}_last"] = values[start + scaled]
             other = values[start + np.where(pair, 1 - scaled, 0)]
@@ -450,17 +451,6 @@ def _beyond(steps: Array) -> Array:
         return np.where(np.isnan(steps), np.inf, np.log10(np.where(np.isnan(steps), 1.0, steps)))
 
 
-FEATURE_NAMES = (
-    "weight_init",
-    "weight",
-    "weight_original",
-    "weight_true",
-    "weight_ols",
-    "steps_to_feature_target",
-    "grad_norm_init",
-    "grad_norm_mean",
-    "movement",
-)
 MEASURES: dict[str, Callable[[Table], Array]] = {
     function.__name__: function
     for function in (

@@ -21,6 +21,7 @@ from scaling_study.engine.watch import to_array
 from scaling_study.experiment.conditions import TRACED_SEEDS, Chunk, Group, problem_of
 from scaling_study.experiment.draws import Encoding
 from scaling_study.identity import METADATA
+from scaling_study.schema import FEATURE_COLUMNS, RUN_NUMBERS, TRACE_COLUMNS
 
 STATUSES = ("converged", "not_converged", "diverged", "failed")
 REASONS = (
@@ -30,13 +31,7 @@ REASONS = (
     "non-finite loss",
     "loss above 1e6 times the initial loss",
 )
-TRACE_COLUMNS = (
-    "trace_update",
-    "trace_batch_loss",
-    "trace_loss",
-    "trace_grad_norm",
-    "trace_weight",
-)
+TRACES = tuple(f"trace_{name}" for name in TRACE_COLUMNS)
 
 
 def to_table(
@@ -87,18 +82,6 @@ def to_table(
     return pa.table(columns | _traces(training, encoding, loop, seeds))
 
 
-# What a run that failed has no number of.
-RUN_NUMBERS = (
-    *("initial_loss", "final_loss", "loss_ols", "excess_loss", "steps_to_target", "diverged_at"),
-    *("weight_error", "weight_error_ols", "bias_init", "bias"),
-)
-FEATURE_NUMBERS = (
-    *("weight_init", "weight", "weight_original", "weight_true", "weight_ols"),
-    *("steps_to_feature_target", "grad_norm_init", "grad_norm_first_epoch", "grad_norm_mean"),
-    "movement",
-)
-
-
 def failed(own: Group, chunk: Chunk, features: int, reasons: Mapping[str, str]) -> pa.Table:
     """Return the rows of those conditions of a chunk that could not be trained.
 
@@ -120,7 +103,7 @@ def failed(own: Group, chunk: Chunk, features: int, reasons: Mapping[str, str]) 
         indices = np.repeat(np.asarray(codes, np.int32), len(seeds))
         return pa.DictionaryArray.from_arrays(indices, list(names))
 
-    names = [f"{name}/{feature}" for name in FEATURE_NUMBERS for feature in range(features)]
+    names = [f"{name}/{feature}" for name in FEATURE_COLUMNS for feature in range(features)]
     columns: dict[str, Any] = {
         "condition": repeated(range(len(lost)), lost),
         "seed": np.tile(np.asarray(seeds, dtype=np.int32), len(lost)),
@@ -128,7 +111,7 @@ def failed(own: Group, chunk: Chunk, features: int, reasons: Mapping[str, str]) 
         "reason": repeated([words.index(reasons[name]) for name in lost], words),
         "updates": np.zeros(runs, np.int32),
         **dict.fromkeys((*RUN_NUMBERS, *names), pa.nulls(runs, pa.float32())),
-        **dict.fromkeys(TRACE_COLUMNS, pa.nulls(runs, pa.list_(pa.float32()))),
+        **dict.fromkeys(TRACES, pa.nulls(runs, pa.list_(pa.float32()))),
     }
     return pa.table(columns)
 
@@ -274,7 +257,7 @@ def _traces(training: Training, encoding: Encoding, loop: Loop, seeds: range) ->
     kept = sum(seed < TRACED_SEEDS for seed in seeds)
     nothing = pa.nulls(runs[0] * runs[1], pa.list_(pa.float32()))
     if not kept:
-        return dict.fromkeys(TRACE_COLUMNS, nothing)
+        return dict.fromkeys(TRACES, nothing)
     done = loop.trace_updates
     # A run's trace ends where it diverged: how long its neighbours went on is not its own.
     over = done[:, None, None] > training.state.diverged_at[:, :kept]
@@ -299,9 +282,7 @@ def _traces(training: Training, encoding: Encoding, loop: Loop, seeds: range) ->
         until(to_array(trace.mean.gradient_norm)),
         until(to_array(trace.weight)) if trace.weight else None,
     )
-    return dict(
-        zip(TRACE_COLUMNS, (nothing if x is None else lists(x) for x in columns), strict=True)
-    )
+    return dict(zip(TRACES, (nothing if x is None else lists(x) for x in columns), strict=True))
 
 
 def _ended(training: Training, loop: Loop) -> tuple[np.ndarray, np.ndarray]:

@@ -530,7 +530,7 @@ def _ledger(verdicts: list[Verdict]) -> Plate:
         "The ledger as one picture",
         "Every claim, its verdict (square and word), and what share of its cells has an interval"
         " beyond the smallest effect of interest, inside the band around none, on the opposite"
-        " side, or across an edge. N1 and N2 are negative controls.",
+        " side, or across an edge.",
         plates.ledger(frame),
         frame,
     )

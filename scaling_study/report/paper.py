@@ -101,7 +101,8 @@ def _facts(
         "statuses": listing([f"{n:,} {name.replace('_', ' ')}" for name, n in statuses.items()]),
         "runs": f"{len(runs):,}",
         "conditions": f"{len(results.conditions):,}",
-        "budgets": f"{budgets.min():,} to {budgets.max():,}",
+        "budgets": " to ".join(f"{n:,}" for n in sorted({budgets.min(), budgets.max()})),
+        "controls": _controls(verdicts),
         "seeds": f"{study.seeds[1] - study.seeds[0]:,}",
         "reproduce": command_of(results),
         "check": f"{command_of(results)} --check",
@@ -117,6 +118,15 @@ def answer(verdicts: list[Verdict]) -> list[str]:
     what = "sentence" if len(judged) == 1 else "sentences"
     first = f"Of {len(judged)} {what}, {said}." if judged else ""
     return [sentence for sentence in (first, _of_article(of), _of_rest(of)) if sentence]
+
+
+def _controls(verdicts: list[Verdict]) -> str:
+    """Say which claims are negative controls."""
+    names = [found.claim.id for found in verdicts if found.claim.control]
+    if not names:
+        return ""
+    are = "is a negative control, which" if len(names) == 1 else "are negative controls, which"
+    return f"{listing(names)} {are} must not be supported."
 
 
 def _counted(n: int, verdict: str) -> str:
