@@ -56,6 +56,23 @@ def test_scaling_helps_more_often_at_a_default_rate_than_at_a_tuned_one():
     assert tuned / of_tuned < 0.1  # "rarely"
 
 
+def test_standardising_helps_real_tables_as_often_as_is_said():
+    report = (ROOT / "reports" / "real-data" / "report.md").read_text(encoding="utf-8")
+    usual, tuned = re.findall(r"better than the raw columns in (\d+) of 26", report)
+    text = " ".join(README.split())
+    assert f"surely helps in {usual} of 26 combinations" in text
+    assert f"and in {tuned} at tuned ones" in text
+
+
+def test_intervals_cover_as_often_as_is_said():
+    covered = pd.read_csv(ROOT / "reports" / "paper" / "tables" / "coverage.csv")
+    most = covered[covered["n"] == covered["n"].max()]
+    low, high = most["coverage"].min(), most["coverage"].max()
+    text = " ".join(README.split())
+    said = f"cover {100 * low:.0f} to {100 * high:.0f} % of {most['studies'].max():,} simulated"
+    assert said in text
+
+
 @pytest.mark.parametrize("control", ["N1", "N2"])
 def test_negative_controls_come_out_as_none(control):
     assert LEDGER[control]["verdict"] == "refuted"

@@ -20,7 +20,7 @@ from scaling_study.engine.compiling import compiled
 from scaling_study.errors import StudyError
 from scaling_study.experiment.conditions import expand
 from scaling_study.experiment.plan import plan
-from scaling_study.experiment.study import read_study
+from scaling_study.experiment.study import presets, read_study
 
 # Three programs, with chunks of 256 seeds and, of networks, 32.
 STUDY: dict[str, Any] = {
@@ -292,6 +292,11 @@ def test_a_plans_memory_is_what_the_compiled_program_says(name):
     assert 0.5 < planned.memory_of(own) / held < 2
 
 
+@pytest.mark.parametrize("name", presets())
+def test_no_presets_chunk_is_too_large_for_a_small_machine(name):
+    assert plan(read_study(name)).summary()["memory_bytes"] < 5e8
+
+
 def test_a_plan_grows_with_the_seeds():
     few, many = (plan(read_study({**STUDY, "seeds": seeds})) for seeds in (40, 4000))
     assert many.runs == 100 * few.runs
@@ -304,7 +309,7 @@ def test_a_plan_does_not_import_jax(study_file, tmp_path):
     code = """
 import sys
 from scaling_study.experiment.plan import plan
-from scaling_study.experiment.study import read_study
+from scaling_study.experiment.study import presets, read_study
 print(plan(read_study(sys.argv[1])).runs, "jax" in sys.modules)
 """
     done = python("-c", code, str(study_file), cwd=tmp_path)

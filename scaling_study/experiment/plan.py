@@ -114,7 +114,8 @@ class Plan:
             "moments": batches * samples,
             "samples": 2 * batches * rows * (features + 2),
         }[own.static.objective]
-        held = next(segment_epochs(own))
+        # Where every batch is all of the data, one is prepared for all epochs.
+        held = 1 if own.static.sampling == "full" else next(segment_epochs(own))
         order = own.shape.seeds * (batches * rows if replaced else samples)
         batches_held = held * (own.shape.tile_seeds * prepared + order)
         return int(size * (state + traces + batches_held))

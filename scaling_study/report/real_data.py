@@ -189,7 +189,7 @@ def _moved(own: pd.DataFrame, scaler: str) -> str:
         return ""
     idle = int((~far["trained"]).sum())
     ends = f"from {number(plain['value'].mean())} to {number(far['value'].mean())}"
-    none = f" (no rate of the grid trained {idle} of {len(far)})" if idle else ""
+    none = f" (in {idle} of {len(far)} combinations no rate of the grid trained)" if idle else ""
     return f"{scaler_name(scaler)} {ends}{none}"
 
 

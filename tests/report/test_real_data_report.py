@@ -76,7 +76,7 @@ def test_where_no_rate_trained_it_says_so(report: Path) -> None:
     tuned = [row for row in rows if "| tuned | none (raw) |" in row]
     assert len(tuned) == 1
     assert "| 0, none trained |" in tuned[0]
-    assert "no rate of the grid trained 1 of 1" in text
+    assert "in 1 of 1 combinations no rate of the grid trained" in text
     assert "in 4, 4 of them of raw columns, no rate of the grid was better than chance" in text
 
 
