@@ -309,7 +309,7 @@ def test_a_plan_does_not_import_jax(study_file, tmp_path):
     code = """
 import sys
 from scaling_study.experiment.plan import plan
-from scaling_study.experiment.study import presets, read_study
+from scaling_study.experiment.study import read_study
 print(plan(read_study(sys.argv[1])).runs, "jax" in sys.modules)
 """
     done = python("-c", code, str(study_file), cwd=tmp_path)
