@@ -141,7 +141,7 @@ def test_an_id_is_not_of_what_may_be_imported_here():
         ({"scaled_feature": 2}, ["scaled_feature is 2"]),
         ({"signal": lambda u: u[:, 0]}, ["signal", "(2, 2)", "not (2, 5)"]),
     ],
-    ids=str,
+    ids=["u", "noise", "coefficients", "scale", "place", "signal"],
 )
 def test_a_problem_whose_shapes_do_not_agree_is_told_which(change, words, monkeypatch):
     def draw(seed):
