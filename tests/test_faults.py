@@ -342,6 +342,8 @@ def test_a_signal_leaves_whole_chunks_and_says_how_to_continue(kind, tmp_path):
     file = tmp_path / "long.toml"
     file.write_text(tomli_w.dumps({**STUDY, "epochs": 2000, "seeds": "0:20000"}))
     arguments = ["run", str(file), "-q", "-o", "long", "--devices", "1"]
+    # A shell's background jobs, a suite among them, have their children ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "scaling_study", *arguments],
         cwd=tmp_path,
@@ -349,11 +351,15 @@ def test_a_signal_leaves_whole_chunks_and_says_how_to_continue(kind, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, before)
     folder = tmp_path / "long" / "chunks"
     while process.poll() is None and not list(folder.glob("*.parquet")):
         time.sleep(0.02)
     process.send_signal(kind)
-    _, errors = process.communicate(timeout=30)
+    try:
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 130
     (line,) = errors.splitlines()
     assert "run the same command again to continue" in line

@@ -8,8 +8,8 @@ from plain_run import plain_run
 from sklearn.linear_model import LinearRegression
 from tiny_block import bytes_of, column, groups_of, rows_of
 
-from scaling_study.engine import chunk, compiling, inputs, models, program
-from scaling_study.experiment import draws
+from scaling_study.engine import chunk, compiling, models, program
+from scaling_study.experiment import conditions, draws
 from scaling_study.experiment.conditions import Chunk, expand, problem_of
 from scaling_study.experiment.problems import PROBLEMS
 from scaling_study.experiment.scalers import AFFINE, TRANSFORMERS
@@ -275,7 +275,7 @@ def test_a_budget_cut_into_segments_ends_where_an_uncut_one_does(axes, numbers, 
             yield order
 
     monkeypatch.setattr(draws, "orders", counted)
-    monkeypatch.setattr(inputs, "PREPARED_NUMBERS", 1 if each else numbers)
+    monkeypatch.setattr(conditions, "PREPARED_NUMBERS", 1 if each else numbers)
     # Other words for the same optimizer, so that no program that is already compiled is used.
     words = {"name": "adam", "eps": 1e-7} if each else {"name": "adam", "b1": 0.9, "eps": 1e-7}
     cut = rows_of(**axes, optimizer=words)
