@@ -241,21 +241,20 @@ def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_written(call, here
     assert sorted(here.rglob("*")) == before
 
 
-def test_a_folder_that_holds_another_study_is_refused_and_left_alone(smoke, call):
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "smoke", "--set", "learning_rate=0.5"], "learning_rate is [0.001], not [0.5]"),
+        (["rank", "adam", "--seeds", "0:4"], "name is smoke, not rank"),
+    ],
+    ids=["run", "rank"],
+)
+def test_a_folder_that_holds_another_study_is_refused_and_left_alone(arguments, words, smoke, call):
     folder = smoke / "results" / "smoke"
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-    code, _, err = call("run", "smoke", "--set", "learning_rate=0.5", "-o", folder)
+    code, _, err = call(*arguments, "-o", folder)
     assert code == 2
-    assert "learning_rate is [0.001], not [0.5]" in err
-    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
-
-
-def test_a_ranking_takes_no_other_studys_folder(smoke, call):
-    folder = smoke / "results" / "smoke"
-    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-    code, _, err = call("rank", "adam", "--seeds", "0:4", "-o", folder)
-    assert code == 2
-    assert "name is smoke, not rank" in err
+    assert words in err
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from changed import replace_chunk, replace_table
+from refusals import refused
 from tiny_folder import (
     CONDITIONS,
     FEATURES,
@@ -18,7 +19,6 @@ from tiny_folder import (
     STUDY,
     TABLES,
     contents,
-    refused,
     run,
 )
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from refusals import refused
 from tiny_folder import (
     CONDITIONS,
     SEEDS,
@@ -15,7 +16,6 @@ from tiny_folder import (
     WIDTH,
     chunks,
     contents,
-    refused,
     run,
 )
 

@@ -3,10 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import scaling_study
-from scaling_study.errors import StudyError
 
 STUDY: dict[str, Any] = {
     "name": "tiny",
@@ -37,14 +34,3 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def chunks(folder: Path) -> dict[str, bytes]:
     return {name: data for name, data in contents(folder).items() if name.startswith("chunks")}
-
-
-def refused(call, *words: str) -> str:
-    """Hold a call to a `StudyError` of one line with these words in it."""
-    with pytest.raises(StudyError) as caught:
-        call()
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1, message
-    missing = [word for word in words if word not in message]
-    assert not missing, f"{missing} not in {message!r}"
-    return message
