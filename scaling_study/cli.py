@@ -422,7 +422,8 @@ def _ledger(name: str, settings: list[str] | None, report_dir: Path | None) -> t
 
 def _check(results: "Results", file: Path, ledger: Any, as_json: bool, quiet: bool) -> None:
     """Compare the claims of a study that was trained anew with a ledger."""
-    from scaling_study.analysis.claims import differences, judge_all, read_claims
+    from scaling_study.analysis.claims import read_claims
+    from scaling_study.analysis.verdicts import differences, judge_all
 
     verdicts = judge_all(results, read_claims(results.study))
     found = differences(ledger, [verdict.entry() for verdict in verdicts])

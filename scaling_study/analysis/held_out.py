@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from scaling_study.analysis.claims import DEFAULT_RATES
+from scaling_study.analysis.rates import DEFAULT_RATES
 from scaling_study.analysis.statistics import mean_by
 from scaling_study.analysis.tuning import best, halves
 from scaling_study.errors import StudyError

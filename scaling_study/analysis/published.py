@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from scaling_study.analysis import statistics
-from scaling_study.analysis.claims import at_rates
 from scaling_study.analysis.measures import Table, log_steps
+from scaling_study.analysis.rates import at_rates
 from scaling_study.analysis.statistics import Estimate
 from scaling_study.errors import StudyError
 from scaling_study.experiment.study import FEWEST

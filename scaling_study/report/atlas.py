@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from scaling_study.analysis import measures, statistics, summary, theory
-from scaling_study.analysis.claims import Verdict, at_rates
 from scaling_study.analysis.measures import MEASURES, Table
+from scaling_study.analysis.rates import at_rates
+from scaling_study.analysis.verdicts import Verdict
 from scaling_study.experiment import scalers
 from scaling_study.report import figures, plates
 from scaling_study.report.labels import hundredths, listing, number, percent, scaler_name

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from scaling_study.analysis.claims import judge_all, read_claims
+from scaling_study.analysis.claims import read_claims
+from scaling_study.analysis.verdicts import judge_all
 from scaling_study.errors import StudyError
 from scaling_study.experiment.study import Study, read_study
 from scaling_study.experiment.values import told

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from scaling_study.analysis import coverage, summary
-from scaling_study.analysis.claims import VERDICTS, Verdict
+from scaling_study.analysis.verdicts import VERDICTS, Verdict
 from scaling_study.report.atlas import Plate, plates_of
 from scaling_study.report.files import (
     command_of,
@@ -52,7 +52,7 @@ def write_paper(results: Results, folder: Path, verdicts: list[Verdict]) -> None
         From `scaling_study.load`.
     folder : Path
     verdicts : list of Verdict
-        From `scaling_study.analysis.claims.judge_all`.
+        From `scaling_study.analysis.verdicts.judge_all`.
     """
     write_ledger(verdicts, folder / CLAIMS)
     for found in verdicts:

@@ -15,7 +15,8 @@ import pytest
 from changed import replace_chunk
 from PIL import Image
 
-from scaling_study.analysis.claims import judge_all, read_claims
+from scaling_study.analysis.claims import read_claims
+from scaling_study.analysis.verdicts import judge_all
 from scaling_study.report import atlas, page
 from scaling_study.report import paper as paper_page
 from scaling_study.report.page import write_report
