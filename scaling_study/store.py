@@ -268,8 +268,8 @@ class Store:
 
     def _write_begun(self) -> None:
         """Write the manifest of a run that is not over; what a finished one held stays promised."""
-        promised = {key: self._manifest[key] for key in ("seeds",) if key in self._manifest}
-        self._write_manifest(promised)
+        seeds = self._manifest.get("seeds")
+        self._write_manifest({"seeds": seeds} if seeds else {})
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
         own = {"schema_version": SCHEMA_VERSION, "identity": self.identity, "files": self._sums}
