@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import scaling_study
 from scaling_study.analysis.measures import MEASURES, SHARES, Table
 from scaling_study.experiment.problems import uniform
 
@@ -39,6 +40,27 @@ def test_first_and_last_are_the_runs_own_features(table, paper):
         run["weight_last"],
     ]
     assert table["updates"][777] == 200
+
+
+def test_the_last_is_the_scaled_feature_and_the_first_the_only_other_one(tmp_path):
+    # Of diabetes' ten columns the third is scaled.
+    blocks = {"two": {"problem": "article"}, "ten": {"problem": "diabetes"}}
+    study = {"design": "U", "sampling": "full", "epochs": 2, "seeds": 3, "blocks": blocks}
+    results = scaling_study.run(study, output_dir=tmp_path / "wide", devices=1)
+    weights = results.features.pivot_table(
+        index=["block", "seed"], columns="feature", values="weight", observed=True
+    )
+    table = Table(results)
+    runs = table.runs.set_index(["block", "seed"])
+    assert runs.loc["two"]["weight_first"].tolist() == weights.loc["two"][0].tolist()
+    assert runs.loc["two"]["weight_last"].tolist() == weights.loc["two"][1].tolist()
+    assert runs.loc["ten"]["weight_last"].tolist() == weights.loc["ten"][2].tolist()
+    assert runs.loc["ten"]["weight_first"].isna().all()
+    of_ten = (table.runs["block"] == "ten").to_numpy()
+    for name in ("share_weight", "distortion_permutation", "larger", "log_curvature_ratio"):
+        values = MEASURES[name](table)
+        assert np.isnan(values[of_ten]).all()
+        assert np.isfinite(values[~of_ten]).all()
 
 
 def test_permutation_share_is_that_of_every_permutation(table):
