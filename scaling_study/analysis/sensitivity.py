@@ -33,8 +33,6 @@ from scaling_study.analysis.measures import (
     TOLERANCE,
     Table,
     log_steps,
-    remaining,
-    unfinished,
 )
 from scaling_study.analysis.statistics import Estimate
 from scaling_study.analysis.tuning import best, halves
@@ -99,6 +97,13 @@ class Grid(NamedTuple):
         return (self.best == 0) | (self.best == len(self.rates) - 1)
 
 
+def remaining(table: Table) -> Array:
+    """Return the share of the initial excess loss that is left, 1 if more or diverged."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = table["excess_loss"] / (table["initial_loss"] - table["loss_ols"])
+    return np.where(table.alive & (share < 1), np.maximum(share, 0), 1.0)
+
+
 def grids(table: Table) -> dict[str, Grid]:
     """Return each optimizer's runs as arrays.
 
@@ -112,15 +117,15 @@ def grids(table: Table) -> dict[str, Grid]:
     StudyError
         If conditions of an optimizer differ in something else, or cells are missing.
     """
-    steps = 10 ** log_steps(table)
+    steps, left = 10 ** log_steps(table), remaining(table)
     frame = pd.DataFrame(
         {
             "optimizer": table.runs["optimizer"].astype(str).to_numpy(),
             "scale": table["scale_factor"],
             "rate": table["learning_rate"],
             "seed": table.seeds,
-            "gone": -np.log10(unfinished(table)) / DECADES,
-            "left": remaining(table),
+            "gone": -np.log10(np.maximum(left, TOLERANCE)) / DECADES,
+            "left": left,
             "updates": steps,
             "diverged": (~table.alive).astype(np.float64),  # or failed, which is no better
         }

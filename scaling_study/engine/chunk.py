@@ -38,6 +38,7 @@ from scaling_study.experiment.conditions import (
     problem_of,
     shape_of,
 )
+from scaling_study.experiment.encoding import Encoding, encode
 from scaling_study.experiment.study import parse
 from scaling_study.identity import made_by
 
@@ -180,7 +181,7 @@ def _failing(own: Group, chunk: Chunk) -> dict[str, str]:
     for condition in own.members(chunk):
         try:
             with np.errstate(all="ignore"):
-                draws.encode(own.static, draws.draw(own.static, own.seeds(chunk)), [condition])
+                encode(own.static, draws.draw(own.static, own.seeds(chunk)), [condition])
         except Exception as error:
             reasons[condition.id] = reason_of(own, error)
     return reasons
@@ -249,7 +250,7 @@ def curves_of(training: Training, loop: Loop, members: int) -> Curves:
 
 def train_chunk(
     own: Group, chunk: Chunk, record: str, on_device: OnDevice = nullcontext
-) -> tuple[Training, draws.Encoding]:
+) -> tuple[Training, Encoding]:
     """Train every run of a chunk, on the default device of ``on_device``.
 
     Returns
