@@ -87,10 +87,10 @@ def peer(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def assert_same(ours, theirs, x: np.ndarray) -> None:
-    """Hold shift to rounding at the column's own magnitude, divisor to 1e-6 relative."""
+    """Compare to rounding at the column's own magnitude, which is what scikit-learn's loses."""
     rounding = 1e-13 * np.abs(x).max(axis=0)
     assert (np.abs(ours[0] - theirs[0]) <= rounding).all(), (ours[0], theirs[0])
-    np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-6)
+    assert (np.abs(ours[1] - theirs[1]) <= 1e-6 * theirs[1] + rounding).all(), (ours[1], theirs[1])
 
 
 def test_every_scaler_has_a_peer():
@@ -104,14 +104,14 @@ def test_every_scaler_has_a_peer():
 @pytest.mark.parametrize("column", COLUMNS)
 def test_affine_scalers_fit_as_scikit_learn(name, column):
     x = COLUMNS[column][:, None]
-    assert_same(AFFINE[name](x), peer(name, x), x)
+    assert_same(scalers.affine(name, x), peer(name, x), x)
 
 
 @pytest.mark.parametrize("name", AFFINE)
 @pytest.mark.parametrize("column", COLUMNS)
 def test_affine_scalers_transform_as_scikit_learn(name, column):
     x = COLUMNS[column][:, None]
-    shift, divisor = AFFINE[name](x)
+    shift, divisor = scalers.affine(name, x)
     theirs = AFFINE_PEERS[name]().fit_transform(x)
     rounding = 1e-15 * np.abs(x).max() / divisor[0]
     np.testing.assert_allclose((x - shift) / divisor, theirs, rtol=1e-6, atol=8 * rounding)
@@ -129,7 +129,7 @@ def test_affine_scalers_transform_as_scikit_learn(name, column):
 )
 def test_affine_scalers_fit_anything_as_scikit_learn(name, x, exponent, offset):
     x = x * 10.0**exponent + offset
-    assert_same(AFFINE[name](x), peer(name, x), x)
+    assert_same(scalers.affine(name, x), peer(name, x), x)
 
 
 @pytest.mark.parametrize("name", AFFINE)
@@ -137,7 +137,7 @@ def test_a_stack_is_fitted_data_set_by_data_set(name):
     rng = np.random.default_rng(1)
     columns = np.stack(list(COLUMNS.values()), axis=-1)
     stack = np.stack([[columns[rng.permutation(100)] * k for k in (1, 2, 3)] for _ in range(4)])
-    shifts, divisors = AFFINE[name](stack)
+    shifts, divisors = scalers.affine(name, stack)
     assert shifts.shape == divisors.shape == (4, 3, len(COLUMNS))
     for place in np.ndindex(4, 3):
         assert_same((shifts[place], divisors[place]), peer(name, stack[place]), stack[place])
@@ -146,7 +146,7 @@ def test_a_stack_is_fitted_data_set_by_data_set(name):
 @pytest.mark.parametrize("name", AFFINE)
 def test_a_divisor_is_positive_and_finite(name):
     x = np.stack(list(COLUMNS.values()), axis=-1)
-    shift, divisor = AFFINE[name](x)
+    shift, divisor = scalers.affine(name, x)
     assert np.isfinite(shift).all()
     assert np.isfinite(divisor).all()
     assert (divisor > 0).all()
@@ -157,7 +157,10 @@ def test_a_divisor_is_positive_and_finite(name):
 def test_a_power_of_two_scales_shift_and_divisor_to_the_bit(name, exponent, seed):
     x = np.random.default_rng(seed).standard_normal((20, 2)) + 1
     factor = 2.0**exponent
-    (shift, divisor), (scaled_shift, scaled_divisor) = AFFINE[name](x), AFFINE[name](factor * x)
+    (shift, divisor), (scaled_shift, scaled_divisor) = (
+        scalers.affine(name, x),
+        scalers.affine(name, factor * x),
+    )
     np.testing.assert_array_equal(scaled_shift, factor * shift)
     np.testing.assert_array_equal(scaled_divisor, factor * divisor)
 
@@ -166,7 +169,7 @@ def test_a_power_of_two_scales_shift_and_divisor_to_the_bit(name, exponent, seed
 def test_the_order_of_the_rows_does_not_matter(name):
     x = np.stack(list(COLUMNS.values()), axis=-1)
     shuffled = x[np.random.default_rng(2).permutation(100)]
-    assert_same(AFFINE[name](x), AFFINE[name](shuffled), x)
+    assert_same(scalers.affine(name, x), scalers.affine(name, shuffled), x)
 
 
 @pytest.mark.parametrize("name", SCALERS)
@@ -174,7 +177,7 @@ def test_data_are_left_as_they_were(name):
     x = np.random.default_rng(3).random((2, 100, 2))
     before = x.copy()
     if name in AFFINE:
-        AFFINE[name](x)
+        scalers.affine(name, x)
     else:
         scalers.transform(Component(name), x)
     np.testing.assert_array_equal(x, before)
@@ -209,7 +212,7 @@ def test_a_users_own_transformer_is_taken():
     scalers.check(own)
     assert not scalers.is_affine(own)
     x = np.random.default_rng(7).random((2, 3, 50, 2))
-    shift, divisor = AFFINE["standard"](x)
+    shift, divisor = scalers.affine("standard", x)
     expected = (x - shift[..., None, :]) / divisor[..., None, :]
     np.testing.assert_allclose(scalers.transform(own, x), expected, rtol=1e-9, atol=1e-12)
 
