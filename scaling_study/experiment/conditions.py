@@ -16,7 +16,7 @@ from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from scaling_study.errors import StudyError, unknown
-from scaling_study.experiment import problems, scalers
+from scaling_study.experiment import checks, problems, scalers
 from scaling_study.experiment.component import Component
 from scaling_study.experiment.datasets import EVERY_PROBLEM
 from scaling_study.experiment.problems import Problem
@@ -191,7 +191,7 @@ def expand(study: Study) -> list[Condition]:
     for block, grid in study.blocks.items():
         with told(f"{study.origin}: blocks.{block}"):
             cells = itertools.product(*grid.values())
-            own = [_condition(block, dict(zip(grid, cell, strict=True))) for cell in cells]
+            own = [_condition(study, block, dict(zip(grid, cell, strict=True))) for cell in cells]
             ((condition, count),) = Counter(own).most_common(1)
             if count > 1:
                 raise StudyError(
@@ -323,11 +323,11 @@ def segment_epochs(own: Group) -> Iterator[int]:
 
 
 def problem_of(component: Component) -> Problem:
-    """Return the problem that a component names."""
+    """Return the problem that a component names; its rows are float64 arrays."""
     problem = component.build("problem", EVERY_PROBLEM)
     if not isinstance(problem, Problem):
         raise StudyError(f"problem {component.name!r} returns no scaling_study.Problem")
-    return problem
+    return checks.with_numbers(problem)
 
 
 @lru_cache(maxsize=64)
@@ -335,7 +335,23 @@ def shape_of(component: Component) -> tuple[int, int]:
     """Return the number of samples and of features of a problem."""
     problem = problem_of(component)
     with told(f"problem {component.name!r}", Exception):
-        return problems.check(problem)
+        return problems.check(problem._replace(draw=checks.tried(problem.draw, "draw")))
+
+
+@lru_cache(maxsize=256)
+def _check_data(component: Component, seeds: tuple[int, ...], importances: bool) -> None:
+    """Refuse a problem whose rows of these seeds cannot be trained on."""
+    shape_of(component)
+    problem = problem_of(component)
+    with told(f"problem {component.name!r}", Exception):
+        checks.check_seeds(problem, seeds, importances=importances)
+
+
+def _seeds_to_check(study: Study, data_seed: int | str) -> tuple[int, ...]:
+    """Return the seeds whose data are looked at before anything is trained."""
+    first, last = study.seeds
+    held = [first, min(first + 1, last - 1), last - 1] if data_seed == "vary" else [int(data_seed)]
+    return tuple(sorted({0, *held}))
 
 
 def batches_per_epoch(static: Static | Condition) -> int:
@@ -345,10 +361,12 @@ def batches_per_epoch(static: Static | Condition) -> int:
     return -(-shape_of(static.problem)[0] // static.batch_size)
 
 
-def _condition(block: str, cell: dict[str, Any]) -> Condition:
+def _condition(study: Study, block: str, cell: dict[str, Any]) -> Condition:
     epochs, updates = cell.pop("epochs"), cell.pop("updates")
     condition = Condition(block=block, updates=1, **cell)
     problem = problem_of(condition.problem)
+    seeds = _seeds_to_check(study, condition.data_seed)
+    _check_data(condition.problem, seeds, study.record == "importances")
     scalers.check(condition.scaler)
     if not scalers.is_affine(condition.target_scaler):
         raise unknown("target_scaler", condition.target_scaler.name, scalers.AFFINE)

@@ -219,7 +219,7 @@ def _split(
         return x[rows], y[rows]
 
     classes = 0 if name == "diabetes" else len(np.unique(y))
-    return _of_unknown_law(draw, held_out, x.shape[1], place, classes)
+    return _of_unknown_law(draw, held_out, x.shape[1], place, classes, names)
 
 
 def _generated(maker: str, samples: int, noise: float, feature: int, **parameters: Any) -> Problem:
@@ -255,6 +255,7 @@ def _of_unknown_law(
     features: int,
     place: int,
     classes: int,
+    columns: tuple[str, ...] = (),
 ) -> Problem:
     return Problem(
         draw,
@@ -264,6 +265,7 @@ def _of_unknown_law(
         signal=lambda u: np.zeros(u.shape[:-1]),
         held_out=held_out,
         classes=classes,
+        columns=columns,
     )
 
 
