@@ -116,7 +116,9 @@ class Component:
         with told(f"{kind} {self.name!r} cannot be imported", Exception, raises=CodeError):
             factory = getattr(importlib.import_module(module), attribute)
         if not callable(factory):
-            raise StudyError(f"{kind} {self.name!r} cannot be called")
+            raise StudyError(
+                f"{kind} {self.name!r} cannot be called; name a class or a function that returns it"
+            )
         return factory
 
 

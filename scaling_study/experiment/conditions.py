@@ -347,6 +347,15 @@ def _check_data(component: Component, seeds: tuple[int, ...], importances: bool)
         checks.check_seeds(problem, seeds, importances=importances)
 
 
+@lru_cache(maxsize=256)
+def _check_scaler(scaler: Component, component: Component, offset: float, seed: int) -> None:
+    """Try a scaler on a problem's own rows, at the reference scale."""
+    problem = problem_of(component)
+    x = problem.reference_scale * problem.draw(seed)[0]
+    x[:, problem.scaled_feature] += offset
+    scalers.check(scaler, x, held_out=problem.held_out is not None)
+
+
 def _seeds_to_check(study: Study, data_seed: int | str) -> tuple[int, ...]:
     """Return the seeds whose data are looked at before anything is trained."""
     first, last = study.seeds
@@ -367,10 +376,13 @@ def _condition(study: Study, block: str, cell: dict[str, Any]) -> Condition:
     problem = problem_of(condition.problem)
     seeds = _seeds_to_check(study, condition.data_seed)
     _check_data(condition.problem, seeds, study.record == "importances")
-    scalers.check(condition.scaler)
+    if not scalers.is_affine(condition.scaler):
+        condition.scaler.resolve("scaler", scalers.SCALERS)
+    _check_scaler(condition.scaler, condition.problem, condition.offset, seeds[-1])
     if not scalers.is_affine(condition.target_scaler):
         raise unknown("target_scaler", condition.target_scaler.name, scalers.AFFINE)
-    scalers.check(condition.target_scaler)
+    if condition.target_scaler.parameters:
+        raise StudyError(f"target_scaler {condition.target_scaler.name!r} takes no parameters")
     if condition.design == "F" and problem.signal is not None:
         raise StudyError(
             f"problem {condition.problem.name!r} has no coefficients to fix; use design U"
