@@ -89,7 +89,7 @@ def _array(values: Any, what: str) -> NDArray[Any]:
     if hasattr(values, "toarray"):  # a sparse matrix
         values = values.toarray()
     if isinstance(values, np.ma.MaskedArray):
-        values = values.astype(object).filled(None)
+        values = np.where(np.ma.getmaskarray(values), None, values.data.astype(object))
     try:
         return np.asarray(values)
     except ValueError as error:  # rows of different lengths

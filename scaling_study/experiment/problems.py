@@ -74,7 +74,8 @@ def check(problem: Problem) -> tuple[int, int]:
         "reference_scale": (np.shape(problem.reference_scale), (features,)),
     }
     if problem.signal is not None:
-        found = np.shape(problem.signal(np.stack([u, u])))
+        with np.errstate(all="ignore"):  # what is not finite is counted with the values
+            found = np.shape(problem.signal(np.stack([u, u])))
         shapes |= {"signal(u) for u of (2, samples, d)": (found, (2, samples))}
     for what, (found, right) in shapes.items():
         if found != right:
