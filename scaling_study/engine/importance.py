@@ -24,7 +24,10 @@ from scaling_study.experiment.importance import permutations_of, true_shares
 
 Array = jax.Array
 STEPS, STEPS_OF_KINKS = 128, 1024  # from the mean to a row, of the integral
-SMOOTH = ("tanh", "sigmoid", "gelu", "identity")
+SMOOTH = (  # the activations whose slope has no jump
+    *("celu", "elu", "gelu", "identity", "log_sigmoid", "sigmoid"),
+    *("silu", "soft_sign", "softplus", "swish", "tanh"),
+)
 FLAT = 1e-3  # relative change of slope over a step, below which rounding would place a switch
 
 
