@@ -312,7 +312,7 @@ def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_written(call, here
 
 
 def test_bad_data_of_a_later_seed_stop_the_run_in_one_line(call, here):
-    settings = ("problem=test_cli:late_gaps", "design=U", "epochs=1")
+    settings = ("problem=test_cli:late_gaps", "design=U", "data_seed=vary", "epochs=1")
     arguments = [word for own in settings for word in ("--set", own)]
     code, _, err = call("run", "smoke", "-q", "--seeds", "0:8", *arguments)
     assert code == 2

@@ -91,9 +91,11 @@ def _array(values: Any, what: str) -> NDArray[Any]:
     if isinstance(values, np.ma.MaskedArray):
         values = np.where(np.ma.getmaskarray(values), None, values.data.astype(object))
     try:
-        return np.asarray(values)
+        array = np.asarray(values)
     except ValueError as error:  # rows of different lengths
         raise DataError(f"{what} is not an array of numbers: {error}") from None
+    # Of a list, one text would make text of every number.
+    return np.asarray(values, object) if isinstance(values, list | tuple) else array
 
 
 def _check_shapes(u: NDArray[Any], noise: NDArray[Any], call: str) -> None:
@@ -113,13 +115,14 @@ def _numbers(column: NDArray[Any], what: str) -> Array:
     """Return a column as float64, or raise with the count of its values that are no numbers."""
     if column.dtype.kind in "biuf":
         return column.astype(np.float64)
-    values = [_number(value) for value in column.astype(object)]
+    values = [_number(value) for value in column]
     wrong = [value for value, found in zip(column, values, strict=True) if found is None]
     if wrong:
-        kind = "text" if isinstance(wrong[0], str | bytes) else type(wrong[0]).__name__
+        first, count = wrong[0], f"{len(wrong)} of {len(column)} rows"
+        kind = "text" if isinstance(first, str | bytes) else type(first).__name__
+        such = repr(str(first)) if isinstance(first, str) else str(first)
         raise DataError(
-            f"{what}: {kind} in {len(wrong)} of {len(column)} rows, such as {wrong[0]!r};"
-            " every column must be numeric"
+            f"{what}: {kind} in {count}, such as {such[:40]}; every column must be numeric"
         )
     return np.array(values, np.float64)
 

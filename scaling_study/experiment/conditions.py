@@ -198,6 +198,7 @@ def expand(study: Study) -> list[Condition]:
                     f"epochs and updates give the same budget, {condition.updates} updates,"
                     " more than once; keep one of the two"
                 )
+            _check_scalers(own)
             conditions += own
     return conditions
 
@@ -347,12 +348,31 @@ def _check_data(component: Component, seeds: tuple[int, ...], importances: bool)
         checks.check_seeds(problem, seeds, importances=importances)
 
 
+def _check_scalers(conditions: list[Condition]) -> None:
+    """Refuse a scaler that fails on the data of every condition that names it."""
+    pairs: dict[tuple[Component, Component], dict[tuple[float, float], None]] = {}
+    for condition in conditions:
+        own = pairs.setdefault((condition.scaler, condition.problem), {})
+        own[condition.scale_factor, condition.offset] = None
+    for (scaler, component), places in pairs.items():
+        errors = []
+        for scale, offset in places:
+            try:
+                _try_scaler(scaler, component, scale, offset)
+            except StudyError as error:
+                errors.append(error)
+            else:
+                break
+        if len(errors) == len(places):
+            raise errors[0]
+
+
 @lru_cache(maxsize=256)
-def _check_scaler(scaler: Component, component: Component, offset: float, seed: int) -> None:
-    """Try a scaler on a problem's own rows, at the reference scale."""
+def _try_scaler(scaler: Component, component: Component, scale: float, offset: float) -> None:
     problem = problem_of(component)
-    x = problem.reference_scale * problem.draw(seed)[0]
-    x[:, problem.scaled_feature] += offset
+    u, _ = problem.draw(0)
+    x, scaled = problem.reference_scale * u, problem.scaled_feature
+    x[:, scaled] = scale * u[:, scaled] + offset
     scalers.check(scaler, x, held_out=problem.held_out is not None)
 
 
@@ -376,9 +396,7 @@ def _condition(study: Study, block: str, cell: dict[str, Any]) -> Condition:
     problem = problem_of(condition.problem)
     seeds = _seeds_to_check(study, condition.data_seed)
     _check_data(condition.problem, seeds, study.record == "importances")
-    if not scalers.is_affine(condition.scaler):
-        condition.scaler.resolve("scaler", scalers.SCALERS)
-    _check_scaler(condition.scaler, condition.problem, condition.offset, seeds[-1])
+    condition.scaler.resolve("scaler", scalers.SCALERS)  # before anything that is cached
     if not scalers.is_affine(condition.target_scaler):
         raise unknown("target_scaler", condition.target_scaler.name, scalers.AFFINE)
     if condition.target_scaler.parameters:

@@ -78,7 +78,7 @@ def test_integrated_gradients_of_trained_networks_are_complete(activation, hidde
     assert jnp.abs(value - level).max() > 1  # a thousandth is little of it
 
 
-@pytest.mark.parametrize("activation", models.ACTIVATIONS)
+@pytest.mark.parametrize("activation", sorted(models.ACTIVATIONS.keys() - {"identity"}))
 def test_integrated_gradients_are_complete_whatever_the_activation(activation):
     model = models.build(Component("mlp", (("activation", activation), ("hidden", (8, 8)))))
     parameters, z = trained(model, "float64")
@@ -88,11 +88,11 @@ def test_integrated_gradients_are_complete_whatever_the_activation(activation):
 
 
 @pytest.mark.parametrize("activation", models.ACTIVATIONS)
-def test_an_activation_is_smooth_where_its_slope_has_no_jump(activation):
+def test_an_activation_is_smooth_where_its_slope_has_no_kink(activation):
     x = jnp.linspace(-8, 8, 2**16 + 1)
     slope = jax.vmap(jax.grad(models.ACTIVATIONS[activation]))(x)
-    jump = jnp.abs(jnp.diff(slope)).max()
-    assert (activation in importance.SMOOTH) == bool(jump < 0.005), jump
+    jump = jnp.abs(jnp.diff(jnp.diff(slope) / (x[1] - x[0]))).max()
+    assert (activation in importance.SMOOTH) == bool(jump < 0.01), jump
 
 
 def test_a_switch_within_a_step_is_placed():

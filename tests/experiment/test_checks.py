@@ -87,6 +87,10 @@ BAD = {
     "NaN in the target": (made(y=np.where(Y > 1, np.nan, Y)), ["target: NaN in", "of 100 rows"]),
     "text": (made(put(X, [1, 2], 1, "high")), ["column 1: text in 2 of 100 rows, such as 'high'"]),
     "digits as text": (made(X.astype(str)), ["column 0: text in 100 of 100 rows"]),
+    "text, in lists": (
+        made([[1.5, 2, "low"], [2, 3, "high"]] * 50),
+        ["column 2: text in 100 of 100 rows, such as 'low'"],
+    ),
     "text, in a frame": (made(text_column()), ["column 'dose': text in 100 of 100", "'Oslo'"]),
     "dates, in a frame": (made(with_dates()), ["column 'age': Timestamp in 100 of 100 rows"]),
     "complex": (made(X + 1j), ["column 0: complex128 in 100 of 100 rows"]),
@@ -124,7 +128,7 @@ BAD = {
     "three": (made(draw=lambda seed: (X, Y, Y)), ["returns 3 values, not the pair"]),
     "raises": (made(draw=lambda seed: {}["x"]), ["draw(0) raises KeyError: 'x'"]),
     "not callable": (made(draw=(X, Y)), ["draw(0) raises TypeError"]),
-    "law of NaN": (made(signal=lambda u: np.sqrt(-9 - u[..., 0] ** 2)), ["signal(u) + noise: NaN in 100"]),
+    "law of NaN": (made(signal=lambda u: np.sqrt(-9 - u[..., 0] ** 2)), ["signal(u) + noise: NaN"]),
     "no function of the seed": (
         made(draw=lambda seed: (X, np.random.default_rng().normal(size=ROWS))),
         ["draw(0) returns other rows each time"],
