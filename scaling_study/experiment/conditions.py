@@ -331,6 +331,12 @@ def problem_of(component: Component) -> Problem:
     return checks.with_numbers(problem)
 
 
+def own_problems(study: Study) -> dict[str, Problem]:
+    """Return the problems of a study that are a user's own, by their text."""
+    named = {part for grid in study.blocks.values() for part in grid["problem"]}
+    return {str(component): problem_of(component) for component in named if component.is_code}
+
+
 @lru_cache(maxsize=64)
 def shape_of(component: Component) -> tuple[int, int]:
     """Return the number of samples and of features of a problem."""
