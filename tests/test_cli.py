@@ -268,7 +268,7 @@ REFUSED = [
     (["plan", "smoke", "--set", "problem=test_cli:with_gaps"], ["NaN in 7 of 100 rows"]),
     (
         ["run", "smoke", "--set", "problem=test_cli:in_text"],
-        ["column 'age': text in 100 of 100 rows, such as 'old'"],
+        ["column 'age': text in 100 of 100 rows of draw(0), such as 'old'"],
     ),
     (
         ["run", "smoke", "--set", "problem=test_cli:from_1", "--set", "target_scaler=none"],

@@ -262,7 +262,7 @@ def leaderboard(found: dict[str, Grid]) -> pd.DataFrame:
     frame = frame.sort_values(["order", "sensitivity"], kind="stable")
     ranked = frame.pop("order").to_numpy() == 0
     rank = pd.Series(np.arange(1, len(frame) + 1)).where(ranked).astype("Int64")
-    frame.insert(0, "rank", rank.to_numpy())
+    frame.insert(0, "rank", rank.array)  # whole numbers, and none
     return frame.reset_index(drop=True)
 
 

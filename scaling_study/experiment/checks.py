@@ -69,8 +69,8 @@ def as_numbers(problem: Problem, rows: Any, call: str) -> Rows:
         names = problem.columns or tuple(map(str, getattr(u, "columns", ())))
         u, noise = _array(u, f"{call}: u"), _array(noise, f"{call}: noise")
         _check_shapes(u, noise, call)
-        columns = [_numbers(column, column_of(names, j)) for j, column in enumerate(u.T)]
-        u, noise = np.stack(columns, axis=-1), _numbers(noise, "target")
+        columns = [_numbers(column, column_of(names, j), call) for j, column in enumerate(u.T)]
+        u, noise = np.stack(columns, axis=-1), _numbers(noise, "target", call)
         _check_finite(names, u, call)
     _check_shapes(u, noise, call)
     return u, noise
@@ -111,14 +111,14 @@ def _check_shapes(u: NDArray[Any], noise: NDArray[Any], call: str) -> None:
         raise DataError(f"{call}: u has {samples} rows and noise has {len(noise)}")
 
 
-def _numbers(column: NDArray[Any], what: str) -> Array:
+def _numbers(column: NDArray[Any], what: str, call: str) -> Array:
     """Return a column as float64, or raise with the count of its values that are no numbers."""
     if column.dtype.kind in "biuf":
         return column.astype(np.float64)
     values = [_number(value) for value in column]
     wrong = [value for value, found in zip(column, values, strict=True) if found is None]
     if wrong:
-        first, count = wrong[0], f"{len(wrong)} of {len(column)} rows"
+        first, count = wrong[0], f"{len(wrong)} of {len(column)} rows of {call}"
         kind = "text" if isinstance(first, str | bytes) else type(first).__name__
         such = repr(str(first)) if isinstance(first, str) else str(first)
         raise DataError(

@@ -91,13 +91,15 @@ def _check_units(problem: Problem) -> None:
         scale = np.asarray(problem.reference_scale, np.float64)
         wrong = np.flatnonzero(~(np.isfinite(scale) & (scale > 0)))
         if len(wrong):
-            raise StudyError(f"must be finite and above 0, not {scale[wrong[0]]:g} ({wrong[0]})")
+            raise StudyError(
+                f"must be finite and above 0, not {scale[wrong[0]]:g} of feature {wrong[0]}"
+            )
     with told("coefficients", TypeError, ValueError):
         wrong = np.flatnonzero(~np.isfinite(np.asarray(problem.coefficients, np.float64)))
         if len(wrong) and problem.signal is None:
             raise StudyError(
-                f"must be finite, not {problem.coefficients[wrong[0]]:g} ({wrong[0]}), where there"
-                " is no signal"
+                f"must be finite where there is no signal, not {problem.coefficients[wrong[0]]:g}"
+                f" of feature {wrong[0]}"
             )
 
 

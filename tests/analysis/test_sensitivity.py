@@ -11,6 +11,7 @@ from scaling_study.analysis import sensitivity
 from scaling_study.analysis.measures import Table
 from scaling_study.analysis.sensitivity import Grid
 from scaling_study.errors import StudyError
+from scaling_study.report.sensitivity import shown
 
 SCALES, RATES, SEEDS = np.array([0.1, 1.0, 10.0]), 10.0 ** np.arange(-3, 2), np.arange(8)
 STUDY = {
@@ -205,6 +206,7 @@ def test_a_factory_that_raises_and_a_wrong_sign_are_failed_and_diverged(tmp_path
     board = sensitivity.leaderboard(sensitivity.grids(Table(results)))
     assert [*board["status"]] == ["ranked", "diverged", "failed", "failed"]
     assert board["optimizer"][1] == own[1]
+    assert [*shown(board)["rank"]] == ["1", "diverged", "failed", "failed"]
     assert board.loc[1:, "sensitivity"].isna().all()
 
 
