@@ -261,9 +261,10 @@ def leaderboard(found: dict[str, Grid]) -> pd.DataFrame:
     frame["order"] = frame["status"].map(STATUSES.index)
     frame = frame.sort_values(["order", "sensitivity"], kind="stable")
     ranked = frame.pop("order").to_numpy() == 0
-    rank = pd.Series(np.arange(1, len(frame) + 1)).where(ranked).astype("Int64")
-    frame.insert(0, "rank", rank.array)  # whole numbers, and none
-    return frame.reset_index(drop=True)
+    rank = [place if own else pd.NA for place, own in enumerate(ranked, start=1)]
+    frame = frame.reset_index(drop=True)
+    frame.insert(0, "rank", pd.Series(rank, dtype="Int64"))
+    return frame
 
 
 def _row(name: str, grid: Grid) -> dict[str, Any]:

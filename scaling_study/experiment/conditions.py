@@ -12,14 +12,13 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from scaling_study.errors import StudyError, unknown
-from scaling_study.experiment import checks, problems, scalers
+from scaling_study.experiment import scalers
 from scaling_study.experiment.component import Component
-from scaling_study.experiment.datasets import EVERY_PROBLEM
-from scaling_study.experiment.problems import Problem
+from scaling_study.experiment.sources import check_data, check_scalers, problem_of, shape_of
 from scaling_study.experiment.study import Study
 from scaling_study.experiment.values import told, whole
 
@@ -198,7 +197,7 @@ def expand(study: Study) -> list[Condition]:
                     f"epochs and updates give the same budget, {condition.updates} updates,"
                     " more than once; keep one of the two"
                 )
-            _check_scalers(own)
+            check_scalers((c.scaler, c.problem, c.scale_factor, c.offset) for c in own)
             conditions += own
     return conditions
 
@@ -323,65 +322,6 @@ def segment_epochs(own: Group) -> Iterator[int]:
         left -= length
 
 
-def problem_of(component: Component) -> Problem:
-    """Return the problem that a component names; its rows are float64 arrays."""
-    problem = component.build("problem", EVERY_PROBLEM)
-    if not isinstance(problem, Problem):
-        raise StudyError(f"problem {component.name!r} returns no scaling_study.Problem")
-    return checks.with_numbers(problem)
-
-
-def own_problems(study: Study) -> dict[str, Problem]:
-    """Return the problems of a study that are a user's own, by their text."""
-    named = {part for grid in study.blocks.values() for part in grid["problem"]}
-    return {str(component): problem_of(component) for component in named if component.is_code}
-
-
-@lru_cache(maxsize=64)
-def shape_of(component: Component) -> tuple[int, int]:
-    """Return the number of samples and of features of a problem."""
-    problem = problem_of(component)
-    with told(f"problem {component.name!r}", Exception):
-        return problems.check(problem._replace(draw=checks.tried(problem.draw, "draw")))
-
-
-@lru_cache(maxsize=256)
-def _check_data(component: Component, seeds: tuple[int, ...], importances: bool) -> None:
-    """Refuse a problem whose rows of these seeds cannot be trained on."""
-    shape_of(component)
-    problem = problem_of(component)
-    with told(f"problem {component.name!r}", Exception):
-        checks.check_seeds(problem, seeds, importances=importances)
-
-
-def _check_scalers(conditions: list[Condition]) -> None:
-    """Refuse a scaler that fails on the data of every condition that names it."""
-    pairs: dict[tuple[Component, Component], dict[tuple[float, float], None]] = {}
-    for condition in conditions:
-        own = pairs.setdefault((condition.scaler, condition.problem), {})
-        own[condition.scale_factor, condition.offset] = None
-    for (scaler, component), places in pairs.items():
-        errors = []
-        for scale, offset in places:
-            try:
-                _try_scaler(scaler, component, scale, offset)
-            except StudyError as error:
-                errors.append(error)
-            else:
-                break
-        if len(errors) == len(places):
-            raise errors[0]
-
-
-@lru_cache(maxsize=256)
-def _try_scaler(scaler: Component, component: Component, scale: float, offset: float) -> None:
-    problem = problem_of(component)
-    u, _ = problem.draw(0)
-    x, scaled = problem.reference_scale * u, problem.scaled_feature
-    x[:, scaled] = scale * u[:, scaled] + offset
-    scalers.check(scaler, x, held_out=problem.held_out is not None)
-
-
 def _seeds_to_check(study: Study, data_seed: int | str) -> tuple[int, ...]:
     """Return the seeds whose data are looked at before anything is trained."""
     first, last = study.seeds
@@ -401,7 +341,7 @@ def _condition(study: Study, block: str, cell: dict[str, Any]) -> Condition:
     condition = Condition(block=block, updates=1, **cell)
     problem = problem_of(condition.problem)
     seeds = _seeds_to_check(study, condition.data_seed)
-    _check_data(condition.problem, seeds, study.record == "importances")
+    check_data(condition.problem, seeds, study.record == "importances")
     condition.scaler.resolve("scaler", scalers.SCALERS)  # before anything that is cached
     if not scalers.is_affine(condition.target_scaler):
         raise unknown("target_scaler", condition.target_scaler.name, scalers.AFFINE)

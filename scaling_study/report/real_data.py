@@ -7,8 +7,8 @@ import pandas as pd
 
 from scaling_study.analysis import held_out
 from scaling_study.analysis.held_out import against, at_default, at_tuned, scored
-from scaling_study.experiment.conditions import own_problems
 from scaling_study.experiment.datasets import DATASETS
+from scaling_study.experiment.sources import own_problems
 from scaling_study.experiment.study import Study
 from scaling_study.report.labels import budgets_of, listing, number, scaler_name, values_of
 from scaling_study.report.real_data_plates import (
