@@ -12,6 +12,10 @@ class CodeError(StudyError):
     """Code that a study names is not allowed here, or is not to be had."""
 
 
+class DataError(StudyError):
+    """The data of a problem cannot be trained on: no number is stored for them."""
+
+
 class Stopped(StudyError):
     """The machine, not the study, ended a run; what is stored is whole, and can be continued."""
 

@@ -26,7 +26,7 @@ from scaling_study.engine.inputs import Inputs, init_seeds, inputs_of, members_o
 from scaling_study.engine.record import failed, to_parquet, to_table, with_failures
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Loop, Training
-from scaling_study.errors import CodeError, Stopped, StudyError
+from scaling_study.errors import CodeError, DataError, Stopped, StudyError
 from scaling_study.experiment import draws
 from scaling_study.experiment.conditions import (
     TRACED_SEEDS,
@@ -101,6 +101,8 @@ def run_chunk(
     ------
     CodeError
         If code that the study names is not to be had here.
+    DataError
+        If the data of a seed cannot be trained on.
     Stopped
         If there is not enough memory, with the chunk size to try.
     """
@@ -164,8 +166,8 @@ def _rows_that_do_not_fail(
 
 
 def _raise_what_is_no_data(own: Group, error: Exception) -> None:
-    """Raise what is not a condition's fault: code or memory that is not to be had."""
-    if isinstance(error, CodeError | Stopped):
+    """Raise what is not a condition's fault: bad data, or code or memory that is missing."""
+    if isinstance(error, CodeError | DataError | Stopped):
         raise error
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         runs = own.shape.conditions * own.shape.seeds

@@ -25,7 +25,8 @@ from scaling_study.experiment.importance import permutations_of, true_shares
 
 Array = jax.Array
 STEPS, STEPS_OF_KINKS = 128, 1024  # from the mean to a row, of the integral
-SMOOTH = ("tanh", "sigmoid", "gelu", "identity")
+# The activations whose slope has no kink: that of elu, celu and soft_sign has one at 0.
+SMOOTH = ("gelu", "identity", "log_sigmoid", "sigmoid", "silu", "softplus", "swish", "tanh")
 FLAT = 1e-3  # relative change of slope over a step, below which rounding would place a switch
 
 

@@ -15,12 +15,28 @@ from scaling_study.experiment.component import Component
 Parameters = Any  # a pytree of arrays, as Flax makes it
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "relu": nn.relu,
-    "tanh": nn.tanh,
-    "sigmoid": nn.sigmoid,
-    "gelu": nn.gelu,
     "identity": lambda x: x,
+    "celu": nn.celu,
+    "elu": nn.elu,
+    "gelu": nn.gelu,
+    "hard_sigmoid": nn.hard_sigmoid,
+    "hard_silu": nn.hard_silu,
+    "hard_swish": nn.hard_swish,
+    "hard_tanh": nn.hard_tanh,
+    "leaky_relu": nn.leaky_relu,
+    "log_sigmoid": nn.log_sigmoid,
+    "relu": nn.relu,
+    "relu6": nn.relu6,
+    "selu": nn.selu,
+    "sigmoid": nn.sigmoid,
+    "silu": nn.silu,
+    "soft_sign": nn.soft_sign,
+    "softplus": nn.softplus,
+    "swish": nn.swish,
+    "tanh": nn.tanh,
 }
+# Of `flax.linen`, but not elementwise: the last axis is that of the runs here.
+ACROSS_AN_AXIS = ("glu", "log_softmax", "logsumexp", "normalize", "softmax", "standardize")
 INITIALIZERS: dict[str, Callable[[], Any]] = {
     "glorot_uniform": nn.initializers.glorot_uniform,
     "glorot_normal": nn.initializers.glorot_normal,
@@ -79,6 +95,11 @@ def mlp(
     widths = tuple(hidden) if isinstance(hidden, Sequence) else (hidden,)
     if not widths or any(not isinstance(w, int) or isinstance(w, bool) or w < 1 for w in widths):
         raise StudyError(f"hidden must hold whole numbers above 0, not {hidden!r}")
+    if activation in ACROSS_AN_AXIS:
+        raise StudyError(
+            f"activation {activation!r} acts across the units of a layer, and here it must act on"
+            f" each by itself; known: {', '.join(sorted(ACTIVATIONS))}"
+        )
     return MLP(
         hidden=widths,
         activation=_known("activation", activation, ACTIVATIONS),

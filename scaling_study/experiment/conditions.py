@@ -12,14 +12,13 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from scaling_study.errors import StudyError, unknown
-from scaling_study.experiment import problems, scalers
+from scaling_study.experiment import scalers
 from scaling_study.experiment.component import Component
-from scaling_study.experiment.datasets import EVERY_PROBLEM
-from scaling_study.experiment.problems import Problem
+from scaling_study.experiment.sources import check_data, check_scalers, problem_of, shape_of
 from scaling_study.experiment.study import Study
 from scaling_study.experiment.values import told, whole
 
@@ -191,13 +190,14 @@ def expand(study: Study) -> list[Condition]:
     for block, grid in study.blocks.items():
         with told(f"{study.origin}: blocks.{block}"):
             cells = itertools.product(*grid.values())
-            own = [_condition(block, dict(zip(grid, cell, strict=True))) for cell in cells]
+            own = [_condition(study, block, dict(zip(grid, cell, strict=True))) for cell in cells]
             ((condition, count),) = Counter(own).most_common(1)
             if count > 1:
                 raise StudyError(
                     f"epochs and updates give the same budget, {condition.updates} updates,"
                     " more than once; keep one of the two"
                 )
+            check_scalers((c.scaler, c.problem, c.scale_factor, c.offset) for c in own)
             conditions += own
     return conditions
 
@@ -322,20 +322,11 @@ def segment_epochs(own: Group) -> Iterator[int]:
         left -= length
 
 
-def problem_of(component: Component) -> Problem:
-    """Return the problem that a component names."""
-    problem = component.build("problem", EVERY_PROBLEM)
-    if not isinstance(problem, Problem):
-        raise StudyError(f"problem {component.name!r} returns no scaling_study.Problem")
-    return problem
-
-
-@lru_cache(maxsize=64)
-def shape_of(component: Component) -> tuple[int, int]:
-    """Return the number of samples and of features of a problem."""
-    problem = problem_of(component)
-    with told(f"problem {component.name!r}", Exception):
-        return problems.check(problem)
+def _seeds_to_check(study: Study, data_seed: int | str) -> tuple[int, ...]:
+    """Return the seeds whose data are looked at before anything is trained."""
+    first, last = study.seeds
+    held = [first, min(first + 1, last - 1), last - 1] if data_seed == "vary" else [int(data_seed)]
+    return tuple(sorted({0, *held}))
 
 
 def batches_per_epoch(static: Static | Condition) -> int:
@@ -345,14 +336,17 @@ def batches_per_epoch(static: Static | Condition) -> int:
     return -(-shape_of(static.problem)[0] // static.batch_size)
 
 
-def _condition(block: str, cell: dict[str, Any]) -> Condition:
+def _condition(study: Study, block: str, cell: dict[str, Any]) -> Condition:
     epochs, updates = cell.pop("epochs"), cell.pop("updates")
     condition = Condition(block=block, updates=1, **cell)
     problem = problem_of(condition.problem)
-    scalers.check(condition.scaler)
+    seeds = _seeds_to_check(study, condition.data_seed)
+    check_data(condition.problem, seeds, study.record == "importances")
+    condition.scaler.resolve("scaler", scalers.SCALERS)  # before anything that is cached
     if not scalers.is_affine(condition.target_scaler):
         raise unknown("target_scaler", condition.target_scaler.name, scalers.AFFINE)
-    scalers.check(condition.target_scaler)
+    if condition.target_scaler.parameters:
+        raise StudyError(f"target_scaler {condition.target_scaler.name!r} takes no parameters")
     if condition.design == "F" and problem.signal is not None:
         raise StudyError(
             f"problem {condition.problem.name!r} has no coefficients to fix; use design U"

@@ -5,22 +5,24 @@ and JAX version. A seed names three independent streams: data, initialisation an
 order; every condition of a seed shares them (common random numbers).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling_study.experiment import checks
+from scaling_study.experiment.checks import HELD_OUT
 from scaling_study.experiment.conditions import (
     Static,
     batches_per_epoch,
     problem_of,
     shape_of,
 )
+from scaling_study.experiment.values import told
 
 Array = NDArray[np.float64]
 ORDER_STREAM = 3
-HELD_OUT = 1_000_000  # seeds of held-out rows lie so far from those that are trained on
 
 
 class Draw(NamedTuple):
@@ -38,24 +40,27 @@ class Draw(NamedTuple):
 
 def draw(static: Static, seeds: Sequence[int]) -> Draw:
     """Return the data of each seed, or of the one seed that the data stream is held at."""
-    return _stacked(problem_of(static.problem).draw, static, seeds)
+    return _stacked(static, seeds, "draw")
 
 
 def held_out(static: Static, seeds: Sequence[int]) -> Draw:
     """Return rows of each seed that it is not trained on, in canonical units."""
-    problem = problem_of(static.problem)
-    rows = problem.held_out or (lambda seed: problem.draw(HELD_OUT + seed))
-    return _stacked(rows, static, seeds)
+    return _stacked(static, seeds, "held_out")
 
 
-def _stacked(
-    rows: Callable[[int], tuple[Array, Array]], static: Static, seeds: Sequence[int]
-) -> Draw:
-    if static.data_seed == "vary":
-        pairs = [rows(seed) for seed in seeds]
-    else:
-        pairs = [rows(int(static.data_seed))] * len(seeds)
-    return Draw(np.stack([u for u, _ in pairs]), np.stack([noise for _, noise in pairs]))
+def _stacked(static: Static, seeds: Sequence[int], name: str) -> Draw:
+    """Return the rows of each seed, or raise a `DataError` with what is wrong with them."""
+    problem, shape, trained = problem_of(static.problem), None, name == "draw"
+    own = list(seeds) if static.data_seed == "vary" else [int(static.data_seed)]
+    rows = getattr(problem, name)
+    if rows is None:
+        name, rows, own = "draw", problem.draw, [HELD_OUT + seed for seed in own]
+    if name == "draw":
+        shape = shape_of(static.problem)
+    with told(f"problem {static.problem.name!r}"):
+        parts = checks.stack(problem, rows, own, shape, name=name, trained=trained)
+    repeats = len(seeds) // len(own)
+    return Draw(*(np.repeat(part, repeats, axis=0) if repeats > 1 else part for part in parts))
 
 
 def orders(static: Static, seeds: Sequence[int], epochs: int) -> Iterator[NDArray[np.int32]]:

@@ -7,7 +7,6 @@ a time.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -172,12 +171,22 @@ def is_affine(scaler: Component) -> bool:
     return scaler.name in AFFINE
 
 
-@lru_cache(maxsize=64)
-def check(scaler: Component) -> None:
-    """Raise a `StudyError` unless the scaler exists and takes its parameters."""
+def check(scaler: Component, x: Array, *, held_out: bool = False) -> None:
+    """Raise a `StudyError` unless the scaler exists, takes its parameters and scales x.
+
+    Parameters
+    ----------
+    scaler : Component
+    x : ndarray of shape (n_samples, n_features)
+        A data set of the problem that is to be scaled.
+    held_out : bool
+        Whether rows that the scaler was not fitted to are to be scaled, too.
+    """
     if not is_affine(scaler):
         # scikit-learn looks at parameters only when it fits.
-        transform(scaler, np.linspace(1, 2, 40).reshape(1, 20, 2))
+        transform(scaler, x[None])
+        if held_out:
+            transform(scaler, x[None], x[None])
     elif scaler.parameters:
         raise StudyError(f"scaler {scaler.name!r} takes no parameters")
 
@@ -185,8 +194,17 @@ def check(scaler: Component) -> None:
 def transform(scaler: Component, x: Array, new: Array | None = None) -> Array:
     """Return each data set of a stack (..., n_samples, n_features) transformed by itself.
 
+    Column j of the result is feature j, also where a transformer such as scikit-learn's
+    `ColumnTransformer` has another order, which its `get_feature_names_out` tells.
+
     Where ``new`` is given, another stack of as many data sets, it is what is transformed, by
     what was fitted to x.
+
+    Raises
+    ------
+    StudyError
+        If the scaler fails, or returns another number of rows or columns, or numbers that are
+        not finite for the data that it is fitted to.
     """
     stack = x.reshape(-1, *x.shape[-2:])
     others = [None] * len(stack) if new is None else new.reshape(-1, *new.shape[-2:])
@@ -197,10 +215,66 @@ def transform(scaler: Component, x: Array, new: Array | None = None) -> Array:
             if isinstance(getattr(transformer, "n_quantiles", None), int):
                 # As scikit-learn does, which warns of it for every data set.
                 transformer.n_quantiles = min(transformer.n_quantiles, len(data))
-            fitted.append(
-                transformer.fit_transform(data)
-                if other is None
-                else transformer.fit(data).transform(other)
+            if other is None:
+                table = _table(transformer, transformer.fit_transform(data), data.shape)
+                _check_finite(table)
+            else:
+                found = transformer.fit(data).transform(other)
+                table = _table(transformer, found, other.shape)
+            fitted.append(table)
+        return np.array(fitted).reshape((x if new is None else new).shape)
+
+
+def _table(transformer: Any, found: Any, shape: tuple[int, ...]) -> Array:
+    """Return what a transformer has returned as an array, its columns in the features' order."""
+    if hasattr(found, "toarray"):  # a sparse matrix
+        found = found.toarray()
+    table = np.asarray(found, dtype=np.float64)
+    if table.ndim != 2:
+        raise StudyError(f"returns an array of shape {table.shape}, not {shape}")
+    for what, has, wanted in zip(("rows", "columns"), table.shape, shape, strict=True):
+        if has != wanted:
+            raise StudyError(
+                f"returns {has} {what} for {wanted}; a scaler returns as many rows and columns as"
+                " it is given"
             )
-        shape = (x if new is None else new).shape
-        return np.asarray(fitted, dtype=np.float64).reshape(shape)
+    order = _order(transformer, shape[1])
+    return table if order is None else table[:, order]
+
+
+def _order(transformer: Any, features: int) -> list[int] | None:
+    """Return where each feature's column is, or None where nothing says that it has moved."""
+    wanted = [f"x{feature}" for feature in range(features)]
+    try:
+        # After the last "__" of ColumnTransformer's "name__x0" is the feature's own name.
+        names = [str(name).rpartition("__")[2] for name in transformer.get_feature_names_out()]
+    except Exception as error:  # there are none, or a part of it has none
+        if _reorders(transformer):
+            raise StudyError(
+                "does not say which of its columns is which feature, as get_feature_names_out"
+                f" fails ({error}); give FunctionTransformer feature_names_out='one-to-one'"
+            ) from None
+        return None
+    place = {name: column for column, name in enumerate(names)}
+    if place.keys() == set(wanted):
+        return [place[name] for name in wanted]
+    if set(names) < set(wanted):
+        lost = next(name for name in wanted if name not in names)
+        raise StudyError(f"returns no column for feature {lost[1:]}, and another one twice")
+    return None
+
+
+def _reorders(transformer: Any) -> bool:
+    """Say whether a transformer has a `ColumnTransformer` in it, which moves columns."""
+    parts = getattr(transformer, "get_params", dict)().values()
+    return any(type(part).__name__ == "ColumnTransformer" for part in (transformer, *parts))
+
+
+def _check_finite(table: Array) -> None:
+    bad = ~np.isfinite(table)
+    if bad.any():
+        column = int(np.flatnonzero(bad.any(axis=0))[0])
+        raise StudyError(
+            f"returns NaN or infinity in {bad[:, column].sum()} of {len(table)} rows of column"
+            f" {column}"
+        )

@@ -78,6 +78,23 @@ def test_integrated_gradients_of_trained_networks_are_complete(activation, hidde
     assert jnp.abs(value - level).max() > 1  # a thousandth is little of it
 
 
+@pytest.mark.parametrize("activation", sorted(models.ACTIVATIONS.keys() - {"identity"}))
+def test_integrated_gradients_are_complete_whatever_the_activation(activation):
+    model = models.build(Component("mlp", (("activation", activation), ("hidden", (8, 8)))))
+    parameters, z = trained(model, "float64")
+    parts = importance.attributions(model, parameters, z)
+    value, level = model.apply(parameters, z), model.apply(parameters, z.mean(axis=0)[None])
+    np.testing.assert_allclose(parts.sum(axis=1), value - level, atol=1e-3)
+
+
+@pytest.mark.parametrize("activation", models.ACTIVATIONS)
+def test_an_activation_is_smooth_where_its_slope_has_no_kink(activation):
+    x = jnp.linspace(-8, 8, 2**16 + 1)
+    slope = jax.vmap(jax.grad(models.ACTIVATIONS[activation]))(x)
+    jump = jnp.abs(jnp.diff(jnp.diff(slope) / (x[1] - x[0]))).max()
+    assert (activation in importance.SMOOTH) == bool(jump < 0.01), jump
+
+
 def test_a_switch_within_a_step_is_placed():
     # f = relu(a + b - c) with means 0: from 0 to the row, it switches on part of the way.
     model = models.build(Component("mlp", (("activation", "relu"), ("hidden", 1))))

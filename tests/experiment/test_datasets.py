@@ -8,9 +8,9 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from scaling_study.errors import StudyError
 from scaling_study.experiment import draws, encoding
 from scaling_study.experiment.conditions import expand, problem_of, split
-from scaling_study.experiment.datasets import DATASETS, EVERY_PROBLEM, load
+from scaling_study.experiment.datasets import DATASETS, EVERY_PROBLEM, chance, load, overlap
 from scaling_study.experiment.datasets import split as split_rows
-from scaling_study.experiment.problems import PROBLEMS
+from scaling_study.experiment.problems import PROBLEMS, Problem
 from scaling_study.experiment.study import parse
 
 REAL = ("diabetes", "wine", "breast_cancer", "digits")
@@ -145,6 +145,33 @@ def test_held_out_rows_are_scaled_by_what_was_fitted_to_the_training_rows(scaler
     np.testing.assert_allclose(target, (new_y - y.mean()) / y.std(), rtol=1e-9)
 
 
+@pytest.mark.parametrize("outliers", [0.0, 0.5])
+@real
+def test_overlap_and_chance_of_rows_are_those_of_the_name(name, outliers):
+    problem = DATASETS[name](outliers=outliers)
+    assert overlap(problem) == overlap(name)
+    assert chance(problem) == chance(name)
+
+
+@pytest.mark.parametrize("name", [n for n in EVERY_PROBLEM if n not in REAL])
+def test_problems_that_draw_new_rows_do_not_overlap(name):
+    problem = EVERY_PROBLEM[name]()
+    assert overlap(problem) == overlap(name) == 0
+    assert chance(problem) == chance(name) == 0
+
+
+def test_chance_of_a_users_own_classes_is_the_largest_share():
+    rows = np.arange(12.0).reshape(6, 2), np.array([0.0, 1, 1, 1, 2, 1])
+    ones = np.ones(2)
+    law = {"signal": lambda u: np.zeros(u.shape[:-1]), "classes": 3}
+    own = Problem(lambda seed: rows, ones, ones, scaled_feature=0, **law)
+    assert chance(own) == 4 / 6
+    assert overlap(own) == 0
+    held = own._replace(held_out=lambda seed: (rows[0][:2], np.zeros(2)))
+    assert chance(held) == 4 / 8
+    assert overlap(held) == 2 / 6
+
+
 def test_a_target_of_classes_has_no_least_squares():
     (condition,) = conditions_of(problem="wine", scaler="standard")
     own, _ = held_out_of(condition, [0])
@@ -169,6 +196,9 @@ def test_a_target_of_classes_has_no_least_squares():
         ({"name": "friedman2", "samples": 0}, ("samples",)),
         ({"name": "friedman3", "noise": -1}, ("noise",)),
         ({"name": "correlated", "effective_rank": 0}, ("effective_rank",)),
+        ({"name": "correlated", "informative": 11}, ("informative", "11", "10")),
+        ({"name": "digits", "feature": 0, "heavy_tails": True}, ("heavy_tails", "'pixel_0_0'")),
+        ({"name": "digits", "feature": 0, "outliers": 0.1}, ("outliers", "'pixel_0_0'")),
     ],
 )
 def test_a_wrong_parameter_is_told_in_a_line(problem, words, refused):

@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
     MaxAbsScaler,
@@ -70,6 +72,7 @@ def hard_columns() -> dict[str, np.ndarray]:
 
 
 COLUMNS = hard_columns()
+ROWS = np.linspace(1, 2, 40).reshape(20, 2)
 
 
 def peer(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -196,7 +199,7 @@ def test_transformers_are_scikit_learns(name):
 def test_transformers_take_scikit_learns_parameters(name):
     x = np.random.default_rng(5).standard_normal((2, 100, 2))
     component = Component(name, tuple(sorted(PARAMETERS[name].items())))
-    scalers.check(component)
+    scalers.check(component, ROWS)
     theirs = [type(TRANSFORMER_PEERS[name]())(**PARAMETERS[name]).fit_transform(d) for d in x]
     np.testing.assert_array_equal(scalers.transform(component, x), theirs)
 
@@ -209,7 +212,7 @@ def test_transformers_take_any_number_of_rows_without_a_word(name):
 
 def test_a_users_own_transformer_is_taken():
     own = Component("sklearn.preprocessing:StandardScaler")
-    scalers.check(own)
+    scalers.check(own, ROWS)
     assert not scalers.is_affine(own)
     x = np.random.default_rng(7).random((2, 3, 50, 2))
     shift, divisor = scalers.affine("standard", x)
@@ -219,33 +222,171 @@ def test_a_users_own_transformer_is_taken():
 
 @pytest.mark.parametrize("name", SCALERS)
 def test_check_accepts_every_scaler(name):
-    scalers.check(Component(name))
+    scalers.check(Component(name), ROWS)
     assert scalers.is_affine(Component(name)) == (name in AFFINE)
 
 
 @pytest.mark.parametrize("name", AFFINE)
 def test_an_affine_scaler_takes_no_parameters(name, refused):
-    refused(lambda: scalers.check(Component(name, (("with_mean", False),))), repr(name))
+    refused(lambda: scalers.check(Component(name, (("with_mean", False),)), ROWS), repr(name))
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
 def test_a_transformers_wrong_parameter_is_refused(name, refused):
     wrong = Component(name, (("no_such_parameter", 1),))
-    refused(lambda: scalers.check(wrong), name, "no_such_parameter")
+    refused(lambda: scalers.check(wrong, ROWS), name, "no_such_parameter")
 
 
 @pytest.mark.parametrize(
     ("name", "key"), [("quantile", "n_quantiles"), ("power", "method"), ("normalizer", "norm")]
 )
 def test_a_transformers_wrong_value_is_refused(name, key, refused):
-    refused(lambda: scalers.check(Component(name, ((key, "nonsense"),))), name, key)
+    refused(lambda: scalers.check(Component(name, ((key, "nonsense"),)), ROWS), name, key)
 
 
 @pytest.mark.parametrize("name", SCALERS)
 def test_a_misspelt_scaler_suggests_the_nearest(name, refused):
-    refused(lambda: scalers.check(Component(name + "s")), "scaler", repr(name))
+    refused(lambda: scalers.check(Component(name + "s"), ROWS), "scaler", repr(name))
 
 
 @pytest.mark.parametrize("name", ["os:getcwd", "math:pi", "builtins:dict"])
 def test_what_makes_no_transformer_is_refused(name, refused):
-    refused(lambda: scalers.check(Component(name)), "scaler", repr(name))
+    refused(lambda: scalers.check(Component(name), ROWS), "scaler", repr(name))
+
+
+# Transformers of a user's own ----------------------------------------------------------------
+
+WIDE = np.random.default_rng(8).normal(3, [1, 10, 100, 1000] * 3, size=(2, 40, 12))[..., :11]
+
+
+def numbers_and_flags():
+    """The transformer that is written most: some columns are scaled, the others are left."""
+    return ColumnTransformer(
+        [("n", StandardScaler(), [*range(7)]), ("b", "passthrough", [*range(7, 11)])]
+    )
+
+
+def last_first():
+    return ColumnTransformer(
+        [("late", "passthrough", [10, 8, 2]), ("early", StandardScaler(), [1, 0])],
+        remainder=MinMaxScaler(),
+    )
+
+
+def last_first_in_a_pipeline():
+    return make_pipeline(last_first(), StandardScaler())
+
+
+def by_mask():
+    mask = np.arange(11) % 2 == 1
+    return ColumnTransformer([("odd", StandardScaler(), mask), ("even", MaxAbsScaler(), ~mask)])
+
+
+def in_a_frame():
+    return last_first().set_output(transform="pandas")
+
+
+OWN = {
+    "numbers_and_flags": dict.fromkeys(range(7), StandardScaler) | dict.fromkeys(range(7, 11)),
+    "last_first": dict.fromkeys([10, 8, 2]) | dict.fromkeys([1, 0], StandardScaler)
+    | dict.fromkeys([3, 4, 5, 6, 7, 9], MinMaxScaler),
+    "in_a_frame": dict.fromkeys([10, 8, 2]) | dict.fromkeys([1, 0], StandardScaler)
+    | dict.fromkeys([3, 4, 5, 6, 7, 9], MinMaxScaler),
+    "last_first_in_a_pipeline": dict.fromkeys(range(11), StandardScaler),
+    "by_mask": {j: StandardScaler if j % 2 else MaxAbsScaler for j in range(11)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_columns_are_put_back_into_the_order_of_the_features(name):
+    own = Component(f"{__name__}:{name}")
+    scalers.check(own, WIDE[0], held_out=True)
+    new = WIDE[:, ::-2] + 1
+    scaled, held_out = scalers.transform(own, WIDE), scalers.transform(own, WIDE, new)
+    for feature, peer in OWN[name].items():
+        for seed in range(2):
+            column, other = WIDE[seed, :, [feature]].T, new[seed, :, [feature]].T
+            fitted = (peer or FunctionTransformer)().fit(column)
+            for found, expected in ((scaled, column), (held_out, other)):
+                np.testing.assert_allclose(
+                    found[seed, :, feature], fitted.transform(expected)[:, 0], rtol=1e-9, atol=1e-9
+                )
+
+
+@given(order=st.permutations(range(5)), cut=st.integers(1, 4))
+def test_any_order_of_columns_is_put_back(order, cut):
+    x = np.random.default_rng(9).normal(size=(30, 5))
+    parts = [("a", StandardScaler(), order[:cut]), ("b", StandardScaler(), order[cut:])]
+    transformer = ColumnTransformer(parts)
+    found = scalers._table(transformer, transformer.fit_transform(x), x.shape)
+    np.testing.assert_allclose(found, StandardScaler().fit_transform(x), rtol=1e-12, atol=1e-12)
+
+
+def drops_one():
+    return ColumnTransformer([("n", StandardScaler(), [*range(10)])])
+
+
+def one_twice():
+    return ColumnTransformer([("n", "passthrough", [*range(10)]), ("again", "passthrough", [0])])
+
+
+def without_names():
+    plain = FunctionTransformer(np.negative)
+    return ColumnTransformer([("a", plain, [*range(1, 11)]), ("b", StandardScaler(), [0])])
+
+
+def beyond_the_columns():
+    return ColumnTransformer([("n", StandardScaler(), [11])])
+
+
+def every_other_row():
+    return FunctionTransformer(lambda x: x[::2])
+
+
+def logarithm():
+    return FunctionTransformer(lambda x: np.where(x > 0, x, np.nan))
+
+
+def one_number():
+    return FunctionTransformer(np.ravel)
+
+
+def other_when_new():
+    class Odd(StandardScaler):
+        def transform(self, X, copy=None):
+            return super().transform(X)[:, :3]
+
+        def fit_transform(self, X, y=None, **more):
+            return self.fit(X).mean_ - X
+
+    return Odd()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("drops_one", ["returns 10 columns for 11"]),
+        ("one_twice", ["returns no column for feature 10"]),
+        ("without_names", ["which of its columns is which feature", "one-to-one"]),
+        ("beyond_the_columns", ["11"]),
+        ("every_other_row", ["returns 20 rows for 40"]),
+        ("logarithm", ["returns NaN or infinity in", "of 40 rows of column"]),
+        ("one_number", ["shape (440,), not (40, 11)"]),
+        ("other_when_new", ["returns 3 columns for 11"]),
+    ],
+)
+def test_a_users_own_transformer_that_makes_no_table_is_refused(name, words, refused):
+    own = Component(f"{__name__}:{name}")
+    refused(lambda: scalers.check(own, WIDE[0], held_out=True), f"'{own.name}'", *words)
+
+
+def test_a_sparse_matrix_is_taken():
+    def sparse(x):
+        from scipy.sparse import csr_array
+
+        return csr_array(x)
+
+    x = np.random.default_rng(10).normal(size=(20, 3))
+    transformer = FunctionTransformer(sparse)
+    found = scalers._table(transformer, transformer.fit_transform(x), x.shape)
+    np.testing.assert_array_equal(found, x)
