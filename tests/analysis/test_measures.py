@@ -116,9 +116,10 @@ def test_what_did_not_arrive_is_beyond_and_not_missing(table):
     steps = MEASURES["log_steps"](table)
     assert np.isinf(steps[np.isnan(table["steps_to_target"])]).all()
     assert np.isinf(steps[~table.alive]).all()
-    left = MEASURES["remaining"](table)
-    assert ((left >= 0) & (left <= 1)).all()
-    assert (left[~table.alive] == 1).all()
+    share, left = MEASURES["excess_share"](table), MEASURES["unfinished"](table)
+    assert (share >= 0).all()
+    assert np.isinf(share[~table.alive]).all()
+    np.testing.assert_array_equal(left, np.maximum(share, 1e-3))
 
 
 def test_a_convex_loss_is_slow_and_never_stuck(whole):

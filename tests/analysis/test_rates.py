@@ -1,5 +1,7 @@
 """Learning rates: half of the seeds pick one, the other half is judged."""
 
+import numpy as np
+
 from scaling_study.analysis import measures
 from scaling_study.analysis.rates import tuned
 
@@ -11,7 +13,8 @@ def test_the_best_rate_is_picked_on_one_half_and_judged_on_the_other(paper):
     assert chosen["seed"].min() == 8
     one_rate = chosen.groupby(["scaler", "target_scaler", "optimizer"], observed=True)
     assert (one_rate["learning_rate"].nunique() == 1).all()
-    left = measures.remaining(table)
+    share = measures.excess_share(table)
+    left = np.where(np.isinf(share), 1.0, share / (1 + np.where(np.isinf(share), 0.0, share)))
     frame = table.runs.assign(left=left)
     tuning = frame[frame["seed"] < 8]
     for (scaler, target, optimizer), own in one_rate:

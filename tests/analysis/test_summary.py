@@ -50,6 +50,7 @@ def features() -> pd.DataFrame:
             "weight_original": weights / divisors,
             "weight_true": [2.0, 0.5] * 8,
             "weight_ols": [5.0, 0.5] * 8,
+            "t_ols": [1.5, -90.0] * 8,
             "steps_to_feature_target": [np.nan, 30.0] * 2 + [np.nan] * 12,
             "grad_norm_init": [1.0, 1000.0] * 8,
             "grad_norm_first_epoch": 1.0,
@@ -95,7 +96,7 @@ def test_steps_are_censored_at_the_budget(runs: pd.DataFrame) -> None:
 
 
 def test_convergence_is_not_judged_without_a_target(runs: pd.DataFrame) -> None:
-    runs["reason"] = "no target_loss, and no minimum is known"
+    runs["status"] = "no_target"
     found = summary.summarize_runs(runs, CONDITIONS)
     assert not found["has_target"].any()
     assert found[["converged", "steps_to_target"]].isna().all(axis=None)

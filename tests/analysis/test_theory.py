@@ -11,6 +11,7 @@ from sklearn.linear_model import Lasso, LinearRegression, Ridge
 from scaling_study.analysis import theory
 from scaling_study.experiment import draws, scalers
 from scaling_study.experiment.conditions import expand, problem_of, split
+from scaling_study.experiment.encoding import observed
 from scaling_study.experiment.study import parse
 
 
@@ -34,7 +35,8 @@ def quadratic_of(x, y):
     values, directions = theory.spectrum(x)
     fit = LinearRegression().fit(x, y)
     minimum = np.append(fit.coef_, fit.intercept_)
-    return theory.Quadratic(values, directions, minimum, ((y - fit.predict(x)) ** 2).mean())
+    least = ((y - fit.predict(x)) ** 2).mean()
+    return theory.Quadratic(values, directions, minimum, least, y.var() - least)
 
 
 @given(st.integers(0, 50))
@@ -52,9 +54,9 @@ def test_the_spectrum_is_that_of_the_hessian(seed):
 def test_the_quadratic_is_that_of_what_the_runs_see(scaler):
     (condition,) = expand(parse({"problem": "article", "scale_factor": 30.0, "scaler": scaler}))
     u = draws.draw(split(condition), [3]).u
-    seen = draws.observed(problem_of(condition.problem), u, [condition])[0][0]
+    seen = observed(problem_of(condition.problem), u, [condition])[0]
     if scaler in scalers.AFFINE:
-        shift, divisor = scalers.AFFINE[scaler](seen)
+        shift, divisor = scalers.affine(scaler, seen)
         seen = (seen - shift[:, None]) / divisor[:, None]
     else:
         seen = scalers.transform(condition.scaler, seen)
@@ -66,8 +68,8 @@ def test_the_quadratic_is_that_of_what_the_runs_see(scaler):
 
 @pytest.mark.parametrize("step", [1e-3, 1e-9, 1e-14, 1e-17])
 def test_the_smallest_steps_arrive_when_the_exponential_does(step):
-    # (1 - x)^(2t) = tolerance at t = log(tolerance) / 2 log(1 - x), which log1p has to the digit.
-    found = theory.steps_to_target([1.0], [1.0], step, 1e-3)
+    # (1 - x)^(2t) = share at t = log(share) / 2 log(1 - x), which log1p has to the digit.
+    found = theory.steps_to_target([1.0], [1.0], step, 1e-3 * 0.5)  # of an excess loss of ½
     assert found == pytest.approx(np.log(1e-3) / (2 * np.log1p(-step)), rel=1e-9, abs=1)
 
 
@@ -95,9 +97,9 @@ def test_steps_to_target_are_those_of_a_plain_loop(seed, share, tolerance):
     x, y = sample(seed, scale=(1.0, 1.5), offset=(0.0, -0.5))
     own = quadratic_of(x, y)
     rate = share * own.stability_limit
-    excess = descend(x, y, rate, 4000) - own.loss_ols
-    above = np.flatnonzero(excess > tolerance * excess[0])
-    steps = theory.steps_to_target(own.eigenvalues, own.components(np.zeros(3)), rate, tolerance)
+    excess, target = descend(x, y, rate, 4000) - own.loss_ols, tolerance * own.loss_explained
+    above = np.append(-1, np.flatnonzero(excess > target))
+    steps = theory.steps_to_target(own.eigenvalues, own.components(np.zeros(3)), rate, target)
     assert steps == above[-1] + 1 if above[-1] < 4000 else steps > 4000
 
 

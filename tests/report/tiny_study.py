@@ -32,27 +32,35 @@ def run(condition: grid.Condition, seed: int) -> dict[str, Any]:
     updates = np.arange(1, POINTS + 1) * (UPDATES // POINTS)
     loss = 8e4 * np.exp(-updates / 20.0) + 98 if raw else np.full(POINTS, 8e4)
     status = "diverged" if lost else "converged" if arrived else "not_converged"
+    status = status if linear else "no_target"
     return {
         "condition": condition.id,
         "seed": seed,
         "status": status,
-        "reason": "" if linear else "no target_loss, and no minimum is known",
+        "reason": ""
+        if linear
+        else "no target: the least loss of a network is not known; set target_loss",
         "updates": 2 if lost else UPDATES,
         "initial_loss": 8e4,
         "final_loss": 1e12 if lost else float(loss[-1]) + seed,
+        "loss_null": 8e4,
         "loss_ols": 98.0,
-        "excess_loss": 1e12 if lost else float(loss[-1]) + seed - 98,
+        "loss_least": 98.0 if linear else None,
+        "excess_loss": (1e12 if lost else float(loss[-1]) + seed - 98) if linear else None,
+        "excess_share": (np.inf if lost else (loss[-1] + seed - 98) / 8e4) if linear else None,
         "steps_to_target": 20.0 + seed if arrived else None,
         "diverged_at": 2.0 if lost else None,
         "weight_error": (0.1 + 0.01 * seed if raw else 0.99 + 0.001 * seed) if linear else None,
         "weight_error_ols": (0.1 + 0.01 * seed if raw else 0.99) if linear else None,
         "bias_init": 0.0 if linear else None,
         "bias": 0.1 if linear else None,
+        "bias_original": 0.1 if linear else None,
         "weight_init": start if linear else None,
         "weight": end if linear else None,
         "weight_original": end / unit if linear else None,
         "weight_true": np.array([2.0, 0.5]),
         "weight_ols": np.array([5.4, 0.5]),
+        "t_ols": np.array([1.6, 150.0]),
         "steps_to_feature_target": np.array([np.nan, 12.0 if arrived else np.nan]),
         "grad_norm_init": np.array([300.0, 4e5 if raw else 300.0]),
         "grad_norm_first_epoch": np.array([300.0, 4e5 if raw else 300.0]),
