@@ -12,6 +12,10 @@ class CodeError(StudyError):
     """Code that a study names is not allowed here, or is not to be had."""
 
 
+class DamagedError(StudyError):
+    """A stored file is not what was written."""
+
+
 class Stopped(StudyError):
     """The machine, not the study, ended a run; what is stored is whole, and can be continued."""
 

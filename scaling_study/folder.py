@@ -1,26 +1,27 @@
 """A study's folder as it is found: its manifest, its chunks, what is damaged, who writes there."""
 
 import fcntl
-import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scaling_study.errors import StudyError
+from scaling_study.errors import DamagedError, StudyError
 from scaling_study.experiment.plan import Plan, plan
 from scaling_study.experiment.study import Study, read_study
 from scaling_study.experiment.values import told
-from scaling_study.identity import SCHEMA_VERSION
+from scaling_study.files import checksum_of, read_bytes
+from scaling_study.identity import SCHEMA_VERSION, asked_digest, make_difference
 from scaling_study.schema import (
-    CHECKSUM,
     CHUNKS,
     CONDITIONS,
     ESTIMATORS,
@@ -28,16 +29,20 @@ from scaling_study.schema import (
     LOCK,
     MANIFEST,
     STUDY,
+    Content,
     check_conditions,
     check_fits,
     check_manifest,
     check_runs,
     chunk_of,
+    contents_of,
+    is_as_signed,
     made_of,
-    rows_by_chunk,
+    members_digest,
+    members_of,
 )
 
-ELSEWHERE = "choose another folder or say --overwrite"
+ELSEWHERE = "choose another folder, or say --overwrite, which discards these results"
 MEND = "run its study again to mend it"
 UNREADABLE = (OSError, ValueError, pa.ArrowException)  # what Arrow raises of a file's bytes
 
@@ -51,11 +56,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         If there is none, or it is not of a schema that this release reads.
     """
     file = folder / MANIFEST
-    with told(folder, OSError):
-        if not file.is_file():
-            raise StudyError(f"no results here (no {MANIFEST}); run a study first")
-    with told(file, OSError, ValueError, RecursionError):
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        with told(file, OSError):
+            data = read_bytes(file)
+    except StudyError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        raise StudyError(f"{folder}: no results here (no {MANIFEST}); run a study first") from None
+    with told(file):
+        try:
+            manifest = json.loads(data.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise DamagedError(f"damaged: {error}; {MEND}") from None
+        if not is_as_signed(manifest):
+            raise DamagedError(f"damaged: its checksum is not that of what it holds; {MEND}")
         check_manifest(manifest)
     return manifest
 
@@ -69,6 +83,28 @@ def read_own_manifest(folder: Path) -> dict[str, Any]:
             f" release reads and does not add to; {ELSEWHERE}"
         )
     return manifest
+
+
+def read_own_study(folder: Path, manifest: Mapping[str, Any], *, allow_code: bool = False) -> Study:
+    """Return the study that a folder's results are of.
+
+    Raises
+    ------
+    StudyError
+        If its file is not what was written.
+    """
+    file = folder / STUDY
+    with told(file, OSError):
+        data = read_bytes(file)
+    mend = f"undo the change, or run the original study with -o {folder}, which keeps its results"
+    if manifest.get("files", {}).get(STUDY, checksum_of(data)) != checksum_of(data):
+        raise StudyError(f"{file}: damaged or edited since it was written; {mend}")
+    study = read_study(file, allow_code=allow_code)
+    # The file's checksum is not there while a run replaces it, and in earlier releases.
+    digest = manifest["identity"].get("study")
+    if digest is not None and digest != asked_digest(study):
+        raise StudyError(f"{file}: not the study of these results; {mend}")
+    return study
 
 
 # Chunks -------------------------------------------------------------------------------------
@@ -91,7 +127,21 @@ def holds_results(folder: Path) -> bool:
     return (folder / ESTIMATORS).exists() or any(True for _ in chunk_files(folder))
 
 
-def fault_of(file: Path, checksum: str, rows: int | None = None) -> str:
+def open_parquet(data: bytes) -> pq.ParquetFile:
+    """Open a Parquet file's bytes without Arrow's threads.
+
+    They outlive what they are for: an interpreter that ends meanwhile is aborted.
+    """
+    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
+
+
+def fault_of(
+    file: Path,
+    checksum: str,
+    content: Content | None = None,
+    identity: Mapping[str, Any] | None = None,
+    program: str = "",
+) -> str:
     """Say why a file is not the chunk that was written; nothing if it is.
 
     Parameters
@@ -99,49 +149,169 @@ def fault_of(file: Path, checksum: str, rows: int | None = None) -> str:
     file : path
     checksum : str
         Empty in schema 1, which had none.
-    rows : int, optional
-        How many it should have.
+    content : Content, optional
+        What it should hold.
+    identity : mapping, optional
+        Of the folder, which should have made it.
+    program : str, optional
+        The digest of its group's program, if it is known.
     """
+    fault, made, _ = _look_at(file, checksum, content, identity)
+    return fault or (_program_fault(made, program) if program else "")
+
+
+def _program_fault(made: Mapping[str, Any], program: str) -> str:
+    own = made.get("program")  # empty where all runs failed
+    return f"foreign: made by program {own}, not {program}" if own and own != program else ""
+
+
+def _look_at(
+    file: Path,
+    checksum: str,
+    content: Content | None,
+    identity: Mapping[str, Any] | None,
+) -> tuple[str, dict[str, Any], pa.Table | None]:
+    """Return a file's fault, who made it, and how each of its runs ended."""
     with told(file, OSError):
-        data = file.read_bytes()
+        data = read_bytes(file)
     if checksum and checksum_of(data) != checksum:
-        return "damaged"
+        return "damaged", {}, None
+    made: dict[str, Any] = {}
     try:
-        found = pq.ParquetFile(pa.BufferReader(data))
+        found = open_parquet(data)
         check_runs(found.schema_arrow)
         if checksum:
-            made_of(found.schema_arrow)
+            made = made_of(found.schema_arrow)
+        rows = found.read(columns=["condition", "seed", "status"], use_threads=False)
     except UNREADABLE as error:
-        return _no_table("chunk", error)
-    count = found.metadata.num_rows
-    return "" if rows in (None, count) else f"no chunk of this study: {count} rows, not {rows}"
+        return _no_table("chunk", error), {}, None
+    if content and (fault := _content_fault(rows, content)):
+        return f"foreign: {fault}", made, rows
+    if checksum and identity and (fault := make_difference(made, identity)):
+        return f"foreign: made by another release or platform ({fault})", made, rows
+    return "", made, rows
 
 
-def kept_chunks(folder: Path, rows: Mapping[str, int]) -> tuple[dict[str, Path], list[Path]]:
-    """Return the chunks that are whole with their files, and the files that are not.
+def _content_fault(rows: pa.Table, content: Content) -> str:
+    """Say in what the rows of a chunk are not those that its name and the plan say."""
+    if len(rows) != content.rows:
+        return f"{len(rows)} rows, not {content.rows}"
+    shape = content.conditions, len(content.seeds)
+    seeds = rows["seed"].to_numpy()
+    if not np.array_equal(seeds.reshape(shape), np.broadcast_to(content.seeds, shape)):
+        first = content.seeds.start
+        return f"its seeds are not those from {first} to {content.seeds.stop - 1}"
+    ids = rows["condition"].cast(pa.string()).to_numpy().reshape(shape)
+    own = list(ids[:, 0])
+    if not (ids == ids[:, :1]).all() or None in own:
+        return "its rows are not in the order of its conditions"
+    if content.members and members_digest(own) != content.members:
+        return "its conditions are not those of its name"
+    return ""
+
+
+class Stock(NamedTuple):
+    """What of a study's chunks a folder holds.
+
+    Attributes
+    ----------
+    kept : dict of str to Path
+        The file of each chunk that is what was written.
+    failed : dict of str to int
+        How many of the runs asked for have failed, of each chunk that has any.
+    faults : dict of Path to str
+        Why each file is not the chunk that its name says.
+    programs : dict of str to str
+        The digest of the program that made each group's chunks.
+    """
+
+    kept: dict[str, Path]
+    failed: dict[str, int]
+    faults: dict[Path, str]
+    programs: dict[str, str]
+
+
+def take_stock(
+    folder: Path,
+    contents: Mapping[str, Content],
+    manifest: Mapping[str, Any],
+    seeds: tuple[int, int],
+) -> Stock:
+    """Compare the files of a study's chunks with the plan, the manifest and each other.
 
     Parameters
     ----------
     folder : path
-    rows : mapping of str to int
-        How many rows each chunk of the study has. There may be others, of other seeds.
+    contents : mapping of str to Content
+        What each chunk of the plan holds. There may be others, of other seeds.
+    manifest : mapping
+        With the folder's identity, and where a run has ended with the names of its chunks and
+        their programs.
+    seeds : (int, int)
+        Those asked for, of which failed runs are counted.
     """
-    kept, damaged = dict[str, Path](), list[Path]()
+    listed = {_chunk_in(Path(name)): name for name in manifest.get("chunks", [])}
+    faults, failed = dict[Path, str](), dict[str, int]()
+    good: dict[str, list[Path]] = {}
+    programs: dict[Path, str] = {}
     for chunk, checksum, file in chunk_files(folder):
-        if not fault_of(file, checksum, rows.get(chunk)):
-            kept[chunk] = file
-        elif chunk in rows:
-            damaged.append(file)
-    return kept, damaged
+        if chunk not in contents:
+            continue
+        fault, made, rows = _look_at(file, checksum, contents[chunk], manifest["identity"])
+        if not fault and listed.get(chunk, file.name) != file.name:
+            fault = f"foreign: the manifest lists {listed[chunk]}"
+        if fault:
+            faults[file] = fault
+            continue
+        good.setdefault(chunk, []).append(file)
+        programs[file] = made["program"]
+        if made["failures"] and rows is not None:
+            failed[chunk] = _failed_in(rows, seeds)
+    for chunk, files in good.items():
+        if len(files) > 1:  # which of them was written cannot be told
+            faults |= dict.fromkeys(files, f"foreign: one of {len(files)} files of chunk {chunk}")
+    whole = {file for files in good.values() for file in files} - faults.keys()
+    own = _programs_of(whole, programs, manifest.get("programs", {}))
+    for file in whole:
+        program = own.get(_chunk_in(file).partition("-")[0], "another")
+        if fault := _program_fault({"program": programs[file]}, program):
+            faults[file] = fault
+    kept = {_chunk_in(file): file for file in sorted(whole - faults.keys())}
+    failed = {chunk: count for chunk, count in failed.items() if chunk in kept and count}
+    return Stock(kept, failed, dict(sorted(faults.items())), own)
+
+
+def _programs_of(
+    files: Iterable[Path], programs: Mapping[Path, str], recorded: Mapping[str, str]
+) -> dict[str, str]:
+    """Return each group's program: the one recorded, or that of most of its chunks."""
+    counts: dict[str, Counter[str]] = {}
+    for file in files:
+        if programs[file]:
+            counts.setdefault(_chunk_in(file).partition("-")[0], Counter())[programs[file]] += 1
+    own = dict(recorded)
+    for group, count in counts.items():
+        (first, most), *others = count.most_common(2)
+        if not others or others[0][1] < most:
+            own.setdefault(group, first)
+    return own
+
+
+def _failed_in(rows: pa.Table, seeds: tuple[int, int]) -> int:
+    named = rows["seed"].to_numpy()
+    lost = rows["status"].cast(pa.string()).to_numpy() == "failed"
+    return int((lost & (named >= seeds[0]) & (named < seeds[1])).sum())
+
+
+def _chunk_in(file: Path) -> str:
+    """Return the chunk that a file's name says."""
+    return file.stem.rpartition("-")[0]
 
 
 def metadata_of(source: Any) -> dict[str, Any]:
     """Return who made a chunk, and why runs of it failed, from its file or bytes."""
-    return made_of(pq.read_schema(source))
-
-
-def checksum_of(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:CHECKSUM]
+    data = source if isinstance(source, bytes) else read_bytes(source)
+    return made_of(open_parquet(data).schema_arrow)
 
 
 def _no_table(what: str, error: Exception) -> str:
@@ -164,11 +334,11 @@ def read_table(folder: Path, name: str, manifest: Mapping[str, Any]) -> pd.DataF
     if name == ESTIMATORS and not file.exists():
         return pd.DataFrame(columns=list(FIT_COLUMNS))
     with told(file, OSError):
-        data = file.read_bytes()
+        data = read_bytes(file)
     with told(file):
         if fault := _table_fault(data, name, manifest):
             raise StudyError(f"{fault}; {MEND}")
-        frame = pq.read_table(pa.BufferReader(data)).to_pandas()
+        frame = open_parquet(data).read(use_threads=False).to_pandas(use_threads=False)
         if name == CONDITIONS and frame["condition"].duplicated().any():
             raise StudyError("names a condition more than once")
     return frame
@@ -180,7 +350,7 @@ def damaged_tables(folder: Path, study: Study, manifest: Mapping[str, Any]) -> l
     for name in (CONDITIONS, ESTIMATORS) if study.estimators else (CONDITIONS,):
         file = folder / name
         with told(file, OSError):
-            if file.exists() and _table_fault(file.read_bytes(), name, manifest):
+            if file.exists() and _table_fault(read_bytes(file), name, manifest):
                 damaged.append(name)
     return damaged
 
@@ -191,7 +361,7 @@ def _table_fault(data: bytes, name: str, manifest: Mapping[str, Any]) -> str:
         return "damaged"
     try:
         # All of it is decoded: it is small, and without a checksum nothing else would tell.
-        schema = pq.read_table(pa.BufferReader(data)).schema
+        schema = open_parquet(data).read(use_threads=False).schema
         if name == CONDITIONS:
             check_conditions(schema, manifest["schema_version"])
         else:
@@ -258,7 +428,11 @@ class Status(NamedTuple):
     done, missing : list of str
         Chunks that are kept, and those of which there is nothing.
     damaged : list of str
-        Files that are not what was written.
+        Files that are not what was written, or that something else has made.
+    faults : list of str
+        Why, of each of them.
+    runs_failed : int
+        Those of the runs that are kept which have failed; the next run tries them again.
     fits_missing : int
         Seeds for which estimators are still to be fitted.
     in_use : bool
@@ -272,6 +446,8 @@ class Status(NamedTuple):
     done: list[str]
     missing: list[str]
     damaged: list[str]
+    faults: list[str]
+    runs_failed: int
     fits_missing: int
     in_use: bool
 
@@ -289,10 +465,13 @@ class Status(NamedTuple):
             "missing": f"{len(self.missing):,}",
             "damaged": f"{len(self.damaged):,}",
         }
+        if self.runs_failed:
+            counts["failed"] = f"{self.runs_failed:,} runs, which the next run tries again"
         if self.fits_missing:
             counts["estimators"] = f"{self.fits_missing:,} seeds to fit"
         lines = [f"{key:<12}{value}" for key, value in counts.items()]
-        lines += [f"{'':<12}{name}" for name in self.damaged[:10]]
+        named = zip(self.damaged, self.faults, strict=True)
+        lines += [f"{'':<12}{name}: {fault}" for name, fault in list(named)[:10]]
         if self.in_use:
             return [*lines, "a run is writing there now"]
         return lines if self.complete else [*lines, "run the same command again to continue"]
@@ -314,13 +493,14 @@ def status(folder: str | Path, *, allow_code: bool = False) -> Status:
     """
     folder = Path(folder)
     manifest = read_own_manifest(folder)
-    study = read_study(folder / STUDY, allow_code=allow_code)
+    study = read_own_study(folder, manifest, allow_code=allow_code)
     planned = plan(study, manifest["identity"]["chunk_size"])
     wanted = [] if study.record == "curves" else planned.chunks
-    whole, damaged = kept_chunks(folder, rows_by_chunk(planned.groups, study.seeds))
-    lost = {chunk for chunk, _, file in chunk_files(folder) if file in damaged}
-    done = [chunk for chunk in wanted if str(chunk) in whole]
-    missing = [str(c) for c in wanted if str(c) not in whole and str(c) not in lost]
+    members = [members_of(own) for own in planned.groups]
+    contents = contents_of(planned.groups, study.seeds, members) if wanted else {}
+    stock = take_stock(folder, contents, manifest, study.seeds)
+    done = [chunk for chunk in wanted if str(chunk) in stock.kept]
+    lost = {_chunk_in(file) for file in stock.faults} | stock.kept.keys()
     tables = damaged_tables(folder, study, manifest)
     return Status(
         study=study.name,
@@ -328,8 +508,13 @@ def status(folder: str | Path, *, allow_code: bool = False) -> Status:
         runs_done=planned.runs_of(done),
         chunks=len(wanted),
         done=[str(chunk) for chunk in done],
-        missing=[*missing, *_tables_missing(folder, manifest)],
-        damaged=[*(file.name for file in damaged), *tables],
+        missing=[
+            *(name for name in map(str, wanted) if name not in lost),
+            *_tables_missing(folder, manifest),
+        ],
+        damaged=[*(file.name for file in stock.faults), *tables],
+        faults=[*stock.faults.values(), *("damaged" for _ in tables)],
+        runs_failed=sum(stock.failed.values()),
         fits_missing=0 if ESTIMATORS in tables else _fits_missing(folder, planned, manifest),
         in_use=is_in_use(folder),
     )
@@ -342,5 +527,10 @@ def _tables_missing(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
 def _fits_missing(folder: Path, planned: Plan, manifest: Mapping[str, Any]) -> int:
     if not planned.study.estimators:
         return 0
-    fitted = set(read_table(folder, ESTIMATORS, manifest)["seed"])
-    return len(set(range(*planned.study.seeds)) - fitted)
+    return len(seeds_to_fit(planned.study, read_table(folder, ESTIMATORS, manifest)))
+
+
+def seeds_to_fit(study: Study, fits: pd.DataFrame) -> list[int]:
+    """Return the seeds on which a study's estimators are still to be fitted."""
+    fitted = set(fits["seed"])
+    return [seed for seed in range(*study.seeds) if seed not in fitted]

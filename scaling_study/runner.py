@@ -21,8 +21,10 @@ from scaling_study.experiment.conditions import Chunk, Condition, problem_of, sh
 from scaling_study.experiment.plan import Plan, plan
 from scaling_study.experiment.study import Study, read_study
 from scaling_study.experiment.values import told
+from scaling_study.folder import seeds_to_fit
 from scaling_study.identity import versions
 from scaling_study.results import Results
+from scaling_study.schema import members_of
 
 
 @dataclass
@@ -326,7 +328,7 @@ def _fit_estimators(study: Study, kept: store.Store) -> float:
 
     start = time.perf_counter()
     done = kept.estimators()
-    seeds = sorted(set(range(*study.seeds)) - set(done["seed"]))
+    seeds = seeds_to_fit(study, done)
     if seeds:
         rows = [*done.to_dict("records"), *fit_all(study, seeds)]
         kept.put_estimators(pd.DataFrame(rows))
@@ -384,6 +386,7 @@ def _manifest(
                 **{k: str(v) for k, v in own.static._asdict().items()},
                 "shape": list(own.shape),
                 "conditions": len(own.conditions),
+                "members": members_of(own),
             }
             for own in planned.groups
         ],

@@ -3,11 +3,28 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scaling_study import folder as folder_of
+from scaling_study.schema import signed
+
+
+def write_manifest(folder: Path, manifest: Any) -> None:
+    """Write a manifest under the checksum that fits it."""
+    text = json.dumps(signed(manifest) if isinstance(manifest, dict) else manifest)
+    (folder / "manifest.json").write_text(text, encoding="utf-8")
+
+
+def write_study(folder: Path, text: str) -> None:
+    """Write a study's text, with the checksum and the identity that fit it."""
+    (folder / "study.toml").write_text(text, encoding="utf-8")
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"].pop("study.toml")
+    del manifest["identity"]["study"]
+    write_manifest(folder, manifest)
 
 
 def replace_chunk(file: Path, table: pa.Table) -> None:
@@ -21,7 +38,7 @@ def replace_chunk(file: Path, table: pa.Table) -> None:
     manifest["chunks"] = [name if own == file.name else own for own in manifest["chunks"]]
     file.unlink()
     (file.parent / name).write_bytes(sink.getvalue())
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    write_manifest(folder, manifest)
 
 
 def replace_table(file: Path, data: bytes) -> None:
@@ -30,4 +47,4 @@ def replace_table(file: Path, data: bytes) -> None:
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest["files"][file.name] = folder_of.checksum_of(data)
     file.write_bytes(data)
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    write_manifest(folder, manifest)

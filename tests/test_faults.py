@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tomli_w
+from changed import write_study
 from processes import command, environment
 from sklearn.preprocessing import StandardScaler
 
@@ -590,7 +591,7 @@ def test_code_named_on_the_command_line_is_allowed(touching, tmp_path, study_fil
 
 def test_code_in_a_results_folder_is_not_imported_to_read_it(touching, tmp_path, folder):
     text = (folder / "study.toml").read_text()
-    (folder / "study.toml").write_text(text.replace('"article"', '"touching:factory"'))
+    write_study(folder, text.replace('"article"', '"touching:factory"'))
     assert len(scaling_study.load(folder).runs) == 4 * 600
     with pytest.raises(CodeError):
         folder_of.status(folder)

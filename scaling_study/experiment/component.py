@@ -3,7 +3,12 @@
 import importlib
 import inspect
 import itertools
-from collections.abc import Callable, Container, Mapping
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +22,8 @@ class _Everything:
 
 
 EVERYTHING: Container[str] = _Everything()
+MOST_CONDITIONS = 1_000_000
+FEWER_CONDITIONS = f"a study has at most {MOST_CONDITIONS:,} conditions; list fewer values"
 
 
 @dataclass(frozen=True, order=True)
@@ -67,6 +74,9 @@ class Component:
         for key in sorted(value.keys() - {"name"}):
             with told(f"{name}.{key}"):
                 axes[key] = [_freeze(item) for item in listed(value[key])]
+        count = math.prod(map(len, axes.values()))
+        if count > MOST_CONDITIONS:
+            raise StudyError(f"{name}: {count:,} combinations of parameters; {FEWER_CONDITIONS}")
         cells = itertools.product(*axes.values())
         return [cls(name, tuple(zip(axes, cell, strict=True))) for cell in cells]
 
@@ -114,10 +124,40 @@ class Component:
                 " (allow_code=True) if you trust it"
             )
         with told(f"{kind} {self.name!r} cannot be imported", Exception, raises=CodeError):
-            factory = getattr(importlib.import_module(module), attribute)
+            factory = getattr(import_module(module), attribute)
         if not callable(factory):
             raise StudyError(f"{kind} {self.name!r} cannot be called")
         return factory
+
+
+def import_module(name: str) -> Any:
+    """Import a module that a user named, from the current directory too.
+
+    The directory is searched last, and only while the module is imported: a command that is
+    run in somebody's folder imports nothing from it otherwise.
+    """
+    with _importing, _current_directory_searched():
+        return importlib.import_module(name)
+
+
+_importing = threading.RLock()  # the search path is the whole process's
+
+
+@contextmanager
+def _current_directory_searched() -> Iterator[None]:
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:  # it was deleted
+        here = None
+    if here is None or here in sys.path:
+        yield
+        return
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        if here in sys.path:
+            sys.path.remove(here)
 
 
 def check_arguments(where: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from scaling_study.errors import StudyError, unknown
 from scaling_study.experiment.component import EVERYTHING, Component
 from scaling_study.experiment.estimators import Comparison, read_comparisons
 from scaling_study.experiment.values import MOST, listed, number, positive, told, whole
+from scaling_study.files import read_text
 
 TEXTS = ("name", "title", "description")
 STUDY_KEYS = (*TEXTS, "seeds", "record", "report", "blocks", "estimators", "claims")
@@ -415,7 +416,7 @@ def _load(source: str | Path) -> tuple[dict[str, Any], str, bool]:
             raise unknown("preset", text, presets())
         return {"name": text, **_preset(f"{text}.toml")}, text, True
     with told(text, OSError, ValueError):
-        content = Path(source).read_text(encoding="utf-8")
+        content = read_text(source)
     with told(f"{text}: not valid TOML", ValueError, RecursionError):
         return tomllib.loads(content), text, False
 
