@@ -1,27 +1,26 @@
 """The command line: reads arguments, calls one function, prints. JAX is imported only to run."""
 
 import json
-import os
-import signal
 import sys
 import tempfile
 import tomllib
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scaling_study import __version__
-from scaling_study.console import FAILED, INTERRUPTED, USAGE, ProgressBar, fail, leave, log, say
+from scaling_study.console import FAILED, USAGE, ProgressBar, fail, log, say
 from scaling_study.errors import Stopped, StudyError, unknown
 from scaling_study.experiment.values import told
+from scaling_study.signals import INTERRUPTED, leave
+from scaling_study.signals import check as check_signals
 
 if TYPE_CHECKING:
     from scaling_study.results import Results
 
-CONTINUE = "interrupted; what is stored is whole, run the same command again to continue"
 LISTS = ("presets", "axes", "problems", "scalers", "models", "optimizers", "measures")
 
 app = typer.Typer(
@@ -310,10 +309,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Typer carries its own copy of Click, or uses Click's, by version; this base is either's.
     usage_error: Any = typer.BadParameter.__base__
     command = typer.main.get_command(app)
-    # As `python -m` does, but last: a user's own module:factory, and nothing in place of ours.
-    sys.path.append(os.getcwd())
-    with suppress(ValueError):  # only a process's main thread may
-        signal.signal(signal.SIGTERM, _interrupt)
     try:
         status = command.main(
             list(sys.argv[1:] if arguments is None else arguments),
@@ -321,12 +316,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             standalone_mode=False,
         )
         sys.stdout.flush()
+        check_signals()
     except Stopped as error:
         fail(str(error), FAILED)
     except StudyError as error:
         fail(str(error), USAGE)
     except (KeyboardInterrupt, typer.Abort):
-        leave(CONTINUE)
+        leave()
     except usage_error as error:
         fail(error.format_message(), USAGE)
     except BrokenPipeError:
@@ -335,12 +331,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fail(f"{error.filename or 'standard output'}: {error.strerror}", FAILED)
     else:
         if status == INTERRUPTED:  # some releases of Typer turn the exception into this
-            leave(CONTINUE)
+            leave()
         raise SystemExit(status if isinstance(status, int) else 0)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _run(

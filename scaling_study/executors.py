@@ -4,6 +4,7 @@ Whole chunks are sent, and their rows come back; whoever asked writes them.
 """
 
 import json
+import math
 import os
 import queue
 import time
@@ -14,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from scaling_study import signals
 from scaling_study.errors import Stopped, StudyError
 from scaling_study.experiment.conditions import Chunk, Group
 
@@ -97,7 +99,8 @@ class LocalDevices:
             with suppress(Exception), jax.default_device(device):
                 compiled(own, record)
 
-        list(self._threads.map(compile_on, self.devices[:chunks]))
+        for future in [self._threads.submit(compile_on, d) for d in self.devices[:chunks]]:
+            result_of(future)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return the future of a call, which takes a device while it needs one."""
@@ -138,7 +141,7 @@ class Elsewhere:
         if not hasattr(client, "submit"):
             raise StudyError(f"client has no submit(function, *arguments): {client!r}")
         self._client, self.ahead = client, ahead
-        self.platform, self.kind = self.submit(described).result()
+        self.platform, self.kind = result_of(self.submit(described))
         self.names = [str(client)]
 
     def batches(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:
@@ -162,7 +165,9 @@ class _Answer:
     def __init__(self, future: Any) -> None:
         self._future = future
 
-    def result(self) -> Any:
+    def result(self, timeout: float | None = None) -> Any:
+        """Return the result, or raise a `TimeoutError` if it is not there in time."""
+        _wait_for(self._future, timeout)
         try:
             return self._future.result()
         except StudyError:
@@ -175,6 +180,35 @@ class _Answer:
 
     def cancel(self) -> None:
         self._future.cancel()
+
+
+def result_of(future: Any) -> Any:
+    """Return a future's result, looking meanwhile whether a signal came.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If one did.
+    """
+    while True:
+        signals.check()
+        try:
+            return future.result(timeout=signals.POLL)
+        except TimeoutError:
+            if getattr(future, "done", bool)():  # by now, or the error is the function's own
+                return future.result()
+
+
+def _wait_for(future: Any, timeout: float | None) -> None:
+    """Wait until a future of whatever kind is done, as far as it can say whether it is."""
+    done = getattr(future, "done", None)
+    end = math.inf if timeout is None else time.monotonic() + timeout
+    pause = 1e-3
+    while done is not None and not done():
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(pause)
+        pause = min(2 * pause, 0.05)
 
 
 def local_devices(count: int | None = None) -> list[Any]:
@@ -256,10 +290,10 @@ def in_order(
             pending.append((item, submit(item)))
             if len(pending) >= executor.ahead:
                 item, future = pending.popleft()
-                yield item, future.result()
+                yield item, result_of(future)
         while pending:
             item, future = pending.popleft()
-            yield item, future.result()
+            yield item, result_of(future)
     finally:
         for _, future in pending:
             future.cancel()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from scaling_study import store
+from scaling_study import signals, store
 from scaling_study.errors import CodeError, Stopped, StudyError
 from scaling_study.executors import Elsewhere, Executor, LocalDevices, in_order
 from scaling_study.experiment.conditions import Chunk, Condition, problem_of, shape_of
@@ -141,7 +141,9 @@ def _fill(
     """Train and store what a folder lacks of a plan, and write how it went."""
     todo = kept.begin(planned)
     fitting = _fit_estimators(planned.study, kept)
-    compiling, running = train(planned, todo, executor, kept.put, **training)
+    with signals.noticed():
+        compiling, running = train(planned, todo, executor, kept.put, **training)
+        signals.check()
     manifest = _manifest(planned, executor, compiling, running)
     if planned.study.estimators:
         manifest["estimator_seconds"] = round(fitting, 3)
@@ -224,6 +226,7 @@ def train(
         executor.prepare(planned.groups[chunks[0].group], record, len(chunks))
         prepared = time.perf_counter()
         for chunk, rows in in_order(executor, chunks, submit):
+            signals.check()
             failures = [] if rows is None else put(chunk, rows)
             trained += planned.runs_of([chunk])
             seconds = time.perf_counter() - start

@@ -5,11 +5,9 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import threading
-import time
 import zlib
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +19,7 @@ import pandas as pd
 import pytest
 import tomli_w
 from changed import write_study
-from processes import command, environment
+from processes import command
 from sklearn.preprocessing import StandardScaler
 
 import scaling_study
@@ -333,40 +331,6 @@ def test_a_second_run_is_refused_while_the_first_writes(tmp_path, stored):
     assert f"process {os.getpid()}" in told[0]
     assert not folder_of.status(tmp_path / "one").in_use
     assert chunks(tmp_path / "one") == chunks(stored)
-
-
-# Signals ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_whole_chunks_and_says_how_to_continue(kind, tmp_path):
-    file = tmp_path / "long.toml"
-    file.write_text(tomli_w.dumps({**STUDY, "epochs": 2000, "seeds": "0:20000"}))
-    arguments = ["run", str(file), "-q", "-o", "long", "--devices", "1"]
-    # A shell's background jobs, a suite among them, have their children ignore SIGINT.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "scaling_study", *arguments],
-        cwd=tmp_path,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    signal.signal(signal.SIGINT, before)
-    folder = tmp_path / "long" / "chunks"
-    while process.poll() is None and not list(folder.glob("*.parquet")):
-        time.sleep(0.02)
-    process.send_signal(kind)
-    try:
-        _, errors = process.communicate(timeout=30)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    (line,) = errors.splitlines()
-    assert "run the same command again to continue" in line
-    found = folder_of.status(tmp_path / "long")
-    assert not found.damaged
-    assert 0 < len(found.done) < found.chunks
 
 
 # Conditions that fail -----------------------------------------------------------------------
