@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from scaling_study.errors import StudyError
 from scaling_study.experiment.conditions import ChunkShape, Condition, Group
+from scaling_study.experiment.plan import check_size
 from scaling_study.experiment.study import read_seeds
 from scaling_study.experiment.values import number, told, whole
 from scaling_study.files import CHECKSUM, checksum_of
@@ -160,6 +161,7 @@ def contents_of(
         For each group the digests of its blocks of conditions, `members_of`; none where they
         are not known.
     """
+    check_size(groups, seeds)
     contents = {}
     for own, digests in zip(groups, members, strict=True):
         for chunk in own.chunks(seeds):

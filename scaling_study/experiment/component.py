@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import itertools
+import json
 import math
 import os
 import sys
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from scaling_study.errors import CodeError, StudyError, unknown
@@ -48,6 +50,12 @@ class Component:
     def is_code(self) -> bool:
         """Whether the name is a reference to code, ``package.module:attribute``."""
         return ":" in self.name
+
+    @cached_property
+    def canonical(self) -> str:
+        """The component as JSON, whether its code may be imported here or not."""
+        parts = {"allowed": True, "name": self.name, "parameters": self.parameters}
+        return json.dumps(parts, sort_keys=True, separators=(",", ":"))
 
     def within(self, allowed: Container[str]) -> "Component":
         """Return the component, which may import code only if its name is among those."""
