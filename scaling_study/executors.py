@@ -31,12 +31,15 @@ class Executor(Protocol):
         As JAX names them: ``"cpu"``, and the device's own name.
     names : list of str
         Of the devices.
+    environment : dict of str to str
+        The settings there that change bits.
     ahead : int
         How many chunks may be under way.
     """
 
     platform: str
     kind: str
+    environment: dict[str, str]
     names: list[str]
     ahead: int
 
@@ -70,8 +73,11 @@ class LocalDevices:
     """
 
     def __init__(self, count: int | None = None) -> None:
+        from scaling_study.engine.environment import environment
+
         self.devices = local_devices(count)
         self.platform, self.kind = self.devices[0].platform, self.devices[0].device_kind
+        self.environment = environment()
         self.names = [str(device) for device in self.devices]
         alone = len(self.devices) == 1 and self.platform == "cpu"
         threads = 1 if alone else 2 * len(self.devices)
@@ -141,7 +147,7 @@ class Elsewhere:
         if not hasattr(client, "submit"):
             raise StudyError(f"client has no submit(function, *arguments): {client!r}")
         self._client, self.ahead = client, ahead
-        self.platform, self.kind = result_of(self.submit(described))
+        self.platform, self.kind, self.environment = result_of(self.submit(described))
         self.names = [str(client)]
 
     def batches(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:

@@ -124,7 +124,7 @@ def run(
         if client is None:
             _check_memory(planned)
         folder = Path(output_dir or Path("results") / planned.study.name)
-        identity = store.identity(executor.platform, planned)
+        identity = store.identity(executor.platform, planned, executor.environment)
         with store.Store(folder, planned.study, identity, overwrite=overwrite) as kept:
             if kept.study.seeds != planned.study.seeds:  # what the folder held stays promised
                 planned = plan(kept.study, chunk_size)
@@ -288,9 +288,11 @@ def check(planned: Plan) -> None:
         If a claim, a model or an optimizer is not right.
     """
     from scaling_study.engine.cache import without_unreadable
+    from scaling_study.engine.environment import pinned
 
     _check_claims(planned.study)
-    without_unreadable(lambda: _check_engine(planned))
+    with pinned():
+        without_unreadable(lambda: _check_engine(planned))
 
 
 def _check_engine(planned: Plan) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from scaling_study.engine import inputs, models, objective, optimizers, train, watch
 from scaling_study.engine.batching import Batching
+from scaling_study.engine.environment import with_pinned
 from scaling_study.errors import StudyError
 from scaling_study.experiment import draws
 from scaling_study.experiment.component import Component
@@ -54,6 +55,7 @@ class Deviation(NamedTuple):
         return self.parameters <= PARAMETER_TOLERANCE and self.loss <= LOSS_TOLERANCE
 
 
+@with_pinned
 def verify(path: str | Path) -> list[Deviation]:
     """Replay every case of a reference file; linear ones by both objectives.
 
