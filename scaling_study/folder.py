@@ -6,7 +6,6 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -381,7 +380,7 @@ def lock(folder: Path) -> int:
         if file.is_symlink() or (file.exists() and not file.is_file()):
             raise StudyError(f"{file}: is a link or no file; remove it or choose another folder")
         # Through a link this would truncate a file of somebody's.
-        held = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        held = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -391,13 +390,23 @@ def lock(folder: Path) -> int:
                 f"{folder}: in use by another run ({owner or 'just begun'}); wait for it, or"
                 " choose another folder"
             ) from None
-        with suppress(FileNotFoundError):
-            # Whoever held it before may have removed it in between.
-            if os.stat(file).st_ino == os.fstat(held).st_ino:
+        try:
+            if _is_still(file, held):
                 os.truncate(held, 0)
                 os.write(held, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
                 return held
+        except OSError:
+            os.close(held)
+            raise
         os.close(held)
+
+
+def _is_still(file: Path, held: int) -> bool:
+    """Say whether an open file is the one under its name: its last holder may have removed it."""
+    try:
+        return os.stat(file).st_ino == os.fstat(held).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def is_in_use(folder: Path) -> bool:

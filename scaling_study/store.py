@@ -130,9 +130,10 @@ class Store:
     def close(self) -> None:
         """Let others write."""
         if self._held is not None:
-            (self.folder / LOCK).unlink(missing_ok=True)
-            os.close(self._held)
-            self._held = None
+            held, self._held = self._held, None
+            with suppress(OSError):  # the folder may have vanished
+                (self.folder / LOCK).unlink()
+            os.close(held)
 
     def _clear(self) -> None:
         """Remove a study's files, the chunks first: what is left is always some study's."""
@@ -293,7 +294,8 @@ class Store:
         before = self._stock.kept.get(str(chunk))
         self._stock.kept[str(chunk)] = self.folder / CHUNKS / name
         if before is not None and before.name != name:  # runs of it had failed
-            before.unlink(missing_ok=True)
+            with _stopping(before):
+                before.unlink(missing_ok=True)
         group = str(chunk).partition("-")[0]
         if made["program"] and group not in self._stock.programs:
             self._stock.programs[group] = made["program"]
@@ -325,7 +327,8 @@ class Store:
 
     def finish(self, manifest: dict[str, Any]) -> None:
         """Write the manifest, which makes the folder one that `scaling_study.load` reads."""
-        _sync(self.folder / CHUNKS)
+        with _stopping(self.folder / CHUNKS):
+            _sync(self.folder / CHUNKS)
         names = [file.name for file in self._stock.kept.values()]
         self._write_manifest({**manifest, "chunks": sorted(names)})
 
@@ -347,20 +350,16 @@ class Store:
     def _write(self, name: str, data: bytes) -> None:
         target = self.folder / name
         temporary = target.with_name(f".{target.name}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        except OSError as error:
-            raise Stopped(
-                f"{target}: cannot be written: {error.strerror}; all that is stored is whole, run"
-                " the same command again to continue"
-            ) from error
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        with _stopping(target):
+            try:
+                with temporary.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(target)
+            finally:
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
 
 
 def identity(
@@ -395,6 +394,18 @@ def _frame(conditions: list[Condition]) -> pd.DataFrame:
     for name in frame.columns[frame.dtypes == np.dtype(object)]:
         frame[name] = frame[name].astype("string")
     return frame
+
+
+@contextmanager
+def _stopping(target: Path) -> Iterator[None]:
+    """Say of what the system refuses during a run that the same command continues it."""
+    try:
+        yield
+    except OSError as error:
+        raise Stopped(
+            f"{target}: cannot be written: {error.strerror or error}; all that is stored is"
+            " whole, run the same command again to continue"
+        ) from error
 
 
 @contextmanager
