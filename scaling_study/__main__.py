@@ -9,10 +9,22 @@ def main() -> None:
     """Run the command line; signals are noticed from here on."""
     from scaling_study import signals
 
+    _open_streams()
     signals.install()
     from scaling_study.cli import main as command
 
     command()
+
+
+def _open_streams() -> None:
+    """Have something under the three standard descriptors: a file of results must not be."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@ Whole chunks are sent, and their rows come back; whoever asked writes them.
 """
 
 import json
+import logging
 import math
 import os
 import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,8 @@ from typing import Any, Protocol
 from scaling_study import signals
 from scaling_study.errors import Stopped, StudyError
 from scaling_study.experiment.conditions import Chunk, Group
+from scaling_study.experiment.values import told
+from scaling_study.files import read_text
 
 WAIT = 60  # seconds for a cluster's first worker
 
@@ -180,12 +183,26 @@ class _Answer:
             raise
         except Exception as error:
             raise Stopped(
-                f"a worker failed: {type(error).__name__}: {error}; all that is stored is whole,"
-                " run the same command again to continue"
+                f"{_why(error)}; all that is stored is whole, run the same command again to"
+                " continue"
             ) from error
 
     def cancel(self) -> None:
         self._future.cancel()
+
+
+def _why(error: Exception) -> str:
+    """Say in a line why a cluster did not return a chunk."""
+    if type(error).__name__ == "KilledWorker":  # after as many as Dask allows
+        return (
+            "workers ended again and again while they computed one chunk, as they do where the"
+            " system ends them for want of memory; give them more (dask worker --memory-limit),"
+            " or try a smaller --chunk-size in another folder"
+        )
+    if isinstance(error, CancelledError):
+        return "the scheduler is gone, and with it what it was asked for"
+    (first, *_) = str(error).splitlines() or [""]
+    return f"a worker failed: {type(error).__name__}: {first}"
 
 
 def result_of(future: Any) -> Any:
@@ -227,10 +244,13 @@ def local_devices(count: int | None = None) -> list[Any]:
     """
     import jax
 
+    from scaling_study.engine.environment import check_platform
+
     asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if not asked and jax.config.jax_num_cpu_devices in (None, -1):
         with suppress(RuntimeError):  # the backend has started; what it has is what there is
             jax.config.update("jax_num_cpu_devices", max(count or 1, os.cpu_count() or 1))
+    check_platform()
     devices = jax.local_devices()
     if count is None:
         return devices
@@ -260,30 +280,63 @@ def scheduler(address: str) -> Iterator[Any]:
         raise StudyError(
             "--scheduler needs Dask; install it with: pip install 'scaling-study[cluster]'"
         ) from None
-    try:
-        client = Client(_address_in(Path(address)) or address, timeout="5s")
-    except (OSError, ValueError) as error:
-        raise StudyError(f"--scheduler {address}: no Dask scheduler answers ({error})") from error
-    with client:
+    named = _address_in(Path(address)) or address
+    with _without_its_words():
         try:
-            client.wait_for_workers(1, timeout=WAIT)
-        except TimeoutError:
+            client = Client(named, timeout="5s")
+        except (OSError, ValueError) as error:
             raise StudyError(
-                f"--scheduler {address}: no worker in {WAIT} s; start some with: dask worker"
-            ) from None
-        yield client
+                f"--scheduler {address}: no Dask scheduler answers ({error})"
+            ) from error
+        with client:
+            try:
+                client.wait_for_workers(1, timeout=WAIT)
+            except TimeoutError:
+                raise StudyError(
+                    f"--scheduler {address}: no worker in {WAIT} s; start some with: dask worker"
+                ) from None
+            yield client
+
+
+@contextmanager
+def _without_its_words() -> Iterator[None]:
+    """Keep what Dask logs of a lost connection from the terminal, unless --verbose was said."""
+    if logging.getLogger().isEnabledFor(logging.INFO):
+        yield
+        return
+    names = [n for n in logging.root.manager.loggerDict if n.startswith(("distributed", "tornado"))]
+    before = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _address_in(file: Path) -> str | None:
-    """Return the address that a scheduler writes into its file, once it has; None for no file."""
+    """Return the address that a scheduler writes into its file, once it has; None for no file.
+
+    Raises
+    ------
+    StudyError
+        If there is something else in it, or nothing for a minute.
+    """
     if file.suffix != ".json":
         return None
+    where = f"--scheduler {file}"
     end = time.monotonic() + WAIT
     while time.monotonic() < end:
-        with suppress(OSError, ValueError, KeyError):
-            return str(json.loads(file.read_text(encoding="utf-8"))["address"])
+        signals.check()
+        with told(where), suppress(OSError, json.JSONDecodeError):  # not there, or half written
+            found = json.loads(read_text(file))
+            address = found.get("address") if isinstance(found, dict) else None
+            if isinstance(address, str) and address:
+                return address
+            raise StudyError("holds no address; name the file that dask scheduler has written")
         time.sleep(0.1)
-    raise StudyError(f"--scheduler {file}: no address there in {WAIT} s; start: dask scheduler")
+    raise StudyError(f"{where}: no address there in {WAIT} s; start: dask scheduler")
 
 
 def in_order(

@@ -5,7 +5,7 @@ import os
 import stat
 from pathlib import Path
 
-from scaling_study.errors import StudyError
+from scaling_study.errors import NotRegularError
 
 CHECKSUM = 16  # hexadecimal digits
 
@@ -20,7 +20,7 @@ def read_bytes(file: str | Path) -> bytes:
     ------
     OSError
         If it cannot be read.
-    StudyError
+    NotRegularError
         If it is there and is no regular file.
     """
     if str(file).startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/")):
@@ -29,7 +29,7 @@ def read_bytes(file: str | Path) -> bytes:
     with os.fdopen(held, "rb") as opened:
         kind = os.fstat(opened.fileno()).st_mode
         if not stat.S_ISREG(kind):
-            raise StudyError("is not a regular file")
+            raise NotRegularError("is not a regular file")
         return opened.read()
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scaling_study.errors import DamagedError, StudyError
+from scaling_study.errors import DamagedError, NotRegularError, StudyError
 from scaling_study.experiment.plan import Plan, plan
 from scaling_study.experiment.study import Study, read_study
 from scaling_study.experiment.values import told
@@ -171,8 +171,11 @@ def _look_at(
     identity: Mapping[str, Any] | None,
 ) -> tuple[str, dict[str, Any], pa.Table | None]:
     """Return a file's fault, who made it, and how each of its runs ended."""
-    with told(file, OSError):
-        data = read_bytes(file)
+    try:
+        with told(file, OSError):
+            data = read_bytes(file)
+    except NotRegularError as error:
+        return str(error).removeprefix(f"{file}: "), {}, None
     if checksum and checksum_of(data) != checksum:
         return "damaged", {}, None
     made: dict[str, Any] = {}
@@ -349,7 +352,9 @@ def damaged_tables(folder: Path, study: Study, manifest: Mapping[str, Any]) -> l
     for name in (CONDITIONS, ESTIMATORS) if study.estimators else (CONDITIONS,):
         file = folder / name
         with told(file, OSError):
-            if file.exists() and _table_fault(read_bytes(file), name, manifest):
+            if file.exists() and (
+                not file.is_file() or _table_fault(read_bytes(file), name, manifest)
+            ):
                 damaged.append(name)
     return damaged
 

@@ -179,7 +179,7 @@ class Scenario:
         if self.name == "mending":
             first, second, *_ = sorted((place / "chunks").iterdir())
             first.write_bytes(first.read_bytes()[:100])
-            shutil.copy(second, second.with_name(second.name.replace("-000000-", "-000001-")))
+            shutil.copy(second, second.with_name(f"001{second.name[3:]}"))
             (place / "study.toml").write_text("edited = 1\n", encoding="utf-8")
         if self.name == "reporting":
             page.write_report(load(self.whole), place)

@@ -14,6 +14,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import jax
 
+from scaling_study.errors import StudyError
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -72,6 +74,17 @@ FLAGS_WITHOUT_A_SAY = (
 )
 # Vector instructions that XLA and NumPy compute with, best first, as Linux names them.
 INSTRUCTIONS = ("avx512f", "avx2", "avx", "sse4_2", "sve", "asimd")
+
+
+def check_platform() -> None:
+    """Raise a `StudyError` unless there is a device of the platform that was asked for."""
+    asked = os.environ.get("JAX_PLATFORMS") or os.environ.get("JAX_PLATFORM_NAME")
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        (why, *_) = str(error).splitlines() or ["JAX finds none"]
+        where = f"JAX_PLATFORMS={asked}: " if asked else ""
+        raise StudyError(f"{where}no such device here ({why}); unset it, or write cpu") from error
 
 
 def environment() -> dict[str, str]:
