@@ -19,7 +19,7 @@ test: $(VENV)/installed
 test-slow: $(VENV)/installed  ## What takes minutes: kills at every file operation, signals
 	$(BIN)/python -m pytest -m slow
 
-torture: $(VENV)/installed  ## 50 kills and 1,000 generated studies; half an hour
+torture: $(VENV)/installed  ## 50 kills, kills at each operation, 1,000 studies; half an hour
 	$(BIN)/python tests/torture.py
 
 lint: $(VENV)/installed

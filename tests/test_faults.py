@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 import pandas as pd
 import pytest
 import tomli_w
@@ -410,6 +411,46 @@ def test_fail_fast_stops_at_the_first_failure(fail_fast, tmp_path):
     status = run(tmp_path / "first", study).statuses
     assert status["failed"] == 2 * 600
     assert sum(status.values()) == 4 * 600
+
+
+FLAKY: list[str] = []  # what goes wrong
+
+
+def flaky(learning_rate):
+    """A user's own optimizer, which fails as long as something is wrong."""
+    if FLAKY:
+        raise RuntimeError(FLAKY[0])
+    return optax.sgd(learning_rate)
+
+
+@pytest.fixture
+def wrong(monkeypatch):
+    monkeypatch.setattr(compiling, "_programs", {})
+    FLAKY[:] = ["a library is not there"]
+    yield
+    FLAKY.clear()
+
+
+def test_runs_that_failed_are_counted_apart_and_tried_again(wrong, tmp_path):
+    study = {**STUDY, "blocks": {"a": {"optimizer": ["test_faults:flaky", "sgd"]}}}
+    first = run(tmp_path / "some", study)
+    assert first.statuses["failed"] == 2 * 600
+    found = folder_of.status(tmp_path / "some", allow_code=True)
+    assert (found.complete, found.runs_failed, found.damaged) == (True, 2 * 600, [])
+    assert any("1,200 runs, which the next run tries again" in line for line in found.lines())
+    kept = chunks(tmp_path / "some")
+    # As long as they fail they are what they were; those that did not are not trained again.
+    again = run(tmp_path / "some", study)
+    assert again.manifest["summary"]["runs_trained"] == 2 * 600
+    assert chunks(tmp_path / "some") == kept
+    FLAKY.clear()
+    compiling._programs.clear()
+    mended = run(tmp_path / "some", study)
+    assert "failed" not in mended.statuses
+    assert mended.manifest["summary"]["failures"] == []
+    assert len(mended.runs) == 4 * 600
+    assert len(chunks(tmp_path / "some")) == len(kept)
+    assert folder_of.status(tmp_path / "some", allow_code=True).runs_failed == 0
 
 
 # Memory and disk ----------------------------------------------------------------------------

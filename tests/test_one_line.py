@@ -204,3 +204,10 @@ def test_a_chunk_that_ends_its_workers_says_why_that_may_be():
     assert "ended again and again" in why
     assert "--memory-limit" in why
     assert len(why.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_status_is_never_aborted(folder):
+    for _ in range(200):
+        done = shell(f"STUDY status {folder}", folder.parent)
+        assert (done.returncode, done.stderr) == (0, "")
