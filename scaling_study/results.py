@@ -14,15 +14,7 @@ from scaling_study.errors import StudyError
 from scaling_study.experiment.study import Study
 from scaling_study.experiment.values import told
 from scaling_study.files import read_bytes
-from scaling_study.folder import (
-    MEND,
-    UNREADABLE,
-    fault_of,
-    open_parquet,
-    read_manifest,
-    read_own_study,
-    read_table,
-)
+from scaling_study.folder import MEND, read_manifest, read_own_study, read_table
 from scaling_study.schema import (
     CHUNKS,
     CONDITIONS,
@@ -33,6 +25,7 @@ from scaling_study.schema import (
     chunk_of,
     contents_in,
 )
+from scaling_study.stock import UNREADABLE, fault_of, open_parquet
 
 SHARE = "share_"  # begins what record = "importances" adds
 Columns = dict[str, np.ndarray]

@@ -34,16 +34,11 @@ from scaling_study.experiment.values import told
 from scaling_study.files import checksum_of, read_bytes
 from scaling_study.folder import (
     ELSEWHERE,
-    Stock,
-    chunk_files,
     damaged_tables,
-    holds_results,
     lock,
-    metadata_of,
     read_own_manifest,
     read_own_study,
     read_table,
-    take_stock,
 )
 from scaling_study.identity import (
     SCHEMA_VERSION,
@@ -67,6 +62,7 @@ from scaling_study.schema import (
     members_of,
     signed,
 )
+from scaling_study.stock import Stock, chunk_files, holds_results, metadata_of, take_stock
 
 
 class Store:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scaling_study import folder as folder_of
+from scaling_study.files import checksum_of
 from scaling_study.schema import signed
 
 
@@ -32,7 +32,7 @@ def replace_chunk(file: Path, table: pa.Table) -> None:
     sink = io.BytesIO()
     pq.write_table(table, sink)
     chunk = file.stem.rpartition("-")[0]
-    name = f"{chunk}-{folder_of.checksum_of(sink.getvalue())}.parquet"
+    name = f"{chunk}-{checksum_of(sink.getvalue())}.parquet"
     folder = file.parents[1]
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest["chunks"] = [name if own == file.name else own for own in manifest["chunks"]]
@@ -45,6 +45,6 @@ def replace_table(file: Path, data: bytes) -> None:
     """Put other conditions or fits in a table's place, and their checksum in the manifest."""
     folder = file.parent
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    manifest["files"][file.name] = folder_of.checksum_of(data)
+    manifest["files"][file.name] = checksum_of(data)
     file.write_bytes(data)
     write_manifest(folder, manifest)

@@ -30,6 +30,8 @@ from scaling_study.engine import cache, chunk, compiling
 from scaling_study.errors import CodeError, Stopped, StudyError
 from scaling_study.experiment import problems
 from scaling_study.experiment.conditions import Chunk
+from scaling_study.files import checksum_of
+from scaling_study.stock import metadata_of
 
 STUDY: dict[str, Any] = {
     "name": "tiny",
@@ -164,7 +166,7 @@ def test_a_damaged_chunk_that_is_not_asked_for_is_left_and_not_told_as_trained(f
 @pytest.mark.parametrize("data", [b"", b"1234567", b"PAR1PAR1"])
 def test_what_is_no_chunk_under_a_right_checksum_is_trained_again(data, folder, stored):
     file = sorted((folder / "chunks").iterdir())[0]
-    wrong = file.with_name(f"{file.stem[:15]}-{folder_of.checksum_of(data)}.parquet")
+    wrong = file.with_name(f"{file.stem[:15]}-{checksum_of(data)}.parquet")
     file.rename(wrong).write_bytes(data)
     assert folder_of.status(folder).damaged == [wrong.name]
     run(folder)
@@ -260,7 +262,7 @@ def test_what_a_killed_write_left_is_removed(folder, stored):
 
 def test_a_chunk_says_who_made_it(stored):
     file = sorted((stored / "chunks").iterdir())[0]
-    made = folder_of.metadata_of(file)
+    made = metadata_of(file)
     assert made["schema_version"] == 2
     assert made["packages"]["jax"] == jax.__version__
     assert made["failures"] == []
