@@ -295,6 +295,8 @@ def scheduler(address: str) -> Iterator[Any]:
                 raise StudyError(
                     f"--scheduler {address}: no worker in {WAIT} s; start some with: dask worker"
                 ) from None
+            except (OSError, CancelledError) as error:
+                raise StudyError(f"--scheduler {address}: it is gone ({error})") from error
             yield client
 
 
@@ -304,7 +306,8 @@ def _without_its_words() -> Iterator[None]:
     if logging.getLogger().isEnabledFor(logging.INFO):
         yield
         return
-    names = [n for n in logging.root.manager.loggerDict if n.startswith(("distributed", "tornado"))]
+    whose = ("asyncio", "distributed", "tornado")
+    names = {*whose, *(name for name in logging.root.manager.loggerDict if name.startswith(whose))}
     before = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 
 import numpy as np
 import pandas as pd
@@ -247,6 +248,15 @@ def test_chunks_that_are_not_those_of_the_study_are_refused(folder, seeds):
     refused(lambda: scaling_study.load(folder), str(folder), "study.toml", "edited")
     write_study(folder, changed)
     refused(lambda: scaling_study.load(folder), str(folder), "run its study again")
+
+
+def test_more_chunks_than_a_folder_may_hold_are_refused_in_time(folder):
+    text = (folder / "study.toml").read_text(encoding="utf-8")
+    write_study(folder, text.replace('seeds = "0:4"', 'seeds = "0:2147483648"'))
+    begun = time.perf_counter()
+    for read in (scaling_study.load, folder_of.status):
+        refused(lambda read=read: read(folder), "chunks, and a folder holds at most")
+    assert time.perf_counter() - begun < 3
 
 
 # Tables that are whole, and not what they should be -------------------------------------------
