@@ -20,6 +20,10 @@ class DamagedError(StudyError):
     """A stored file is not what was written."""
 
 
+class DataError(StudyError):
+    """The data of a problem cannot be trained on: no number is stored for them."""
+
+
 class Stopped(StudyError):
     """The machine, not the study, ended a run; what is stored is whole, and can be continued."""
 

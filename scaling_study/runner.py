@@ -307,8 +307,6 @@ def _check_engine(planned: Plan) -> None:
     for own in planned.groups:
         with told(f"blocks.{own.conditions[0].block}"):
             classes = problem_of(own.static.problem).classes
-            if planned.study.record == "importances" and classes:
-                raise StudyError("record = 'importances' is of quantities, not of classes")
             model = models.build(own.static.model, classes)
             factory = optimizers.build(own.static.optimizer, own.static.dialect)
             try:

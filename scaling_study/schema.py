@@ -281,8 +281,9 @@ def _short(value: Any) -> str:
 # Tables -------------------------------------------------------------------------------------
 
 RUN_NUMBERS = (
-    *("initial_loss", "final_loss", "loss_ols", "excess_loss", "steps_to_target", "diverged_at"),
-    *("weight_error", "weight_error_ols", "bias_init", "bias"),
+    *("initial_loss", "final_loss", "loss_null", "loss_ols", "loss_least"),
+    *("excess_loss", "excess_share", "steps_to_target", "diverged_at"),
+    *("weight_error", "weight_error_ols", "bias_init", "bias", "bias_original"),
 )
 FEATURE_COLUMNS = (
     "weight_init",
@@ -290,6 +291,7 @@ FEATURE_COLUMNS = (
     "weight_original",
     "weight_true",
     "weight_ols",
+    "t_ols",
     "steps_to_feature_target",
     "grad_norm_init",
     "grad_norm_first_epoch",

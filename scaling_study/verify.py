@@ -21,6 +21,7 @@ from scaling_study.errors import StudyError
 from scaling_study.experiment import draws
 from scaling_study.experiment.component import Component
 from scaling_study.experiment.conditions import Condition
+from scaling_study.experiment.encoding import encode_kinds
 from scaling_study.experiment.problems import Problem
 from scaling_study.experiment.study import parse
 from scaling_study.files import read_text
@@ -98,8 +99,8 @@ def _replay(
     problem, drawn = _problem(reference)
     conditions = [_condition(case, problem, model_of, optimizer) for case in cases]
     members = inputs.Members.of(conditions)
-    encoding = draws.encode_kinds(problem, drawn, members.kinds, transformed=False)
-    data = inputs.data_of("float32", encoding, members)
+    distinct = encode_kinds(problem, drawn, members.kinds, transformed=False)
+    data = inputs.data_of("float32", distinct, members, moments=way == "moments")
     model = models.build(model_of)
     size = int(reference["batch_size"])
     if size < 1:

@@ -8,10 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from processes import ROOT, command, environment, python
+from sklearn.compose import ColumnTransformer
+from sklearn.preprocessing import StandardScaler
 
-from scaling_study import cli
+from scaling_study import Problem, cli
 from scaling_study.engine.optimizers import OPTIMIZERS
 from scaling_study.experiment.scalers import SCALERS
 from scaling_study.experiment.study import presets
@@ -179,6 +182,51 @@ def test_help_is_quick_and_does_not_import_jax(here):
     assert python("-c", code, cwd=here).stderr.strip() == "False"
 
 
+def _mine(x, y, **more):
+    """A user's own table, as a problem."""
+    ones = np.ones(2)
+    names = ("age", "dose")
+    return Problem(
+        lambda seed: (x, y), ones, ones, scaled_feature=1, columns=names,
+        signal=lambda u: np.zeros(u.shape[:-1]), **more,
+    )  # fmt: skip
+
+
+X, Y = np.random.default_rng(0).normal(size=(100, 2)), np.random.default_rng(1).normal(size=100)
+
+
+def with_gaps():
+    x = X.copy()
+    x[10:17, 1] = np.nan
+    return _mine(x, Y)
+
+
+def in_text():
+    return _mine([["old", dose] for dose in X[:, 1]], Y)
+
+
+def from_1():
+    return _mine(X, 1 + np.arange(100) % 2, classes=2)
+
+
+def late_gaps():
+    """Gaps in a seed that nobody looks at before it is drawn."""
+    gaps = X.copy()
+    gaps[10:17, 1] = np.nan
+    whole = _mine(X, Y)
+    return whole._replace(draw=lambda seed: (gaps if seed == 3 else X, Y))
+
+
+def loses_a_column():
+    return ColumnTransformer([("one", StandardScaler(), [0])])
+
+
+def reorders():
+    return ColumnTransformer(
+        [("late", "passthrough", [7, 8, 9, 10]), ("n", StandardScaler(), [*range(7)])]
+    )
+
+
 # What it refuses ----------------------------------------------------------------------------
 
 REFUSED = [
@@ -213,6 +261,28 @@ REFUSED = [
     (["plan", "smoke", "--set", 'model={name="mlp",hidden=[8,8]}'], ["hidden=8", "[[16, 16]]"]),
     (["plan", "smoke", "--set", 'claims.X={quote="q",measure="largr"}'], ["--set", "claims"]),
     (["run", "smoke", "--set", "blocks=3"], ["blocks.NAME.key"]),
+    (
+        ["run", "smoke", "--set", "problem=test_cli:with_gaps"],
+        ["problem 'test_cli:with_gaps'", "column 'dose': NaN in 7 of 100 rows of draw(0)"],
+    ),
+    (["plan", "smoke", "--set", "problem=test_cli:with_gaps"], ["NaN in 7 of 100 rows"]),
+    (
+        ["run", "smoke", "--set", "problem=test_cli:in_text"],
+        ["column 'age': text in 100 of 100 rows of draw(0), such as 'old'"],
+    ),
+    (
+        ["run", "smoke", "--set", "problem=test_cli:from_1", "--set", "target_scaler=none"],
+        ["target: no label from 0 to 1 in 50 of 100 rows"],
+    ),
+    (
+        ["run", "smoke", "--set", "scaler=test_cli:loses_a_column"],
+        ["scaler 'test_cli:loses_a_column'", "returns 1 columns for 2"],
+    ),
+    (
+        ["run", "smoke", "--set", 'model={name="mlp", activation="softmax"}'],
+        ["activation 'softmax'", "across the units"],
+    ),
+    (["rank", "myopt.clip_adam"], ["unknown optimizer 'myopt.clip_adam'", "here myopt:clip_adam"]),
     (["list", "scaler"], ["list", "'scalers'"]),
     (["report", "nowhere"], ["nowhere", "no results"]),
     (["report", "full"], ["full", "no results"]),
@@ -239,6 +309,22 @@ def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_written(call, here
     assert err.startswith("scaling-study: ")
     assert [word for word in words if word not in err] == []
     assert sorted(here.rglob("*")) == before
+
+
+def test_bad_data_of_a_later_seed_stop_the_run_in_one_line(call, here):
+    settings = ("problem=test_cli:late_gaps", "design=U", "data_seed=vary", "epochs=1")
+    arguments = [word for own in settings for word in ("--set", own)]
+    code, _, err = call("run", "smoke", "-q", "--seeds", "0:8", *arguments)
+    assert code == 2
+    assert len(err.splitlines()) == 1, err
+    assert "problem 'test_cli:late_gaps': column 'dose': NaN in 7 of 100 rows of draw(3)" in err
+
+
+def test_a_column_transformer_scales_eleven_columns(call, here):
+    settings = ("problem={name='uniform', features=11}", "scaler=test_cli:reorders", "epochs=2")
+    arguments = [word for own in settings for word in ("--set", own)]
+    code, _, err = call("run", "smoke", "-q", "--seeds", "0:2", "--set", "design=U", *arguments)
+    assert (code, err) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -378,6 +464,7 @@ def test_an_own_optimizer_is_ranked_beside_three_and_a_wrong_one_is_named(call):
     code, out, err = call("rank", "test_cli:wrong", "lion", "--seeds", "0:4", *settings)
     names = [line.split()[0] for line in out.splitlines() if line.split()]
     assert {"adam", "sgd", "rmsprop", "lion", "test_cli:wrong"} <= set(names)
+    assert out.splitlines()[-1].split() == ["test_cli:wrong", "failed"]
     assert "test_cli:wrong fails: RuntimeError: not today" in err
     assert len(err.splitlines()) == 1
     assert code == 1

@@ -5,14 +5,16 @@
 `scaling_study.analysis.verdicts` judges them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
+from scaling_study.analysis.fitting import unfit
 from scaling_study.analysis.measures import MEASURES, SHARES
 from scaling_study.analysis.rates import CELL_AXES, RATES
 from scaling_study.errors import StudyError, unknown
+from scaling_study.experiment.conditions import Condition, expand
 from scaling_study.experiment.study import Study
 from scaling_study.experiment.values import listed, number, told
 
@@ -118,13 +120,15 @@ def read_claims(study: Study, more: Mapping[str, Any] | None = None) -> list[Cla
         If one has a key, measure, block or axis that there is not.
     """
     more = more or {}
+    conditions = expand(study) if study.claims or more else []
     with told(study.origin):
-        own = {name: _read(study, name, raw) for name, raw in study.claims.items()}
+        own = {name: _read(study, conditions, name, raw) for name, raw in study.claims.items()}
     with told("--claims"):
-        return list((own | {name: _read(study, name, raw) for name, raw in more.items()}).values())
+        own |= {name: _read(study, conditions, name, raw) for name, raw in more.items()}
+    return list(own.values())
 
 
-def _read(study: Study, name: str, raw: Any) -> Claim:
+def _read(study: Study, conditions: Sequence[Condition], name: str, raw: Any) -> Claim:
     with told(f"claims.{name}"):
         if not name.replace("-", "").replace("_", "").isalnum():  # it names a file
             raise StudyError("its name may hold letters, digits, '-' and '_' only")
@@ -144,6 +148,8 @@ def _read(study: Study, name: str, raw: Any) -> Claim:
         claim = Claim(id=name, **given)
         if not claim.not_testable:
             _check(claim, study)
+            if reason := unmeasured(claim, conditions, study.record)[1]:
+                raise StudyError(reason)
         return claim
 
 
@@ -164,6 +170,37 @@ def _check(claim: Claim, study: Study) -> None:
     first, last = study.seeds
     if "tuned" in claim.rates and last - first < 2:
         raise StudyError("rates = 'tuned' needs two seeds: half of them tune, half are judged")
+
+
+def unmeasured(claim: Claim, conditions: Sequence[Condition], record: str) -> tuple[list[str], str]:
+    """Return why measures of a claim do not fit some of its runs, and why one fits none of them.
+
+    Returns
+    -------
+    some : list of str
+        A line for each reason.
+    none : str
+        Empty if each measure fits some runs, or if the claim has none.
+    """
+    own = [c for c in conditions if c.block in claim.blocks and _speaks_of(claim, c)]
+    # What a measure needs is a matter of these alone.
+    kinds = {(c.problem, c.model, c.target_loss, c.l1_penalty > 0): c for c in own}.values()
+    some: list[str] = []
+    for measure in dict.fromkeys(claim.measure):
+        found = [unfit(measure, condition, record) for condition in kinds]
+        reasons = [f"measure {measure!r} {reason}" for reason in dict.fromkeys(found) if reason]
+        if found and all(found):
+            return [], reasons[0]
+        some += reasons
+    return some, ""
+
+
+def _speaks_of(claim: Claim, condition: Condition) -> bool:
+    return all(
+        word(str(getattr(condition, axis))) in values
+        for axis, values in claim.where.items()
+        if hasattr(condition, axis)
+    )
 
 
 class _Reader(NamedTuple):

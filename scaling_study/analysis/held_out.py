@@ -4,7 +4,7 @@ A score is R² or accuracy. R² below 0, which the training mean alone would bea
 run that diverged count as 0. How much worse than the mean a prediction is does not matter here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,19 +14,22 @@ from scaling_study.analysis.statistics import mean_by
 from scaling_study.analysis.tuning import best, halves
 from scaling_study.errors import StudyError
 from scaling_study.experiment import datasets
+from scaling_study.experiment.problems import Problem
 from scaling_study.experiment.study import RAW
 
 CELL = ["block", "problem", "model", "optimizer", "scale_factor", "scaler"]
 RUN = [*CELL, "learning_rate", "seed"]
 
 
-def scored(runs: pd.DataFrame) -> pd.DataFrame:
+def scored(runs: pd.DataFrame, own: Mapping[str, Problem] | None = None) -> pd.DataFrame:
     """Return the score of each run.
 
     Parameters
     ----------
     runs : DataFrame
         As in `scaling_study.results.Results`, of problems that hold rows out.
+    own : mapping of str to Problem, optional
+        Problems of a user's own, by their text in ``runs``.
 
     Returns
     -------
@@ -54,17 +57,19 @@ def scored(runs: pd.DataFrame) -> pd.DataFrame:
         measure=np.where(of_classes, "accuracy", "R²"),
         value=accuracy.where(of_classes, squared),
         diverged=lost,
-        **_of_problems(frame["problem"], shares),
+        **_of_problems(frame["problem"], shares, own or {}),
     )
     return _each_once(frame)
 
 
-def _of_problems(problems: pd.Series, shares: pd.Series) -> dict[str, pd.Series]:
+def _of_problems(
+    problems: pd.Series, shares: pd.Series, own: Mapping[str, Problem]
+) -> dict[str, pd.Series]:
     """Return each run's overlap of splits, and its chance."""
-    pairs = pd.MultiIndex.from_arrays([problems.str.partition("(")[0], shares])
-    known = pairs.unique()
-    overlap = {pair: datasets.overlap(*pair) for pair in known}
-    chance = {pair: datasets.chance(pair[0]) for pair in known}
+    pairs = pd.MultiIndex.from_arrays([problems, shares])
+    known = {pair: own.get(pair[0], pair[0].partition("(")[0]) for pair in pairs.unique()}
+    overlap = {pair: datasets.overlap(problem, pair[1]) for pair, problem in known.items()}
+    chance = {pair: datasets.chance(problem) for pair, problem in known.items()}
     return {
         name: pd.Series([found[pair] for pair in pairs], index=problems.index)
         for name, found in (("overlap", overlap), ("chance", chance))

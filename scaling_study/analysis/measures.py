@@ -16,19 +16,27 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scaling_study.analysis import theory
-from scaling_study.analysis.summary import LOST
+from scaling_study.analysis.summary import LOST, TOLD_FROM_ZERO
 from scaling_study.experiment import draws, scalers
 from scaling_study.experiment.component import Component
 from scaling_study.experiment.conditions import Condition, expand, problem_of, shape_of, split
+from scaling_study.experiment.encoding import observed
 from scaling_study.results import Results
 from scaling_study.schema import FEATURE_COLUMNS
 
 Array = NDArray[np.float64]
-TOLERANCE = 1e-3  # the usual share of the initial excess loss at which a run has converged
+TOLERANCE = 1e-3  # the usual excess share at which a run has converged
 STUCK = 1.5  # times the least final loss of all restarts
 SETTLED = 0.01  # share of a loss that more training no longer takes off
+SCORES = {"loss": np.inf, "r2": -np.inf} | dict.fromkeys(
+    ("accuracy", "balanced_accuracy", "auc"), 0.0
+)
+# Methods whose shares are recorded, beside weight and permutation, which linear runs have anyway.
+RECORDED = (
+    *("garson", "olden", "gradient", "gradient_input", "integrated_gradients"),
+    *("permutation_accuracy", "linear_shap"),
+)
 RESTART_AXES = ("block", "scale_factor", "offset", "scaler", "model", "optimizer", "learning_rate")
-NO_TARGET = "no target_loss"
 
 
 class Table:
@@ -65,7 +73,8 @@ class Table:
         # Features lie in the order of their runs, so that no merge is needed.
         start = np.cumsum(number) - number
         pair = number == 2
-        for name in FEATURE_COLUMNS:
+        shares = [name for name in both if str(name).startswith("share_")]
+        for name in (*FEATURE_COLUMNS, *shares):
             values = both[name].to_numpy(np.float64)
             runs[f"{name}_last"] = values[start + scaled]
             other = values[start + np.where(pair, 1 - scaled, 0)]
@@ -88,9 +97,20 @@ class Table:
         return own
 
     @cached_property
+    def diverged(self) -> NDArray[np.bool_]:
+        """Whether a run diverged."""
+        return (self.runs["status"].astype(str) == "diverged").to_numpy()
+
+    @cached_property
     def alive(self) -> NDArray[np.bool_]:
         """Whether a run neither diverged nor failed."""
         return ~self.runs["status"].isin(LOST).to_numpy()
+
+    @cached_property
+    def asked(self) -> NDArray[np.bool_]:
+        """Whether a run had a target: its least loss is known, or its study gave one."""
+        given = (self.runs["target_loss"].astype(str) != "none").to_numpy()
+        return given | np.isfinite(self["loss_least"])
 
     @cached_property
     def seeds(self) -> NDArray[np.int64]:
@@ -161,9 +181,10 @@ def share_of(parts: Array) -> Array:
 
 
 def share_weight(table: Table) -> Array:
-    """Share of |w| that the last feature has, in training units."""
+    """Share of |w| that the scaled feature has, in training units; recorded of networks."""
+    recorded = _recorded("weight")(table)
     parts = np.abs(np.stack([table["weight_first"], table["weight_last"]], axis=-1))
-    return np.where(table.alive, share_of(parts), np.nan)
+    return np.where(table.alive & np.isnan(recorded), share_of(parts), recorded)
 
 
 def share_contribution(table: Table) -> Array:
@@ -172,8 +193,13 @@ def share_contribution(table: Table) -> Array:
 
 
 def share_permutation(table: Table) -> Array:
-    """Share of permutation importance (closed form); negative where permuting would help."""
-    return np.where(table.alive, _permutation(table, "weight_original"), np.nan)
+    """Share of permutation importance, as recorded, or in closed form of two linear features.
+
+    Negative where permuting would help.
+    """
+    recorded = _recorded("permutation")(table)
+    closed = _permutation(table, "weight_original")
+    return np.where(table.alive & np.isnan(recorded), closed, recorded)
 
 
 def distortion_weight(table: Table) -> Array:
@@ -285,24 +311,23 @@ def diverged(table: Table) -> Array:
 
 def log_steps(table: Table) -> Array:
     """log10 of the updates to the target, infinite beyond the budget."""
-    judged = ~table.runs["reason"].astype(str).str.startswith(NO_TARGET).to_numpy()
-    return np.where(judged, _beyond(table["steps_to_target"]), np.nan)
+    return np.where(table.asked, _beyond(table["steps_to_target"]), np.nan)
 
 
 def log_steps_first(table: Table) -> Array:
     """log10 of the updates until the first weight stays near least squares."""
-    return np.where(
-        np.isnan(table["weight_init_first"]),
-        np.nan,
-        _beyond(table["steps_to_feature_target_first"]),
-    )
+    return _steps_of_feature(table, "first")
 
 
 def log_steps_last(table: Table) -> Array:
     """log10 of the updates until the last weight stays near least squares."""
-    return np.where(
-        np.isnan(table["weight_init_last"]), np.nan, _beyond(table["steps_to_feature_target_last"])
-    )
+    return _steps_of_feature(table, "last")
+
+
+def _steps_of_feature(table: Table, end: str) -> Array:
+    """NaN where least squares itself cannot tell the weight from 0, so that it has no target."""
+    known = np.abs(table[f"t_ols_{end}"]) >= TOLD_FROM_ZERO
+    return np.where(known, _beyond(table[f"steps_to_feature_target_{end}"]), np.nan)
 
 
 def first_later(table: Table) -> Array:
@@ -312,16 +337,46 @@ def first_later(table: Table) -> Array:
     return np.where(known, (first > last) + 0.5 * (first == last), np.nan)
 
 
-def remaining(table: Table) -> Array:
-    """Share of the initial excess loss that is left, 1 where more is, or the run diverged."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = table["excess_loss"] / (table["initial_loss"] - table["loss_ols"])
-    return np.where(table.alive & (share < 1), np.maximum(share, 0), 1.0)
+def excess_share(table: Table) -> Array:
+    """Excess share: 0 is the least loss, 1 that of the best constant; infinite if diverged."""
+    return np.where(table.diverged, np.inf, table["excess_share"])
 
 
 def unfinished(table: Table) -> Array:
-    """Share of the initial excess loss that is left, or the tolerance where less is left."""
-    return np.maximum(remaining(table), table["tolerance"])
+    """Excess share, or the tolerance where less is left; infinite if diverged."""
+    return np.maximum(excess_share(table), table["tolerance"])
+
+
+def final_loss(table: Table) -> Array:
+    """Loss on the training rows at the end, in training units; infinite if diverged."""
+    return _or_worst(table, "final_loss", np.inf)
+
+
+def _or_worst(table: Table, column: str, worst: float) -> Array:
+    """Return a column of outcomes, the worst where a run diverged; NaN without such a column."""
+    if column not in table.runs:
+        return np.full(len(table), np.nan)
+    return np.where(table.diverged & ~np.isnan(table[column]), worst, table[column])
+
+
+def _score(name: str, worst: float) -> Callable[[Table], Array]:
+    def measure(table: Table) -> Array:
+        return _or_worst(table, f"test_{name}", worst)
+
+    word = "Loss" if name == "loss" else name.replace("_", " ").capitalize().replace("Auc", "AUC")
+    measure.__doc__ = f"{word} on held-out rows; {worst:g} if diverged."
+    return measure
+
+
+def _recorded(method: str) -> Callable[[Table], Array]:
+    def measure(table: Table) -> Array:
+        column = f"share_{method}_last"
+        if column not in table.runs:
+            return np.full(len(table), np.nan)
+        return np.where(table.alive, table[column], np.nan)
+
+    measure.__doc__ = f"Recorded share of the scaled feature: {method.replace('_', ' ')}."
+    return measure
 
 
 def stuck(table: Table) -> Array:
@@ -428,10 +483,9 @@ def _in_place(condition: Condition, seeds: Array, rows: Callable[..., draws.Draw
     """Say whether rows lie in [0, 1] (minmax), or have mean 0 and sd 1 (standard)."""
     problem, static = problem_of(condition.problem), split(condition)
     fitted, new = (
-        draws.observed(problem, of(static, seeds.tolist()).u, [condition])[0][0]
-        for of in (draws.draw, rows)
+        observed(problem, of(static, seeds.tolist()).u, [condition])[0] for of in (draws.draw, rows)
     )
-    shift, divisor = scalers.AFFINE[condition.scaler.name](fitted)
+    shift, divisor = scalers.affine(condition.scaler.name, fitted)
     z = (new - shift[:, None]) / divisor[:, None]
     slack = 1e-9
     if condition.scaler.name == "minmax":
@@ -451,47 +505,55 @@ def _beyond(steps: Array) -> Array:
         return np.where(np.isnan(steps), np.inf, np.log10(np.where(np.isnan(steps), 1.0, steps)))
 
 
-MEASURES: dict[str, Callable[[Table], Array]] = {
-    function.__name__: function
-    for function in (
-        share_weight,
-        share_contribution,
-        share_permutation,
-        distortion_weight,
-        distortion_contribution,
-        distortion_permutation,
-        log_movement_ratio,
-        log_gradient_ratio_init,
-        log_gradient_ratio_mean,
-        log_curvature_ratio,
-        log_condition_number,
-        log_rate_over_limit,
-        diverged,
-        log_steps,
-        log_steps_first,
-        log_steps_last,
-        first_later,
-        remaining,
-        unfinished,
-        stuck,
-        log_weight_error,
-        log_weight_error_ols,
-        larger,
-        larger_twice,
-        first_weight,
-        first_miss,
-        first_miss_original,
-        weight_last,
-        log_weight_last,
-        rank_agreement,
-        rank_agreement_init,
-        in_place_train,
-        in_place_held_out,
-    )
-} | {
-    f"size_of_{function.__name__}": size_of(function)
-    for function in (distortion_weight, distortion_contribution, distortion_permutation)
-}
+MEASURES: dict[str, Callable[[Table], Array]] = (
+    {
+        function.__name__: function
+        for function in (
+            share_weight,
+            share_contribution,
+            share_permutation,
+            distortion_weight,
+            distortion_contribution,
+            distortion_permutation,
+            log_movement_ratio,
+            log_gradient_ratio_init,
+            log_gradient_ratio_mean,
+            log_curvature_ratio,
+            log_condition_number,
+            log_rate_over_limit,
+            diverged,
+            log_steps,
+            log_steps_first,
+            log_steps_last,
+            first_later,
+            excess_share,
+            unfinished,
+            final_loss,
+            stuck,
+            log_weight_error,
+            log_weight_error_ols,
+            larger,
+            larger_twice,
+            first_weight,
+            first_miss,
+            first_miss_original,
+            weight_last,
+            log_weight_last,
+            rank_agreement,
+            rank_agreement_init,
+            in_place_train,
+            in_place_held_out,
+        )
+    }
+    | {
+        **{f"test_{name}": _score(name, worst) for name, worst in SCORES.items()},
+        **{f"share_{method}": _recorded(method) for method in RECORDED},
+    }
+    | {
+        f"size_of_{function.__name__}": size_of(function)
+        for function in (distortion_weight, distortion_contribution, distortion_permutation)
+    }
+)
 # Their values are 0, ½ or 1: a sample without spread is still a sample of a proportion.
 SHARES = frozenset(
     {"diverged", "first_later", "stuck", "larger", "larger_twice"}

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from scaling_study.analysis import tuning
-from scaling_study.analysis.measures import Table, log_steps, remaining
+from scaling_study.analysis.measures import Table, excess_share, log_steps
 from scaling_study.experiment.study import AXES
 
 RATES = ("all", "default", "tuned")
@@ -44,8 +44,9 @@ def tuned(table: Table) -> pd.DataFrame:
     """Return which runs are of the best learning rate of their cell, and judged.
 
     The first half of the seeds tunes, the second is reported on. Best is the least mean of the
-    updates to the target, where a run that did not get there counts as its budget times one
-    plus the share of its initial excess loss that is left; the middle one of rates that tie.
+    updates to the target, where a run that did not get there counts as its budget times
+    ``1 + e / (1 + e)`` with e its excess share, 2 where it diverged; the middle one of rates
+    that tie.
 
     Returns
     -------
@@ -56,7 +57,9 @@ def tuned(table: Table) -> pd.DataFrame:
     runs = table.runs
     budget = table.by_condition(lambda c, _: np.float64(c.updates))
     steps = 10 ** log_steps(table)
-    cost = np.where(np.isfinite(steps), steps, budget * (1 + remaining(table)))
+    with np.errstate(divide="ignore"):
+        late = 1 / (1 + 1 / excess_share(table))
+    cost = np.where(np.isfinite(steps), steps, budget * (1 + late))
     of_rates = {*CELL_AXES} - {"learning_rate"}
     cell = runs.groupby([n for n in runs if n in of_rates], observed=True, sort=False).ngroup()
     rate, tunes = table["learning_rate"], tuning.halves(table.seeds)

@@ -33,8 +33,6 @@ from scaling_study.analysis.measures import (
     TOLERANCE,
     Table,
     log_steps,
-    remaining,
-    unfinished,
 )
 from scaling_study.analysis.statistics import Estimate
 from scaling_study.analysis.tuning import best, halves
@@ -44,7 +42,10 @@ Array = NDArray[np.float64]
 DECADES = -np.log10(TOLERANCE)  # of excess loss, from the start to the target
 REFERENCE = 1.0  # the scale factor at which whoever tunes once has tuned
 TRAINS = 0.5  # of the way at the reference, below which nothing is there to lose
+PROGRESS = 0.01  # of the way, below which an optimizer has gone nowhere
 WITHIN = 2.0  # times the fewest updates, in a basin
+STATUSES = ("ranked", "not trained", "diverged", "failed")
+LOSSES = ("sensitivity", "sensitivity_tuned", "phi")  # of which nothing lost reads as best
 ESTIMATES = (
     *(
         "sensitivity",
@@ -71,8 +72,8 @@ class Grid(NamedTuple):
         Share of the initial excess loss, in [0, 1].
     updates : ndarray of shape (E, H, S)
         To the target, infinite beyond the budget.
-    diverged : ndarray of shape (E, H, S)
-        1 or 0.
+    diverged, failed : ndarray of shape (E, H, S)
+        1 or 0; a run that failed counts as diverged, too.
     """
 
     scales: Array
@@ -82,6 +83,7 @@ class Grid(NamedTuple):
     left: Array
     updates: Array
     diverged: Array
+    failed: Array
 
     @property
     def tuning(self) -> NDArray[np.bool_]:
@@ -98,6 +100,29 @@ class Grid(NamedTuple):
         """Where the best rate is an end of the grid, so that it is a bound."""
         return (self.best == 0) | (self.best == len(self.rates) - 1)
 
+    @property
+    def status(self) -> str:
+        """One of `STATUSES`.
+
+        ``failed`` where every run failed. ``diverged`` where no rate makes progress at any
+        scale factor, and runs diverged. ``not trained`` where the best rate goes less than half
+        of the way at scale factor 1.
+        """
+        if self.failed.all():
+            return "failed"
+        if self.gone.mean(axis=-1).max() < PROGRESS and self.diverged.any():
+            return "diverged"
+        home = self.scales == REFERENCE
+        reached = self.gone[home, self.best[home]][..., ~self.tuning].mean()
+        return "ranked" if reached >= TRAINS else "not trained"
+
+
+def remaining(table: Table) -> Array:
+    """Return the share of the initial excess loss that is left, 1 if more or diverged."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = table["excess_loss"] / (table["initial_loss"] - table["loss_ols"])
+    return np.where(table.alive & (share < 1), np.maximum(share, 0), 1.0)
+
 
 def grids(table: Table) -> dict[str, Grid]:
     """Return each optimizer's runs as arrays.
@@ -112,17 +137,18 @@ def grids(table: Table) -> dict[str, Grid]:
     StudyError
         If conditions of an optimizer differ in something else, or cells are missing.
     """
-    steps = 10 ** log_steps(table)
+    steps, left = 10 ** log_steps(table), remaining(table)
     frame = pd.DataFrame(
         {
             "optimizer": table.runs["optimizer"].astype(str).to_numpy(),
             "scale": table["scale_factor"],
             "rate": table["learning_rate"],
             "seed": table.seeds,
-            "gone": -np.log10(unfinished(table)) / DECADES,
-            "left": remaining(table),
+            "gone": -np.log10(np.maximum(left, TOLERANCE)) / DECADES,
+            "left": left,
             "updates": steps,
             "diverged": (~table.alive).astype(np.float64),  # or failed, which is no better
+            "failed": (table.runs["status"] == "failed").to_numpy(np.float64),
         }
     )
     return {str(name): _grid(str(name), own) for name, own in frame.groupby("optimizer")}
@@ -140,7 +166,7 @@ def _grid(name: str, own: pd.DataFrame) -> Grid:
     ordered = own.sort_values(keys)
     values = [
         ordered[column].to_numpy(np.float64).reshape(shape)
-        for column in ("gone", "left", "updates", "diverged")
+        for column in ("gone", "left", "updates", "diverged", "failed")
     ]
     return Grid(*axes, *values)
 
@@ -219,8 +245,9 @@ def rate_slope(grid: Grid, *, above: bool) -> Estimate:
 def leaderboard(found: dict[str, Grid]) -> pd.DataFrame:
     """Return a row for each optimizer, the least sensitive first.
 
-    One that goes less than half of the way at scale factor 1 has nothing to lose; it comes last
-    and has no rank.
+    One that goes less than half of the way at scale factor 1 has nothing to lose: it has no rank
+    and no sensitivity. One all of whose runs failed or diverged has no numbers at all. They come
+    last.
 
     Parameters
     ----------
@@ -230,30 +257,34 @@ def leaderboard(found: dict[str, Grid]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``rank, optimizer``; each of `ESTIMATES` with ``_low`` and ``_high``, its 95 % interval
-        over the reported seeds, of slopes over all seeds; ``rates``, how many were tried at each
-        scale factor; ``edges``, at how many scale factors the best is an end of the grid; ``n``,
-        the reported seeds.
+        ``rank, optimizer, status`` (one of `STATUSES`); each of `ESTIMATES` with ``_low`` and
+        ``_high``, its 95 % interval over the reported seeds, of slopes over all seeds, NaN where
+        there is none; ``rates``, how many were tried at each scale factor; ``edges``, at how
+        many scale factors the best is an end of the grid; ``n``, the reported seeds.
     """
     frame = pd.DataFrame([_row(name, grid) for name, grid in found.items()])
-    frame["ranked"] = frame["tuned_at_reference"] >= TRAINS
-    frame = frame.sort_values(["ranked", "sensitivity"], ascending=[False, True], kind="stable")
-    ranked = frame.pop("ranked").to_numpy()
-    rank = pd.Series(np.arange(1, len(frame) + 1)).where(ranked).astype("Int64")
-    frame.insert(0, "rank", rank.to_numpy())
-    return frame.reset_index(drop=True)
+    frame["order"] = frame["status"].map(STATUSES.index)
+    frame = frame.sort_values(["order", "sensitivity"], kind="stable")
+    ranked = frame.pop("order").to_numpy() == 0
+    rank = [place if own else pd.NA for place, own in enumerate(ranked, start=1)]
+    frame = frame.reset_index(drop=True)
+    frame.insert(0, "rank", pd.Series(rank, dtype="Int64"))
+    return frame
 
 
 def _row(name: str, grid: Grid) -> dict[str, Any]:
     estimates = {key: statistics.mean(values) for key, values in per_seed(grid).items()}
     estimates["rate_slope_below"] = rate_slope(grid, above=False)
     estimates["rate_slope_above"] = rate_slope(grid, above=True)
-    row: dict[str, Any] = {"optimizer": name}
+    status = grid.status
+    empty = {"ranked": (), "not trained": LOSSES}.get(status, ESTIMATES)
+    row: dict[str, Any] = {"optimizer": name, "status": status}
     for key in ESTIMATES:
-        value, low, high, _ = estimates[key]
+        value, low, high, _ = (np.nan,) * 4 if key in empty else estimates[key]
         row |= {key: value, f"{key}_low": low, f"{key}_high": high}
+    edges = grid.edge.sum() if status in STATUSES[:2] else np.nan
     told = int((~grid.tuning).sum())
-    return row | {"rates": len(grid.rates), "edges": int(grid.edge.sum()), "n": told}
+    return row | {"rates": len(grid.rates), "edges": edges, "n": told}
 
 
 def cells(found: dict[str, Grid]) -> pd.DataFrame:
@@ -269,6 +300,7 @@ def cells(found: dict[str, Grid]) -> pd.DataFrame:
         told = ~grid.tuning
         scales, rates = np.meshgrid(grid.scales, grid.rates, indexing="ij")
         best = np.arange(len(grid.rates)) == grid.best[:, None]
+        best &= grid.status in STATUSES[:2]  # otherwise no rate is better than another
         parts.append(
             pd.DataFrame(
                 {

@@ -21,7 +21,7 @@ from scaling_study.analysis.statistics import (
 )
 
 LOST = ("diverged", "failed")
-NO_TARGET = "no target_loss"
+TOLD_FROM_ZERO = 2.0  # standard errors from 0, below which a weight has no target
 RUN_MEASURES = ("weight_error", "weight_error_ols", "final_loss")
 START_MEASURES = ("weight_init", "grad_norm_init")
 FEATURE_MEASURES = (
@@ -57,7 +57,7 @@ def summarize_runs(runs: pd.DataFrame, conditions: pd.DataFrame) -> pd.DataFrame
     for condition, own in _by_condition(runs[columns]):
         n, status = len(own), own["status"].astype(str)
         row: dict[str, Any] = {"condition": condition, "updates": int(budgets[condition]), "n": n}
-        row["has_target"] = not own["reason"].astype(str).str.startswith(NO_TARGET).any()
+        row["has_target"] = not (status == "no_target").any()
         judged = n if row["has_target"] else 0
         converged = int((status[:judged] == "converged").sum())
         row |= _columns("converged", proportion(converged, judged))
@@ -84,16 +84,17 @@ def summarize_features(features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFra
     Returns
     -------
     DataFrame
-        ``condition, feature``; ``reached`` (share of seeds whose weight came, for good,
-        within a tenth of its first distance from OLS); medians with intervals by order
-        statistics of `START_MEASURES` over all runs, and of `FEATURE_MEASURES` over those that
-        did not diverge (``weight_original`` in units of the data, all else in training
-        units);
+        ``condition, feature``; ``reached`` (share of seeds whose weight came within a tenth of
+        its least-squares value, for good, of those where that can be told from 0); medians with
+        intervals by order statistics of `START_MEASURES` over all runs, and of
+        `FEATURE_MEASURES` over those that did not diverge (``weight_original`` in units of the
+        data, all else in training units);
         ``movement_most``, the largest movement of any run; ``weight_true`` and
         ``weight_ols`` (medians, units of the data) and ``training_unit``, by which they are
         multiplied to compare them with ``weight``.
     """
     columns = ["condition", "feature", "steps_to_feature_target", "weight_true", "weight_ols"]
+    columns += ["t_ols"]
     frame = features[[*columns, *START_MEASURES, *FEATURE_MEASURES]].assign(
         alive=_alive(features, runs), unit=training_units(features)
     )
@@ -102,7 +103,8 @@ def summarize_features(features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFra
         for feature, own in every.groupby("feature"):
             alive = own[own["alive"]]
             row: dict[str, Any] = {"condition": condition, "feature": int(str(feature))}
-            watched = own if own["weight_init"].notna().any() else own.iloc[:0]
+            asked = own["weight_init"].notna() & (own["t_ols"].abs() >= TOLD_FROM_ZERO)
+            watched = own[asked]
             reached = int(watched["steps_to_feature_target"].notna().sum())
             row |= _columns("reached", proportion(reached, len(watched)))
             for name in START_MEASURES:

@@ -12,13 +12,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scaling_study.experiment import draws
+from scaling_study.experiment.canonical import canonical, orthogonal
 from scaling_study.experiment.conditions import Condition, split
+from scaling_study.experiment.encoding import Encoding, encode
 
 Array = NDArray[np.float64]
 
 # How a shared learning rate acts on u = s w: as rate times s to this power.
 EXPONENTS = {"sgd": 2, "momentum": 2, "adam": 1, "rmsprop": 1, "newton": 0}
 SEARCH_LIMIT = 1e18  # updates
+SINGULAR = 1e-13  # deviation of a column beside the others, below which it is one of them
 
 
 class Quadratic(NamedTuple):
@@ -34,12 +37,15 @@ class Quadratic(NamedTuple):
         Weights and bias of least squares, in training units.
     loss_ols : ndarray of shape (...)
         Loss there.
+    loss_explained : ndarray of shape (...)
+        How far it lies below the loss of the best constant prediction.
     """
 
     eigenvalues: Array
     directions: Array
     minimum: Array
     loss_ols: Array
+    loss_explained: Array
 
     @property
     def condition_number(self) -> Array:
@@ -65,9 +71,6 @@ class Quadratic(NamedTuple):
 def spectrum(z: ArrayLike) -> tuple[Array, Array]:
     """Return eigenvalues and eigenvectors of the Hessian, from the inputs themselves.
 
-    By the singular values of (z, 1) sqrt(2/n), not by the Hessian, whose condition number is
-    that of (z, 1) squared: κ up to 1e15 keeps some digits so.
-
     Parameters
     ----------
     z : array-like of shape (..., n_samples, d)
@@ -80,24 +83,49 @@ def spectrum(z: ArrayLike) -> tuple[Array, Array]:
         Eigenvectors as rows.
     """
     z = np.asarray(z, np.float64)
-    rows = np.concatenate([z, np.ones((*z.shape[:-1], 1))], axis=-1)
-    finite = np.isfinite(rows).all(axis=(-2, -1), keepdims=True)
-    known = np.where(finite, rows, 0.0) * (2 / z.shape[-2]) ** 0.5
-    _, values, directions = np.linalg.svd(known, full_matrices=False)
+    finite = np.isfinite(z).all(axis=(-2, -1))
+    values, mean, unit = canonical(np.where(finite[..., None, None], z, 0.0))
+    roots, directions = _singular(orthogonal(values)[1], unit, mean)
     with np.errstate(over="ignore"):
-        return np.where(finite[..., 0], values**2, np.nan), directions
+        return np.where(finite[..., None], roots**2, np.nan), directions
+
+
+def _singular(factor: Array, gain: Array, shift: Array) -> tuple[Array, Array]:
+    """Return the roots of the Hessian's eigenvalues, descending, and its eigenvectors as rows.
+
+    With inputs ``gain u + shift`` and ``u = q r`` the Hessian is A'A, for A the root of 2 times
+    ((r gain, 0), (shift, 1)). Its large singular values are those of A, and its small ones the
+    inverses of those of A's inverse, which is written down without cancellation. Each half has
+    the digits that the other loses, so that a condition number of 1e30 still has some.
+    """
+    d = gain.shape[-1]
+    block = factor * gain[..., None, :]
+    last = np.concatenate([shift, np.ones((*shift.shape[:-1], 1))], axis=-1)[..., None, :]
+    zeros = np.zeros((*shift.shape[:-1], d, 1))
+    whole = np.concatenate([np.concatenate([block, zeros], axis=-1), last], axis=-2)
+    _, large, rows = np.linalg.svd(whole * 2**0.5)
+    diagonal = np.abs(np.diagonal(factor, axis1=-2, axis2=-1))
+    regular = (diagonal > SINGULAR).all(axis=-1)[..., None, None]
+    inverse = np.linalg.inv(np.where(regular, block, np.eye(d)))
+    below = np.concatenate([-(shift[..., None, :] @ inverse), np.ones_like(last[..., :1])], axis=-1)
+    undone = np.concatenate([np.concatenate([inverse, zeros], axis=-1), below], axis=-2)
+    columns, small, _ = np.linalg.svd(undone / 2**0.5)
+    small, others = 1 / small[..., ::-1], np.swapaxes(columns[..., ::-1], -1, -2)
+    first = large >= np.sqrt(large[..., :1] * np.where(regular[..., 0], small[..., -1:], 0.0))
+    return np.where(first, large, small), np.where(first[..., None], rows, others)
 
 
 def training_inputs(condition: Condition, seeds: Sequence[int]) -> Array:
     """Return the rows z that a condition's runs see, shape (n_seeds, n_samples, d)."""
-    static = split(condition)
-    return _inputs(draws.encode(static, draws.draw(static, seeds), [condition]))
-
-
-def _inputs(own: draws.Encoding) -> Array:
+    own = _encoded(condition, seeds)
     u = own.u[0] if own.u.ndim == 4 else own.u  # each condition's own where one is transformed
     gain, shift = (np.moveaxis(x[:, 0], 0, -1)[:, None] for x in (own.gain, own.shift))
     return gain * u + shift
+
+
+def _encoded(condition: Condition, seeds: Sequence[int]) -> Encoding:
+    static = split(condition)
+    return encode(static, draws.draw(static, seeds), [condition])
 
 
 def quadratic(condition: Condition, seeds: Sequence[int]) -> Quadratic:
@@ -114,14 +142,14 @@ def quadratic(condition: Condition, seeds: Sequence[int]) -> Quadratic:
     Quadratic
         Leading shape (n_seeds,).
     """
-    static = split(condition)
-    own = draws.encode(static, draws.draw(static, seeds), [condition])
+    own = _encoded(condition, seeds)
     gain, shift, slope = (np.moveaxis(x[:, 0], 0, -1) for x in (own.gain, own.shift, own.slope))
-    values, directions = spectrum(_inputs(own))
+    factor = np.moveaxis(own.factor[:, :, 0], (0, 1), (-2, -1))
+    roots, directions = _singular(factor, gain, shift)
     weight = slope / gain
     bias = own.intercept[0] - (weight * shift).sum(axis=-1)
     minimum = np.concatenate([weight, bias[:, None]], axis=-1)
-    return Quadratic(values, directions, minimum, own.loss_ols[0])
+    return Quadratic(roots**2, directions, minimum, own.loss_least[0], own.loss_explained[0])
 
 
 def excess_loss(
@@ -147,9 +175,9 @@ def excess_loss(
 
 
 def steps_to_target(
-    eigenvalues: ArrayLike, components: ArrayLike, learning_rate: ArrayLike, tolerance: float
+    eigenvalues: ArrayLike, components: ArrayLike, learning_rate: ArrayLike, target: ArrayLike
 ) -> Array:
-    """Return gradient descent's first update from which the loss is within tolerance, for good.
+    """Return gradient descent's first update from which the loss is below its target, for good.
 
     The excess loss falls at every update of a stable descent, so the first time is for good,
     and bisection finds it.
@@ -157,9 +185,8 @@ def steps_to_target(
     Parameters
     ----------
     eigenvalues, components : array-like of shape (..., d + 1)
-    learning_rate : array-like of shape (...)
-    tolerance : float
-        Share of the initial excess loss.
+    learning_rate, target : array-like of shape (...)
+        Target as a loss above least squares.
 
     Returns
     -------
@@ -171,12 +198,12 @@ def steps_to_target(
         np.asarray(eigenvalues, np.float64), np.asarray(components, np.float64)
     )
     rate = np.broadcast_to(np.asarray(learning_rate, np.float64), values.shape[:-1])
-    target = tolerance * excess_loss(values, c, rate, 0.0)
+    bound = np.broadcast_to(np.asarray(target, np.float64), rate.shape)
 
     def there(t: Array) -> NDArray[np.bool_]:
-        return excess_loss(values, c, rate, t) <= target
+        return excess_loss(values, c, rate, t) <= bound
 
-    low, high = np.zeros_like(target), np.full_like(target, SEARCH_LIMIT)
+    low, high = np.zeros(rate.shape), np.full(rate.shape, SEARCH_LIMIT)
     reachable = (rate * values[..., 0] < 2) & there(high)
     for _ in range(128):
         middle = np.floor(low + (high - low) / 2)

@@ -15,10 +15,11 @@ import pandas as pd
 from sklearn.metrics import adjusted_mutual_info_score
 
 from scaling_study.analysis import statistics
-from scaling_study.analysis.claims import Claim, word
+from scaling_study.analysis.claims import Claim, unmeasured, word
 from scaling_study.analysis.measures import MEASURES, Table
 from scaling_study.analysis.rates import at_rates, counted
 from scaling_study.analysis.statistics import Estimate
+from scaling_study.experiment.conditions import expand
 from scaling_study.experiment.values import told
 from scaling_study.results import Results
 
@@ -91,8 +92,18 @@ def judge_all(results: Results, claims: Sequence[Claim]) -> list[Verdict]:
     for claim in claims:
         if claim.blocks not in tables and not claim.not_testable:
             tables[claim.blocks] = Table(results, claim.blocks)
-        found.append(judge(claim, tables.get(claim.blocks)))
+        verdict = judge(claim, tables.get(claim.blocks))
+        found.append(_with_reasons(verdict, results))
     return found
+
+
+def _with_reasons(verdict: Verdict, results: Results) -> Verdict:
+    """Say why cells are not measured, where their runs are not such as the measure fits."""
+    lost = "outcome" in verdict.cells and (verdict.cells["outcome"] == "not measured").any()
+    if not lost:
+        return verdict
+    some, _ = unmeasured(verdict.claim, expand(results.study), results.study.record)
+    return verdict._replace(reason="; ".join([verdict.reason, *some]))
 
 
 def judge(claim: Claim, table: Table | None) -> Verdict:

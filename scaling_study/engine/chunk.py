@@ -27,7 +27,7 @@ from scaling_study.engine.inputs import Inputs, init_seeds, inputs_of, members_o
 from scaling_study.engine.record import failed, to_parquet, to_table, with_failures
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Loop, Training
-from scaling_study.errors import CodeError, Stopped, StudyError
+from scaling_study.errors import CodeError, DataError, Stopped, StudyError
 from scaling_study.experiment import draws
 from scaling_study.experiment.conditions import (
     TRACED_SEEDS,
@@ -39,6 +39,7 @@ from scaling_study.experiment.conditions import (
     problem_of,
     shape_of,
 )
+from scaling_study.experiment.encoding import Encoding, encode
 from scaling_study.experiment.study import parse
 from scaling_study.identity import made_by
 
@@ -102,6 +103,8 @@ def run_chunk(
     ------
     CodeError
         If code that the study names is not to be had here.
+    DataError
+        If the data of a seed cannot be trained on.
     Stopped
         If there is not enough memory, with the chunk size to try.
     """
@@ -165,8 +168,8 @@ def _rows_that_do_not_fail(
 
 
 def _raise_what_is_no_data(own: Group, error: Exception) -> None:
-    """Raise what is not a condition's fault: code or memory that is not to be had."""
-    if isinstance(error, CodeError | Stopped):
+    """Raise what is not a condition's fault: bad data, or code or memory that is missing."""
+    if isinstance(error, CodeError | DataError | Stopped):
         raise error
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         runs = own.shape.conditions * own.shape.seeds
@@ -182,7 +185,7 @@ def _failing(own: Group, chunk: Chunk) -> dict[str, str]:
     for condition in own.members(chunk):
         try:
             with np.errstate(all="ignore"):
-                draws.encode(own.static, draws.draw(own.static, own.seeds(chunk)), [condition])
+                encode(own.static, draws.draw(own.static, own.seeds(chunk)), [condition])
         except Exception as error:
             reasons[condition.id] = reason_of(own, error)
     return reasons
@@ -252,7 +255,7 @@ def curves_of(training: Training, loop: Loop, members: int) -> Curves:
 
 def train_chunk(
     own: Group, chunk: Chunk, record: str, on_device: OnDevice = nullcontext
-) -> tuple[Training, draws.Encoding]:
+) -> tuple[Training, Encoding]:
     """Train every run of a chunk, on the default device of ``on_device``.
 
     Returns

@@ -15,12 +15,28 @@ from scaling_study.experiment.component import Component
 Parameters = Any  # a pytree of arrays, as Flax makes it
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "relu": nn.relu,
-    "tanh": nn.tanh,
-    "sigmoid": nn.sigmoid,
-    "gelu": nn.gelu,
     "identity": lambda x: x,
+    "celu": nn.celu,
+    "elu": nn.elu,
+    "gelu": nn.gelu,
+    "hard_sigmoid": nn.hard_sigmoid,
+    "hard_silu": nn.hard_silu,
+    "hard_swish": nn.hard_swish,
+    "hard_tanh": nn.hard_tanh,
+    "leaky_relu": nn.leaky_relu,
+    "log_sigmoid": nn.log_sigmoid,
+    "relu": nn.relu,
+    "relu6": nn.relu6,
+    "selu": nn.selu,
+    "sigmoid": nn.sigmoid,
+    "silu": nn.silu,
+    "soft_sign": nn.soft_sign,
+    "softplus": nn.softplus,
+    "swish": nn.swish,
+    "tanh": nn.tanh,
 }
+# Of `flax.linen`, but not elementwise: the last axis is that of the runs here.
+ACROSS_AN_AXIS = ("glu", "log_softmax", "logsumexp", "normalize", "softmax", "standardize")
 INITIALIZERS: dict[str, Callable[[], Any]] = {
     "glorot_uniform": nn.initializers.glorot_uniform,
     "glorot_normal": nn.initializers.glorot_normal,
@@ -79,6 +95,11 @@ def mlp(
     widths = tuple(hidden) if isinstance(hidden, Sequence) else (hidden,)
     if not widths or any(not isinstance(w, int) or isinstance(w, bool) or w < 1 for w in widths):
         raise StudyError(f"hidden must hold whole numbers above 0, not {hidden!r}")
+    if activation in ACROSS_AN_AXIS:
+        raise StudyError(
+            f"activation {activation!r} acts across the units of a layer, and here it must act on"
+            f" each by itself; known: {', '.join(sorted(ACTIVATIONS))}"
+        )
     return MLP(
         hidden=widths,
         activation=_known("activation", activation, ACTIVATIONS),
@@ -125,6 +146,32 @@ def forward(model: nn.Module) -> Callable[[Parameters, Array], Array]:
     return partial(_forward_mapped, model)
 
 
+def can_fold(model: nn.Module) -> bool:
+    """Say whether a model's first and last layers are known, so that `fold` can change them."""
+    return isinstance(model, MLP)
+
+
+def fold(model: nn.Module, parameters: Parameters, gain: Any, shift: Any, intercept: Any) -> Any:
+    """Return the parameters of the same function of u, ``f(gain u + shift) - intercept``.
+
+    Parameters
+    ----------
+    model : flax.linen.Module
+        Of which `can_fold` is true.
+    parameters : pytree of arrays of shape (..., C, S)
+    gain, shift : array of shape (d, C, S)
+    intercept : array of shape (C, S)
+    """
+    assert isinstance(model, MLP)
+    layers = dict(parameters["params"])
+    kernel, bias = layers["Dense_0"]["kernel"], layers["Dense_0"]["bias"]
+    moved = bias + (kernel * shift[:, None]).sum(axis=0)
+    layers["Dense_0"] = {"kernel": kernel * gain[:, None], "bias": moved}
+    last = f"Dense_{len(model.hidden)}"
+    layers[last] = {**layers[last], "bias": layers[last]["bias"] - intercept}
+    return {"params": layers}
+
+
 def _forward_dense(model: MLP, parameters: Parameters, x: Array) -> Array:
     for i in range(len(model.hidden) + 1):
         layer = parameters["params"][f"Dense_{i}"]
@@ -167,6 +214,8 @@ def _contract_forward(x: Array, kernel: Array) -> Any:
 def _contract_backward(kept: Any, gradient: Array) -> Any:
     x, kernel = kept
     of_x = _contract_in_loop(gradient, jnp.swapaxes(kernel, 0, 1))
+    shared = [axis for axis in (-2, -1) if x.shape[axis] < of_x.shape[axis]]
+    of_x = of_x.sum(axis=shared, keepdims=True)
     return of_x, jnp.sum(x[:, :, None] * gradient[:, None], axis=0)
 
 
@@ -201,7 +250,12 @@ def check(model: nn.Module, features: int, classes: int = 0) -> None:
 
 def is_linear(model: nn.Module) -> bool:
     """Say whether the model is a single affine map whose best weights least squares knows."""
-    return isinstance(model, MLP) and not model.hidden and not model.classes
+    return is_unit(model) and not model.classes  # type: ignore[attr-defined]
+
+
+def is_unit(model: nn.Module) -> bool:
+    """Say whether the model is a single unit, of one weight a feature: of a quantity or a logit."""
+    return isinstance(model, MLP) and not model.hidden and model.classes <= 2
 
 
 def first_kernel(parameters: Parameters, features: int) -> Any:

@@ -2,17 +2,19 @@
 
 Arrays of a block of runs end in two axes, conditions C and seeds S, the longer one last so
 that loops read contiguous memory: (C, S) below stands for either order. What all conditions
-of a seed share has an axis of 1 in place of C. Two ways to compute the squared
-error, and a third loss:
+of a seed share has an axis of 1 in place of C. Inputs are in canonical coordinates u, and the
+map to a run's training inputs, ``z = gain u + shift``, is part of its first layer, so that no
+large offset is left to cancel. Two ways to compute the squared error, and a third loss:
 
 `samples`
     visits the rows of the batch through the model; for any Flax module and any data.
 `moments`
     needs only second moments of the batch; for a linear model and an affine scaler. With
-    ``z = (u, 1, residual)`` and ``v`` the parameters' distance from the least-squares
-    solution in u's units, followed by the bias' and by -1 / target_divisor, the error of a
-    row is ``v · z`` and the loss is ``v' M v`` with ``M = mean z z'``. M is (d+2)² numbers a
-    batch, whatever the batch's size, and every condition of a seed shares it.
+    ``u = q r``, q orthonormal over all data, ``z = (q, 1, residual)`` and ``v`` the parameters'
+    distance from the least-squares solution in q's units, followed by the bias' and by
+    -residual_scale, the error of a row is ``v · z`` and the loss is ``v' M v`` with
+    ``M = mean z z'``. M is (d+2)² numbers a batch, whatever the batch's size, and every condition
+    of a seed shares it.
 `cross_entropy`
     visits the rows likewise, where the target is a class.
 """
@@ -33,20 +35,21 @@ Array = jax.Array
 
 
 class Numbers(NamedTuple):
-    """What distinguishes the runs of a block; see `experiment.draws.Encoding`.
+    """What distinguishes the runs of a block; see `scaling_study.experiment.encoding.Encoding`.
 
     Attributes
     ----------
     gain, shift, slope : Array of shape (d, C, S)
-    intercept, target_divisor, loss_ols : Array of shape (C, S)
+        For `moments`, gain is the triangle ``r gain`` of shape (d (d + 1) / 2, C, S), row by
+        row, and slope is ``r slope``.
+    intercept, residual_scale : Array of shape (C, S)
     """
 
     gain: Array
     shift: Array
     slope: Array
     intercept: Array
-    target_divisor: Array
-    loss_ols: Array
+    residual_scale: Array
 
 
 class Objective(NamedTuple):
@@ -61,18 +64,19 @@ class Objective(NamedTuple):
         ``whole(u, residual) -> batch``: the batch that is all of the data.
     value_and_gradient : callable
         ``(parameters, numbers, batch) -> loss (C, S), gradient`` of each run by itself.
-    excess : callable
-        ``(parameters, numbers, whole) -> (C, S)``: the full-data loss above the least-squares
-        loss; for a linear model without subtracting two near-equal numbers.
+    monitored : callable
+        ``(parameters, numbers, whole) -> (C, S)``: the full-data loss that convergence is judged
+        by. Of a linear model under squared error, how far it lies above least squares, without
+        subtracting two near-equal numbers; else the loss itself.
     spared : bool
-        Whether the excess, which visits all rows, is left out between updates where no run of
-        a tile has a target that it could be held to.
+        Whether the monitored loss, which visits all rows, is left out between updates where no
+        run of a tile has a target.
     """
 
     prepare: Callable[[Array, Array, Array], Any]
     whole: Callable[[Array, Array], Any]
     value_and_gradient: Callable[[Parameters, Numbers, Any], tuple[Array, Parameters]]
-    excess: Callable[[Parameters, Numbers, Any], Array]
+    monitored: Callable[[Parameters, Numbers, Any], Array]
     spared: bool = False
 
 
@@ -109,15 +113,28 @@ def samples(
         Visit one row after the other, not all of a batch at once: the activations of a tile
         stay in a core's first cache then.
     """
-    forward = models.forward(model)
+    linear = models.is_linear(model)
+    folded, predict = _predicting(model)
+
+    def distance(parameters: Parameters, numbers: Numbers) -> Parameters:
+        """Return folded parameters; of a linear model, less those of least squares."""
+        own = folded(parameters, numbers)
+        if not linear:
+            return own
+        layer = own["params"]["Dense_0"]
+        return {
+            "params": {"Dense_0": {**layer, "kernel": layer["kernel"] - numbers.slope[:, None]}}
+        }
 
     def squares(parameters: Parameters, numbers: Numbers, rows: Rows) -> Array:
-        target = jnp.sum(rows.u * numbers.slope, axis=1) + numbers.intercept
-        target += rows.residual / numbers.target_divisor
-        return (forward(parameters, rows.u * numbers.gain + numbers.shift) - target) ** 2
+        target = rows.residual * numbers.residual_scale
+        if not linear:
+            target += jnp.sum(rows.u * numbers.slope, axis=1)
+        return (predict(parameters, numbers, rows.u) - target) ** 2
 
-    linear = models.is_linear(model)
-    return _visiting(squares, batching, seeds_last=seeds_last, by_row=by_row, linear=linear)
+    return _visiting(
+        distance, squares, batching, seeds_last=seeds_last, by_row=by_row, linear=linear
+    )
 
 
 def cross_entropy(
@@ -125,22 +142,46 @@ def cross_entropy(
 ) -> Objective:
     """Return the mean cross-entropy of a batch, in nats; parameters are those of `samples`.
 
-    Two classes have one logit and a logistic loss, more a softmax over a logit each. The
-    class is a row's residual, and the excess is the loss itself: no least loss is known.
+    Two classes have one logit and a logistic loss, more a softmax over a logit each. The class
+    is a row's residual.
     """
-    forward = models.forward(model)
+    folded, predict = _predicting(model)
 
     def entropies(parameters: Parameters, numbers: Numbers, rows: Rows) -> Array:
-        logits = forward(parameters, rows.u * numbers.gain + numbers.shift)
+        logits = predict(parameters, numbers, rows.u)
         if classes == 2:
             return optax.sigmoid_binary_cross_entropy(logits, rows.residual)
         named = rows.residual[:, None] == jnp.arange(classes)[:, None, None]
         return optax.softmax_cross_entropy(logits, named.astype(logits.dtype), axis=1)
 
-    return _visiting(entropies, batching, seeds_last=seeds_last, by_row=by_row, linear=False)
+    return _visiting(
+        folded, entropies, batching, seeds_last=seeds_last, by_row=by_row, linear=False
+    )
+
+
+def _predicting(model: nn.Module) -> tuple[Callable[..., Parameters], Callable[..., Array]]:
+    """Return ``fold(parameters, numbers)``, and ``predict(folded, numbers, u)``.
+
+    Predictions are in training units, less the target's intercept. The map from u to the training
+    inputs is part of the first layer where that is known, and a step before the model otherwise.
+    """
+    forward = models.forward(model)
+    if models.can_fold(model):
+        return (
+            lambda parameters, numbers: models.fold(
+                model, parameters, numbers.gain, numbers.shift, numbers.intercept
+            ),
+            lambda folded, numbers, u: forward(folded, u),
+        )
+
+    def predict(parameters: Parameters, numbers: Numbers, u: Array) -> Array:
+        return forward(parameters, u * numbers.gain + numbers.shift) - numbers.intercept
+
+    return lambda parameters, numbers: parameters, predict
 
 
 def _visiting(
+    folded: Callable[[Parameters, Numbers], Parameters],
     losses: Callable[[Parameters, Numbers, Rows], Array],
     batching: Batching,
     *,
@@ -148,7 +189,10 @@ def _visiting(
     by_row: bool,
     linear: bool,
 ) -> Objective:
-    """Return the mean over rows of what ``losses`` says of each, an array (R, C, S)."""
+    """Return the mean over rows of what ``losses`` says of each, an array (R, C, S).
+
+    ``folded`` are the parameters as ``losses`` takes them.
+    """
 
     def of_runs(data: Array, lead: int) -> Array:
         """Move the axes of seeds, and of conditions where there is one, to the end."""
@@ -185,31 +229,34 @@ def _visiting(
         )
 
     def value_and_gradient(parameters: Parameters, numbers: Numbers, rows: Rows) -> Any:
+        own, unfold = jax.vjp(lambda p: folded(p, numbers), parameters)
+
         def of_some(rows: Rows, weight: Array) -> tuple[Array, Parameters]:
             # Runs do not meet in the loss, so one pull-back of ones is every run's gradient.
             value, pull_back = jax.vjp(
-                lambda p: jnp.sum(weight * losses(p, numbers, rows), axis=0), parameters
+                lambda p: jnp.sum(weight * losses(p, numbers, rows), axis=0), own
             )
             return value, pull_back(jnp.ones_like(value))[0]
 
-        return jax.tree.map(lambda total: total / rows.size, sum_over(rows, of_some))
+        value, gradient = jax.tree.map(lambda total: total / rows.size, sum_over(rows, of_some))
+        return value, unfold(gradient)[0]
 
-    def excess(parameters: Parameters, numbers: Numbers, rows: Rows) -> Array:
+    def monitored(parameters: Parameters, numbers: Numbers, rows: Rows) -> Array:
         if linear:
             # Least-squares residuals are orthogonal to every affine function of the inputs.
             rows = rows._replace(residual=jnp.zeros_like(rows.residual))
-        total = sum_over(
-            rows, lambda some, w: jnp.sum(w * losses(parameters, numbers, some), axis=0)
-        )
-        return total / rows.size - (0 if linear else numbers.loss_ols)
+        own = folded(parameters, numbers)
+        total = sum_over(rows, lambda some, w: jnp.sum(w * losses(own, numbers, some), axis=0))
+        return total / rows.size
 
-    return Objective(prepare, whole, value_and_gradient, excess)
+    return Objective(prepare, whole, value_and_gradient, monitored)
 
 
 def moments(features: int, batching: Batching, *, seeds_last: bool) -> Objective:
     """Return the objective of a linear model that needs only second moments of each batch.
 
-    It reads kernel and bias by index and computes with arrays of shape (C, S), so that a
+    In place of u it takes q, the orthonormal columns of `canonical.orthogonal`. It reads kernel
+    and bias by index and computes with arrays of shape (C, S), so that a
     run's parameters may lie in one array, or each in an array of its own (`explode`).
 
     Parameters
@@ -223,9 +270,10 @@ def moments(features: int, batching: Batching, *, seeds_last: bool) -> Objective
     """
     conditions = -2 if seeds_last else -1
     pairs = [(i, j) for i in range(features + 2) for j in range(i, features + 2)]
+    triangle = [(i, j) for i in range(features) for j in range(i, features)]
 
-    def products(u: Array, residual: Array) -> Array:
-        z = [*jnp.moveaxis(u, -1, 0), jnp.ones_like(residual), residual]
+    def products(q: Array, residual: Array) -> Array:
+        z = [*jnp.moveaxis(q, -1, 0), jnp.ones_like(residual), residual]
         return jnp.stack([z[i] * z[j] for i, j in pairs], axis=-1)
 
     def prepare(u: Array, residual: Array, order: Array) -> Array:
@@ -248,13 +296,13 @@ def moments(features: int, batching: Batching, *, seeds_last: bool) -> Objective
         weights = [kernel[j][0] for j in range(features)]
         bias = parameters["params"]["Dense_0"]["bias"][0]
         moved = sum(weight * numbers.shift[j] for j, weight in enumerate(weights))
-        return [
-            *(weight * numbers.gain[j] - numbers.slope[j] for j, weight in enumerate(weights)),
-            bias + moved - numbers.intercept,
-        ]
+        away = [-numbers.slope[j] for j in range(features)]
+        for place, (i, j) in enumerate(triangle):
+            away[i] += weights[j] * numbers.gain[place]
+        return [*away, bias + moved - numbers.intercept]
 
     def loss(parameters: Parameters, numbers: Numbers, moments: Array) -> Array:
-        return quadratic([*distance(parameters, numbers), -1 / numbers.target_divisor], moments)
+        return quadratic([*distance(parameters, numbers), -numbers.residual_scale], moments)
 
     def value_and_gradient(parameters: Parameters, numbers: Numbers, moments: Array) -> Any:
         # Runs do not meet in the loss, so one pull-back of ones is every run's own gradient.
@@ -262,10 +310,10 @@ def moments(features: int, batching: Batching, *, seeds_last: bool) -> Objective
         # The barrier keeps XLA from computing both again inside each of their many readers.
         return jax.lax.optimization_barrier((value, pull_back(jnp.ones_like(value))[0]))
 
-    def excess(parameters: Parameters, numbers: Numbers, moments: Array) -> Array:
-        return quadratic(distance(parameters, numbers), moments)
+    def monitored(parameters: Parameters, numbers: Numbers, moments: Array) -> Array:
+        return sum(part * part for part in distance(parameters, numbers))  # type: ignore[return-value]
 
-    return Objective(prepare, whole, value_and_gradient, excess)
+    return Objective(prepare, whole, value_and_gradient, monitored)
 
 
 def explode(tree: Parameters) -> Parameters:

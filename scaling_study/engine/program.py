@@ -104,7 +104,7 @@ def functions(
             runs,
             loop.features,
             static.dtype,
-            linear=models.is_linear(model),
+            linear=models.is_unit(model),
             curves=loop.curves,
         )
 

@@ -8,7 +8,7 @@ can be there without the others. `scaling_study.results` unfolds them into data 
 import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,20 +16,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scaling_study.engine import models
+from scaling_study.engine.inputs import Goal, Members, goal_of, members_of
+from scaling_study.engine.outcome import Loss, agrees, loss_of, of_network
 from scaling_study.engine.train import NEVER, Loop, Training
-from scaling_study.engine.watch import to_array
+from scaling_study.engine.watch import DIVERGED_ABOVE, to_array
 from scaling_study.experiment.conditions import TRACED_SEEDS, Chunk, Group, problem_of
-from scaling_study.experiment.draws import Encoding
+from scaling_study.experiment.encoding import Encoding
 from scaling_study.identity import METADATA
 from scaling_study.schema import FEATURE_COLUMNS, RUN_NUMBERS, TRACE_COLUMNS
 
-STATUSES = ("converged", "not_converged", "diverged", "failed")
+STATUSES = ("converged", "not_converged", "no_target", "diverged", "failed")
 REASONS = (
     "",
     "budget ended above the target",
-    "no target_loss, and no minimum is known",
+    "no target: the least loss of a network is not known; set target_loss",
+    "no target: a hyperplane separates the classes, so the loss has no minimum",
+    "no target: the least loss with this penalty is not known; set target_loss",
+    "no target: least squares predicts no better than the mean",
     "non-finite loss",
-    "loss above 1e6 times the initial loss",
+    "loss above 1e6 times the initial loss and that of the best constant",
+    "the loss in training is not that of the parameters, by more than rounding: the numbers are"
+    " out of the range of {dtype}",
+)
+(REACHED, ABOVE, NETWORK, SEPARATED, PENALTY, USELESS, NOT_FINITE, TOO_LARGE, DISAGREES) = range(
+    len(REASONS)
 )
 TRACES = tuple(f"trace_{name}" for name in TRACE_COLUMNS)
 
@@ -67,19 +77,18 @@ def to_table(
         "condition": pa.DictionaryArray.from_arrays(codes, [c.id for c in members]),
         "seed": np.tile(np.asarray(seeds, dtype=np.int32), len(members)),
     }
-    runs = _runs(training, encoding, loop)
-    if problem_of(own.static.problem).classes:  # least squares has nothing to say of them
-        runs["loss_ols"] = np.ma.masked_all(encoding.loss_ols.shape)
+    outcome = _outcome(own, chunk, training, encoding, loop)
+    runs = _runs(training, encoding, outcome)
     runs |= {name: score[: len(members)] for name, score in scores.items()}
     columns |= {name: _column(x) for name, x in runs.items()}
-    features = _features(training, encoding, loop)
+    features = _features(training, encoding, loop, outcome)
     features |= {name: share[:, : len(members)] for name, share in shares.items()}
     columns |= {
         f"{name}/{feature}": _column(values)
         for name, of_features in features.items()
         for feature, values in enumerate(of_features)
     }
-    return pa.table(columns | _traces(training, encoding, loop, seeds))
+    return pa.table(columns | _traces(training, encoding, outcome, loop, seeds))
 
 
 def failed(own: Group, chunk: Chunk, features: int, reasons: Mapping[str, str]) -> pa.Table:
@@ -177,76 +186,188 @@ def _without_padding(
     def of_runs(array: Any) -> Any:
         return array[..., :members, :] if np.ndim(array) >= 2 else array
 
-    numbers = {
-        name: of_runs(getattr(encoding, name))
-        for name in encoding._fields
-        if name not in ("u", "residual")
-    }
-    residual = encoding.residual[:members] if encoding.residual.ndim == 3 else encoding.residual
-    return jax.tree.map(of_runs, training), encoding._replace(**numbers, residual=residual)
+    if members == len(training.watch.loss):
+        return training, encoding
+    return jax.tree.map(of_runs, training), encoding.take(np.arange(members))
 
 
-def _runs(training: Training, encoding: Encoding, loop: Loop) -> dict[str, Any]:
+class _Outcome(NamedTuple):
+    """What became of runs, arrays (C, S).
+
+    Attributes
+    ----------
+    members, goal : Members, Goal
+        What they are, and were to reach.
+    classes : int
+        Number of classes, 0 where the target is a quantity.
+    dtype : str
+        Of the training.
+    unit : bool
+        Whether each is a single unit, with a weight a feature.
+    initial, final : Loss
+        In float64 where the model is linear.
+    believed : ndarray of bool
+        Whether the training's own loss is that of the parameters.
+    diverged : ndarray of bool
+        At the latest with the last update.
+    updates : ndarray of int
+        How many each run did.
+    """
+
+    members: Members
+    goal: Goal
+    classes: int
+    dtype: str
+    unit: bool
+    initial: Loss
+    final: Loss
+    believed: np.ndarray
+    diverged: np.ndarray
+    updates: np.ndarray
+
+
+def _outcome(
+    own: Group, chunk: Chunk, training: Training, encoding: Encoding, loop: Loop
+) -> _Outcome:
+    classes, dtype = problem_of(own.static.problem).classes, own.static.dtype
+    members = members_of(own, chunk.condition_block).first(len(own.members(chunk)))
+    seen = training.watch
+    goal = goal_of(encoding, members, classes, np.arange(len(seen.loss)))
+    believed = np.ones(seen.loss.shape, bool)
+    if members.linear:
+        initial, final = (
+            loss_of(_whole(parameters), encoding, members, goal, classes, dtype)
+            for parameters in (training.initial, training.state.parameters)
+        )
+        believed = agrees(final, seen.loss, dtype) & agrees(initial, seen.initial_loss, dtype)
+    else:
+        initial, final = (of_network(loss) for loss in (seen.initial_loss, seen.loss))
+    diverged_at = np.asarray(training.state.diverged_at)
+    ceiling = DIVERGED_ABOVE * np.maximum(initial.data, encoding.loss_null)
+    late = ~np.isfinite(seen.loss) | ~(final.data <= ceiling)
+    return _Outcome(
+        members=members,
+        goal=goal,
+        classes=classes,
+        dtype=dtype,
+        unit=bool(seen.above.distance),
+        initial=initial,
+        final=final,
+        believed=believed,
+        diverged=(diverged_at != NEVER) | late,
+        updates=np.minimum(diverged_at, np.int32(loop.epochs * loop.batches)),
+    )
+
+
+def _runs(training: Training, encoding: Encoding, outcome: _Outcome) -> dict[str, Any]:
     """Return the columns of the runs, arrays (C, S), masked where a model has no such thing."""
-    state, watch = training.state, training.watch
-    diverged, updates = _ended(training, loop)
-    no_target = np.isnan(watch.target.excess)
-    converged = ~diverged & (watch.above.excess < updates) & ~no_target
-    finite = np.isfinite(watch.excess) & np.isfinite(watch.initial_excess)
-    loss_ols = encoding.loss_ols
+    watch, goal = training.watch, outcome.goal
+    diverged, updates = outcome.diverged, outcome.updates
+    status, reason = _judged(training, outcome)
+    dtype = watch.loss.dtype
+    with np.errstate(all="ignore"):
+        share = (outcome.final.monitored + goal.floor - goal.least) / goal.reach
+    share = np.where(diverged, np.inf, share)
+    known = ~np.isnan(goal.least) & (goal.reach > 0)
+    converged = status == STATUSES.index("converged")
+    steps = np.minimum(watch.above.loss + 1, updates)
     columns = {
-        "status": pa.DictionaryArray.from_arrays(
-            _codes([diverged, converged], [2, 0], 1), list(STATUSES)
-        ),
+        "status": pa.DictionaryArray.from_arrays(status.ravel(), list(STATUSES)),
         "reason": pa.DictionaryArray.from_arrays(
-            _codes([converged, diverged & ~finite, diverged, no_target], [0, 3, 4, 2], 1),
-            list(REASONS),
+            reason.ravel(), [text.format(dtype=outcome.dtype) for text in REASONS]
         ),
         "updates": updates,
-        "initial_loss": watch.initial_excess + loss_ols.astype(watch.excess.dtype),
-        "final_loss": watch.excess + loss_ols.astype(watch.excess.dtype),
-        "loss_ols": loss_ols,
-        "excess_loss": watch.excess,
-        "steps_to_target": np.ma.array(watch.above.excess + 1, mask=~converged),
+        "initial_loss": outcome.initial.data.astype(dtype),
+        "final_loss": outcome.final.data.astype(dtype),
+        "loss_null": encoding.loss_null.astype(dtype),
+        "loss_ols": np.ma.array(
+            encoding.loss_least, mask=np.full(diverged.shape, bool(outcome.classes))
+        ),
+        "loss_least": np.ma.array(goal.least.astype(dtype), mask=np.isnan(goal.least)),
+        "excess_loss": np.ma.array(
+            outcome.final.excess.astype(dtype), mask=np.isnan(outcome.final.excess)
+        ),
+        "excess_share": np.ma.array(share.astype(dtype), mask=~known),
+        "steps_to_target": np.ma.array(steps, mask=~converged),
         "diverged_at": np.ma.array(updates, mask=~diverged),
     }
     nothing = np.ma.masked_all(diverged.shape, np.float32)
-    linear = dict.fromkeys(("weight_error", "weight_error_ols", "bias_init", "bias"), nothing)
-    if watch.above.distance:
-        weight = _original(training, encoding, loop)
+    linear = dict.fromkeys(
+        ("weight_error", "weight_error_ols", "bias_init", "bias", "bias_original"), nothing
+    )
+    if outcome.unit:
+        weight = _original(training, encoding)
         linear = {
             "weight_error": _recovery_error(weight, encoding.weight_true, encoding.spread),
             "weight_error_ols": _recovery_error(weight, encoding.weight_ols, encoding.spread),
             "bias_init": _bias(training.initial),
-            "bias": _bias(state.parameters),
+            "bias": _bias(training.state.parameters),
+            "bias_original": _original_bias(training, encoding),
         }
     return columns | linear
 
 
-def _features(training: Training, encoding: Encoding, loop: Loop) -> dict[str, Any]:
+def _judged(training: Training, outcome: _Outcome) -> tuple[np.ndarray, np.ndarray]:
+    """Return the codes of `STATUSES` and `REASONS`, arrays (C, S).
+
+    The last parameters are judged by their loss in float64; what was monitored while training
+    says from when on a run was below its target.
+    """
+    goal, diverged = outcome.goal, outcome.diverged
+    with np.errstate(invalid="ignore"):
+        below = outcome.final.monitored <= goal.target
+    asked = ~np.isnan(goal.target)
+    not_finite = ~np.isfinite(training.watch.loss) | ~np.isfinite(training.watch.initial_loss)
+    penalised = np.broadcast_to((outcome.members.l1 + outcome.members.l2) > 0, asked.shape)
+    cases = [
+        (diverged & not_finite, "diverged", NOT_FINITE),
+        (diverged, "diverged", TOO_LARGE),
+        (~outcome.believed, "failed", DISAGREES),
+        (asked & below, "converged", REACHED),
+        (asked, "not_converged", ABOVE),
+        (np.full(asked.shape, not outcome.members.linear), "no_target", NETWORK),
+        (np.isnan(goal.least) & penalised, "no_target", PENALTY),
+        (np.isnan(goal.least), "no_target", SEPARATED),
+    ]
+    conditions = [condition for condition, _, _ in cases]
+    status = np.select(conditions, [STATUSES.index(name) for _, name, _ in cases], 2)
+    reason = np.select(conditions, [code for _, _, code in cases], USELESS)
+    return status.astype(np.int32), reason.astype(np.int32)
+
+
+def _features(
+    training: Training, encoding: Encoding, loop: Loop, outcome: _Outcome
+) -> dict[str, Any]:
     """Return the columns of the features, arrays (d, C, S)."""
     watch = training.watch
-    first, last = _kernel(training.initial, loop), _kernel(training.state.parameters, loop)
-    diverged, updates = _ended(training, loop)
+    first, last = (
+        models.first_kernel(_whole(parameters), loop.features)
+        for parameters in (training.initial, training.state.parameters)
+    )
+    diverged, updates = outcome.diverged, outcome.updates
     nothing = np.ma.masked_all(encoding.weight_true.shape, np.float32)
     linear = dict.fromkeys(
         ("weight_init", "weight", "weight_original", "steps_to_feature_target"), nothing
     )
-    if watch.above.distance:
+    if outcome.unit:
         above = to_array(watch.above.distance)
         linear = {
             "weight_init": first[:, 0],
             "weight": last[:, 0],
-            "weight_original": _original(training, encoding, loop),
-            "steps_to_feature_target": np.ma.array(above + 1, mask=diverged | (above >= updates)),
+            "weight_original": _original(training, encoding),
+            "steps_to_feature_target": np.ma.array(
+                above + 1, mask=diverged | ~outcome.believed | (above >= updates)
+            ),
         }
-    with np.errstate(invalid="ignore", over="ignore"):
-        count = np.where(updates > 0, updates, np.nan).astype(watch.excess.dtype)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        count = np.where(updates > 0, updates, np.nan).astype(watch.loss.dtype)
         mean = to_array(watch.norm_sum) / count
         movement = np.sqrt(((last - first) ** 2).sum(axis=1))
+        statistic = encoding.best / encoding.error
     return linear | {
         "weight_true": encoding.weight_true,
         "weight_ols": encoding.weight_ols,
+        "t_ols": statistic.astype(watch.loss.dtype),
         "grad_norm_init": to_array(watch.norm_init),
         "grad_norm_first_epoch": to_array(watch.norm_first_epoch),
         "grad_norm_mean": mean,
@@ -254,7 +375,9 @@ def _features(training: Training, encoding: Encoding, loop: Loop) -> dict[str, A
     }
 
 
-def _traces(training: Training, encoding: Encoding, loop: Loop, seeds: range) -> dict[str, Any]:
+def _traces(
+    training: Training, encoding: Encoding, outcome: _Outcome, loop: Loop, seeds: range
+) -> dict[str, Any]:
     """Return the traces as lists, null where a seed is not traced."""
     trace = training.trace
     runs = training.state.diverged_at.shape
@@ -278,7 +401,10 @@ def _traces(training: Training, encoding: Encoding, loop: Loop, seeds: range) ->
         offsets = np.concatenate([[0], np.cumsum(traced * width)]).astype(np.int32)
         return pa.ListArray.from_arrays(offsets, pa.array(flat), mask=pa.array(~traced))
 
-    loss = np.asarray(trace.excess)[..., :kept] + encoding.loss_ols[:, :kept]
+    squared = outcome.members.linear and not outcome.classes
+    loss = np.asarray(trace.loss)[..., :kept]
+    if squared:  # it is traced from least squares on
+        loss = loss + encoding.loss_least[:, :kept]
     columns = (
         np.broadcast_to(done[:, None, None], (len(done), runs[0], kept)),
         until(np.asarray(trace.mean.loss)),
@@ -289,19 +415,20 @@ def _traces(training: Training, encoding: Encoding, loop: Loop, seeds: range) ->
     return dict(zip(TRACES, (nothing if x is None else lists(x) for x in columns), strict=True))
 
 
-def _ended(training: Training, loop: Loop) -> tuple[np.ndarray, np.ndarray]:
-    """Return which runs diverged, at the latest with the last update, and how many each did."""
-    diverged_at = np.asarray(training.state.diverged_at)
-    budget = np.int32(loop.epochs * loop.batches)
-    diverged = (diverged_at != NEVER) | ~np.isfinite(training.watch.excess)
-    return diverged, np.minimum(diverged_at, budget)
-
-
-def _original(training: Training, encoding: Encoding, loop: Loop) -> np.ndarray:
-    """Return a linear model's weights per original unit, (d, C, S)."""
-    weight = _kernel(training.state.parameters, loop)[:, 0]
+def _original(training: Training, encoding: Encoding) -> np.ndarray:
+    """Return a single unit's weights per original unit, (d, C, S)."""
+    weight = _whole(training.state.parameters)["params"]["Dense_0"]["kernel"][:, 0]
     with np.errstate(invalid="ignore", over="ignore"):
         return encoding.target_divisor * weight / encoding.divisor
+
+
+def _original_bias(training: Training, encoding: Encoding) -> np.ndarray:
+    """Return a single unit's bias in original units, (C, S)."""
+    weight = _original(training, encoding)
+    bias = _bias(training.state.parameters).astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        own = encoding.target_shift + encoding.target_divisor * bias
+        return own - (weight * encoding.centre).sum(axis=0)
 
 
 def _recovery_error(weight: np.ndarray, reference: np.ndarray, spread: np.ndarray) -> np.ndarray:
@@ -312,12 +439,13 @@ def _recovery_error(weight: np.ndarray, reference: np.ndarray, spread: np.ndarra
 
 
 def _leaf(node: Any) -> np.ndarray:
-    """Return an array from an array or from the nested lists of `objective.explode`."""
+    """Return an array from an array or from nested lists of arrays."""
     return np.stack([_leaf(part) for part in node]) if isinstance(node, list) else node
 
 
-def _kernel(parameters: Any, loop: Loop) -> np.ndarray:
-    return _leaf(models.first_kernel(parameters, loop.features))
+def _whole(parameters: Any) -> Any:
+    """Return parameters as arrays, those of `objective.explode` put together again."""
+    return jax.tree.map(_leaf, parameters, is_leaf=lambda node: isinstance(node, list))
 
 
 def _bias(parameters: Any) -> np.ndarray:

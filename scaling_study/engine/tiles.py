@@ -36,10 +36,11 @@ class Tiles(NamedTuple):
         return self.seeds >= self.conditions
 
     def cut(self, array: np.ndarray) -> np.ndarray:
-        """Return an array (..., C, S or 1) as tiles."""
+        """Return an array (..., C or 1, S or 1) as tiles."""
         *lead, conditions, seeds = array.shape
+        height = self.conditions if conditions > 1 else 1
         width = self.seeds if seeds > 1 else 1
-        split = array.reshape(*lead, conditions // self.conditions, self.conditions, -1, width)
+        split = array.reshape(*lead, conditions // height, height, -1, width)
         tiles = np.moveaxis(split, (-2, -4), (0, 1))
         return tiles if self.seeds_last else tiles.swapaxes(-1, -2)
 

@@ -23,6 +23,21 @@ from scaling_study.engine.watch import Info, Trace, Watch
 NEVER = np.int32(2**31 - 1)
 
 
+class Best(NamedTuple):
+    """Where the penalised loss of a linear model is least, arrays (d, C, S).
+
+    Attributes
+    ----------
+    slope : Array
+        In the terms of `Numbers`.
+    weight : Array
+        In training units.
+    """
+
+    slope: Array
+    weight: Array
+
+
 class Data(NamedTuple):
     """What a block of runs is trained on.
 
@@ -31,22 +46,22 @@ class Data(NamedTuple):
     u, residual : Array of shape ([C, ]S, N, d) and ([C, ]S, N)
     numbers : Numbers
     learning_rate : Array of shape (C, 1)
-    tolerance : Array of shape (C, 1)
-        Share of the initial excess loss; NaN where a penalty moves the minimum.
-    target_excess : Array of shape (C, S)
-        Explicit target, above the least-squares loss; NaN where the tolerance holds.
+    target : Target
+        What a run must come below to have converged.
     l1, l2 : Array of shape (C, 1)
         Penalties on the sum of |weight| and of weight squared.
+    best : Best or None
+        Of a linear model with penalties, where its penalised loss is least.
     """
 
     u: Array
     residual: Array
     numbers: Numbers
     learning_rate: Array
-    tolerance: Array
-    target_excess: Array
+    target: watch.Target
     l1: Any = 0.0
     l2: Any = 0.0
+    best: Any = None
 
 
 class State(NamedTuple):
@@ -142,7 +157,7 @@ def make_update(
         curvature = _hessian(loss, before, data, batch) if second_order else None
         after, optimizer = step(slope, state.optimizer, before, data, curvature)
         kept = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, before)
-        norm = watch.feature_norms(gradient, data.numbers.gain.shape[0])
+        norm = watch.feature_norms(gradient, len(data.numbers.shift))
         return State(kept, optimizer, diverged_at), Info(value, norm), alive
 
     return initialise, update
@@ -180,11 +195,11 @@ def make_train(
         batches are those of `Objective.prepare`; None where every batch is all of the data.
     """
     initialise, update = make_update(loss, factory, penalised=penalised)
-    linear = models.is_linear(model)
+    unit = models.is_unit(model)
 
     def gauge(parameters: Parameters, data: Data, full: Any) -> watch.Gauge:
-        excess = loss.excess(parameters, data.numbers, full)
-        return watch.gauge(parameters, data.numbers, excess, linear)
+        value = _monitored(loss, parameters, data, full)
+        return watch.gauge(parameters, data.target, value, unit)
 
     def begin(parameters: Parameters, data: Data, trace: Trace, first_slot: Array) -> Training:
         full = loss.whole(data.u, data.residual)
@@ -193,12 +208,7 @@ def make_train(
         return Training(
             state=initialise(parameters, data),
             initial=parameters,
-            watch=watch.begin(
-                gauge(parameters, data, full),
-                Info(value, norm),
-                data.tolerance,
-                data.target_excess,
-            ),
+            watch=watch.begin(gauge(parameters, data, full), Info(value, norm), data.target),
             trace=trace,
             first_slot=first_slot,
             epoch=jnp.int32(0),
@@ -212,7 +222,7 @@ def make_train(
 
         if not loss.spared:
             return look()
-        return jax.lax.cond(jnp.isfinite(seen.target.excess).any(), look, lambda: above)
+        return jax.lax.cond(jnp.isfinite(seen.target.loss).any(), look, lambda: above)
 
     def train_batch(data: Data, full: Any, seen: Watch, carry: Any, step: Any) -> Any:
         state, above, total = carry
@@ -225,7 +235,7 @@ def make_train(
 
     def train_epoch(training: Training, data: Data, batches: Any, full: Any) -> Training:
         seen, epoch = training.watch, training.epoch
-        zero = Info(jnp.zeros_like(seen.excess), jax.tree.map(jnp.zeros_like, seen.norm_sum))
+        zero = Info(jnp.zeros_like(seen.loss), jax.tree.map(jnp.zeros_like, seen.norm_sum))
         numbers = epoch * loop.batches + jnp.arange(loop.batches, dtype=jnp.int32)
         (state, above, total), _ = jax.lax.scan(
             lambda carry, step: train_batch(data, full, seen, carry, step),
@@ -244,8 +254,8 @@ def make_train(
         )
         now = Trace(mean, None, [])
         if not loop.curves:
-            weights = watch.weights_of(state.parameters, loop.features) if linear else []
-            now = Trace(mean, loss.excess(state.parameters, data.numbers, full), weights)
+            weights = watch.weights_of(state.parameters, loop.features) if unit else []
+            now = Trace(mean, loss.monitored(state.parameters, data.numbers, full), weights)
         slot = training.first_slot + epoch // loop.trace_epochs
         trace = watch.write(training.trace, now, slot)
         return training._replace(state=state, watch=seen, trace=trace, epoch=epoch + 1)
@@ -271,7 +281,7 @@ def make_train(
         """Judge the last parameters, which no further update looks at."""
         now, seen = gauge(done.state.parameters, data, full), done.watch
         above = watch.observe(seen.above, seen.target, now, done.epoch * loop.batches)
-        return seen._replace(excess=now.excess, above=above)
+        return seen._replace(loss=now.loss, above=above)
 
     return begin, advance
 
@@ -287,6 +297,22 @@ def initial_parameters(model: nn.Module, seeds: Array, features: int, dtype: Any
 
     drawn = jax.vmap(of_seed, out_axes=-1)(seeds)
     return jax.tree.map(lambda x: x.astype(dtype), drawn)
+
+
+def _monitored(loss: Objective, parameters: Parameters, data: Data, full: Any) -> Array:
+    """Return the full-data loss that convergence is judged by.
+
+    With a penalty on the squared weights of a linear model it is the penalised loss above its
+    own minimum, which is as quadratic as the loss itself: its distance from there, and the
+    penalty on that distance.
+    """
+    if data.best is None:
+        return loss.monitored(parameters, data.numbers, full)
+    weights = watch.weights_of(parameters, len(data.best.weight))
+    away = [w - data.best.weight[j] for j, w in enumerate(weights)]
+    own = data.numbers._replace(slope=data.best.slope)
+    l2 = jnp.where(data.l1 > 0, 0, data.l2)  # with an L1 penalty no least loss is known
+    return loss.monitored(parameters, own, full) + l2 * sum(part**2 for part in away)
 
 
 def _with_penalty(gradient: Parameters, parameters: Parameters, data: Data) -> Parameters:

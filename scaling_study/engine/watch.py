@@ -8,12 +8,11 @@ import numpy as np
 
 from scaling_study.engine import models
 from scaling_study.engine.models import Parameters
-from scaling_study.engine.objective import Array, Numbers
+from scaling_study.engine.objective import Array
 
 Features = list[Array]  # a number of each run for each feature
 
-DIVERGED_ABOVE = 1e6  # times the initial loss
-FEATURE_TOLERANCE = 0.1  # share of the initial distance to the least-squares weight
+DIVERGED_ABOVE = 1e6  # times the initial loss, or that of the best constant
 
 
 class Info(NamedTuple):
@@ -28,14 +27,35 @@ class Gauge(NamedTuple):
 
     Attributes
     ----------
-    excess : Array of shape (C, S)
-        Full-data loss above least squares.
+    loss : Array of shape (C, S)
+        Full-data loss, as `Objective.monitored` has it, with the penalties that are minimised.
     distance : list of Array
-        For a linear model, each weight's distance from the least-squares weight.
+        For a single unit, each weight's distance from its best value.
     """
 
-    excess: Array
+    loss: Array
     distance: list[Array]
+
+
+class Target(NamedTuple):
+    """What a run must come below to have converged; NaN where nothing is asked.
+
+    Attributes
+    ----------
+    loss : Array of shape (C, S)
+        In the terms of `Gauge`.
+    distance : Array of shape (d, C, S)
+        Of each weight from its best value.
+    weight : Array of shape (d, C, S)
+        The best weights: least squares, or for two classes maximum likelihood.
+    null : Array of shape (C, S)
+        Loss of the best constant prediction.
+    """
+
+    loss: Array
+    distance: Array
+    weight: Array
+    null: Array
 
 
 class Watch(NamedTuple):
@@ -49,8 +69,8 @@ class Watch(NamedTuple):
         What a run, and each of its features, must come below to have converged.
     above : Gauge of int32
         Last update at which it was not below; -1 if never.
-    initial_excess, excess : Array of shape (C, S)
-        Full-data loss above least squares at the start, and at the end.
+    initial_loss, loss : Array of shape (C, S)
+        Full-data loss at the start, and at the end, in the terms of `Gauge`.
     norm_init, norm_first_epoch, norm_sum : Features
         Gradient norms: on the full data at the start; mean over the first epoch; sum over
         all updates.
@@ -59,8 +79,8 @@ class Watch(NamedTuple):
     ceiling: Array
     target: Gauge
     above: Gauge
-    initial_excess: Array
-    excess: Array
+    initial_loss: Array
+    loss: Array
     norm_init: Features
     norm_first_epoch: Features
     norm_sum: Features
@@ -73,14 +93,14 @@ class Trace(NamedTuple):
     ----------
     mean : Info
         Mean over the epoch's updates.
-    excess : Array or None
-        Full-data loss above least squares, after the epoch.
+    loss : Array or None
+        Full-data loss after the epoch, as `Objective.monitored` has it.
     weight : list of Array
         For a linear model, its weights after the epoch.
     """
 
     mean: Info
-    excess: Array | None
+    loss: Array | None
     weight: list[Array]
 
 
@@ -98,18 +118,15 @@ def weights_of(parameters: Parameters, features: int) -> list[Array]:
     return [kernel[j][0] for j in range(features)]
 
 
-def gauge(parameters: Parameters, numbers: Numbers, excess: Array, linear: bool) -> Gauge:
-    """Return where a block of runs stands."""
-    if not linear:
-        return Gauge(excess, [])
-    weights = weights_of(parameters, numbers.gain.shape[0])
-    return Gauge(
-        excess,
-        [jnp.abs(w - numbers.slope[j] / numbers.gain[j]) for j, w in enumerate(weights)],
-    )
+def gauge(parameters: Parameters, target: Target, loss: Array, unit: bool) -> Gauge:
+    """Return where a block of runs stands; ``unit`` says whether each is a single unit."""
+    if not unit:
+        return Gauge(loss, [])
+    weights = weights_of(parameters, len(target.weight))
+    return Gauge(loss, [jnp.abs(w - target.weight[j]) for j, w in enumerate(weights)])
 
 
-def begin(now: Gauge, full: Info, tolerance: Array, target_excess: Array) -> Watch:
+def begin(now: Gauge, full: Info, target: Target) -> Watch:
     """Return the summaries of runs that have not been trained yet.
 
     Parameters
@@ -118,22 +135,18 @@ def begin(now: Gauge, full: Info, tolerance: Array, target_excess: Array) -> Wat
         Where the runs start.
     full : Info
         Loss and gradient norms on the full data.
-    tolerance : Array of shape (C, 1)
-        Share of the initial excess loss that is the target of a linear model.
-    target_excess : Array of shape (C, S)
-        Explicit target; NaN where there is none.
+    target : Target
     """
-    known = tolerance * now.excess if now.distance else jnp.full_like(now.excess, jnp.nan)
-    target = jnp.where(jnp.isfinite(target_excess), target_excess, known)
     zeros = jax.tree.map(jnp.zeros_like, full.gradient_norm)
     # An infinite loss is above every ceiling, and a run that begins there ends there.
-    most = jnp.minimum(DIVERGED_ABOVE * full.loss, jnp.finfo(full.loss.dtype).max)
+    most = DIVERGED_ABOVE * jnp.maximum(full.loss, target.null)
+    most = jnp.minimum(most, jnp.finfo(full.loss.dtype).max)
     return Watch(
         ceiling=jnp.where(jnp.isfinite(full.loss), most, jnp.nan),
-        target=Gauge(target, [FEATURE_TOLERANCE * distance for distance in now.distance]),
+        target=Gauge(target.loss, [target.distance[j] for j in range(len(now.distance))]),
         above=jax.tree.map(lambda x: jnp.full(x.shape, -1, jnp.int32), now),
-        initial_excess=now.excess,
-        excess=now.excess,
+        initial_loss=now.loss,
+        loss=now.loss,
         norm_init=full.gradient_norm,
         norm_first_epoch=zeros,
         norm_sum=zeros,

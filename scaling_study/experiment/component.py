@@ -124,8 +124,8 @@ class Component:
         if self.name in registry:
             return registry[self.name]
         module, colon, attribute = self.name.partition(":")
-        if not colon:
-            raise unknown(kind, self.name, registry)
+        if not colon or module.endswith(".py") or "/" in module:
+            raise self._unknown(kind, registry)
         if not self.allowed:
             raise CodeError(
                 f"{kind} {self.name!r} is code that the study file names; say --allow-code"
@@ -134,8 +134,24 @@ class Component:
         with told(f"{kind} {self.name!r} cannot be imported", Exception, raises=CodeError):
             factory = getattr(import_module(module), attribute)
         if not callable(factory):
-            raise StudyError(f"{kind} {self.name!r} cannot be called")
+            raise StudyError(
+                f"{kind} {self.name!r} cannot be called; name a class or a function that returns it"
+            )
         return factory
+
+    def _unknown(self, kind: str, registry: Mapping[str, Callable[..., Any]]) -> StudyError:
+        """Return the error for a name that is neither in the registry nor a reference."""
+        path = self.name.replace("/", ".").replace(".py:", ":")
+        module, _, attribute = path.rpartition(":" if ":" in path else ".")
+        if module and attribute.isidentifier():
+            return StudyError(
+                f"unknown {kind} {self.name!r}; write one of your own as package.module:name, here"
+                f" {module.lstrip('.')}:{attribute}"
+            )
+        error = unknown(kind, self.name, registry)
+        if "did you mean" in str(error):
+            return error
+        return StudyError(f"{error}; or one of your own, as package.module:name")
 
 
 def import_module(name: str) -> Any:

@@ -13,15 +13,14 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
+from functools import cached_property
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 from scaling_study.errors import StudyError, unknown
-from scaling_study.experiment import problems, scalers
+from scaling_study.experiment import scalers
 from scaling_study.experiment.component import FEWER_CONDITIONS, MOST_CONDITIONS, Component
-from scaling_study.experiment.datasets import EVERY_PROBLEM
-from scaling_study.experiment.problems import Problem
+from scaling_study.experiment.sources import check_data, check_scalers, problem_of, shape_of
 from scaling_study.experiment.study import Study
 from scaling_study.experiment.values import told, whole
 
@@ -209,9 +208,11 @@ def expand(study: Study) -> list[Condition]:
         with told(f"{study.origin}: blocks.{block}"):
             cells = itertools.product(*grid.values())
             checked: dict[Any, int] = {}
-            own = [_condition(block, dict(zip(grid, cell, strict=True)), checked) for cell in cells]
+            named = (dict(zip(grid, cell, strict=True)) for cell in cells)
+            own = [_condition(study, block, cell, checked) for cell in named]
             if len(grid["epochs"]) * len(grid["updates"]) > 1:
                 _refuse_twice(own)
+            check_scalers((c.scaler, c.problem, c.scale_factor, c.offset) for c in own)
             conditions += own
     return conditions
 
@@ -363,20 +364,11 @@ def segment_epochs(own: Group) -> Iterator[int]:
         left -= length
 
 
-def problem_of(component: Component) -> Problem:
-    """Return the problem that a component names."""
-    problem = component.build("problem", EVERY_PROBLEM)
-    if not isinstance(problem, Problem):
-        raise StudyError(f"problem {component.name!r} returns no scaling_study.Problem")
-    return problem
-
-
-@lru_cache(maxsize=64)
-def shape_of(component: Component) -> tuple[int, int]:
-    """Return the number of samples and of features of a problem."""
-    problem = problem_of(component)
-    with told(f"problem {component.name!r}", Exception):
-        return problems.check(problem)
+def _seeds_to_check(study: Study, data_seed: int | str) -> tuple[int, ...]:
+    """Return the seeds whose data are looked at before anything is trained."""
+    first, last = study.seeds
+    held = [first, min(first + 1, last - 1), last - 1] if data_seed == "vary" else [int(data_seed)]
+    return tuple(sorted({0, *held}))
 
 
 def batches_per_epoch(static: Static | Condition) -> int:
@@ -386,11 +378,14 @@ def batches_per_epoch(static: Static | Condition) -> int:
     return -(-shape_of(static.problem)[0] // static.batch_size)
 
 
-def _condition(block: str, cell: dict[str, Any], checked: dict[Any, int]) -> Condition:
+def _condition(
+    study: Study, block: str, cell: dict[str, Any], checked: dict[Any, int]
+) -> Condition:
     """Return a cell of a block's grid as a condition, whose budget is in updates.
 
     Parameters
     ----------
+    study : Study
     block : str
     cell : dict
     checked : dict
@@ -399,27 +394,30 @@ def _condition(block: str, cell: dict[str, Any], checked: dict[Any, int]) -> Con
     key = tuple(cell[name] for name in CHECKED)
     updates = checked.get(key)
     if updates is None:
-        updates = checked[key] = _checked_updates(block, cell)
+        updates = checked[key] = _checked_updates(study, block, cell)
     budgetless = {name: value for name, value in cell.items() if name not in ("epochs", "updates")}
     return Condition(block=block, updates=updates, **budgetless)
 
 
 CHECKED = (
     *("problem", "design", "scaler", "target_scaler", "batch_size", "sampling"),
-    *("epochs", "updates"),
+    *("epochs", "updates", "data_seed"),
 )
 
 
-def _checked_updates(block: str, cell: dict[str, Any]) -> int:
+def _checked_updates(study: Study, block: str, cell: dict[str, Any]) -> int:
     """Return a cell's budget in updates, or refuse what makes no sense in it."""
     cell = dict(cell)
     epochs, updates = cell.pop("epochs"), cell.pop("updates")
     condition = Condition(block=block, updates=1, **cell)
     problem = problem_of(condition.problem)
-    scalers.check(condition.scaler)
+    seeds = _seeds_to_check(study, condition.data_seed)
+    check_data(condition.problem, seeds, study.record == "importances")
+    condition.scaler.resolve("scaler", scalers.SCALERS)  # before anything that is cached
     if not scalers.is_affine(condition.target_scaler):
         raise unknown("target_scaler", condition.target_scaler.name, scalers.AFFINE)
-    scalers.check(condition.target_scaler)
+    if condition.target_scaler.parameters:
+        raise StudyError(f"target_scaler {condition.target_scaler.name!r} takes no parameters")
     if condition.design == "F" and problem.signal is not None:
         raise StudyError(
             f"problem {condition.problem.name!r} has no coefficients to fix; use design U"

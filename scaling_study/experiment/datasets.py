@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling_study.errors import StudyError, unknown
+from scaling_study.experiment.checks import target
 from scaling_study.experiment.problems import PROBLEMS, Problem
 from scaling_study.experiment.values import number, told, whole
 
@@ -103,6 +104,8 @@ def correlated(
     }.items():
         with told(name):
             whole(value)
+    if informative > features:
+        raise StudyError(f"informative: {informative} columns of {features} cannot be")
     return _generated(
         "make_regression",
         samples,
@@ -155,7 +158,7 @@ def split(seed: int, rows: int, test_share: float) -> tuple[NDArray[np.intp], ND
     return order[held_out:], order[:held_out]
 
 
-def overlap(name: str, test_share: float = TEST_SHARE) -> float:
+def overlap(problem: str | Problem, test_share: float = TEST_SHARE) -> float:
     """Return test rows over training rows where seeds split the same rows, 0 where they do not.
 
     It is by how much a variance over splits is to be corrected; see
@@ -163,29 +166,50 @@ def overlap(name: str, test_share: float = TEST_SHARE) -> float:
 
     Parameters
     ----------
-    name : str
-        Of a problem; one of a user's own is taken to draw new rows for each seed.
+    problem : str or Problem
+        A key of `EVERY_PROBLEM`, or a problem, of which the rows of two seeds are compared:
+        where most of one seed's held-out rows are the other's, seeds split the same rows.
     test_share : float
-        Of the rows.
+        Of the rows, where a name is given.
     """
-    if name not in RESPLIT:
+    if isinstance(problem, Problem):
+        return _overlap_of_rows(problem)
+    if problem not in RESPLIT:
         return 0.0
-    train, test = split(0, len(load(name)[0]), test_share)
+    train, test = split(0, len(load(problem)[0]), test_share)
     return len(test) / len(train)
 
 
-def chance(name: str) -> float:
+def _overlap_of_rows(problem: Problem) -> float:
+    if problem.held_out is None:
+        return 0.0
+    trained, tested, others = (
+        np.column_stack([u, noise])
+        for u, noise in (problem.draw(0), problem.held_out(0), problem.held_out(1))
+    )
+    known = {row.tobytes() for row in (*trained, *tested)}
+    again = sum(row.tobytes() in known for row in others)
+    return len(tested) / len(trained) if again > len(others) / 2 else 0.0
+
+
+def chance(problem: str | Problem) -> float:
     """Return the score without any learning: the share of the largest class, or R² of the mean.
 
     Parameters
     ----------
-    name : str
-        Of a problem; 0 for one whose target is a quantity, and for a user's own.
+    problem : str or Problem
+        A key of `EVERY_PROBLEM`, or a problem; 0 for one whose target is a quantity.
     """
-    if name not in RESPLIT or name == "diabetes":
+    if isinstance(problem, Problem):
+        if not problem.classes:
+            return 0.0
+        rows = [problem.draw(0), *([problem.held_out(0)] if problem.held_out else [])]
+        labels = np.concatenate([target(problem, *own) for own in rows])
+    elif problem in RESPLIT and problem != "diabetes":
+        labels = load(problem)[1]
+    else:
         return 0.0
-    classes = load(name)[1].astype(np.intp)
-    return float(np.bincount(classes).max() / len(classes))
+    return float(np.bincount(labels.astype(np.intp)).max() / len(labels))
 
 
 def _split(
@@ -200,9 +224,13 @@ def _split(
         raise StudyError("test_share: must be above 0, so that rows are left to test on")
     if not isinstance(heavy_tails, bool):
         raise StudyError(f"heavy_tails: must be true or false, not {heavy_tails!r}")
+    if outliers and not x[:, place].any():
+        raise StudyError(f"outliers: column {names[place]!r} is 0 in every row; take another")
     if heavy_tails:
         x = x.copy()
         mean, deviation = x[:, place].mean(), x[:, place].std()
+        if deviation == 0:
+            raise StudyError(f"heavy_tails: column {names[place]!r} is constant; take another")
         x[:, place] = mean + deviation * np.sinh(2 * (x[:, place] - mean) / deviation)
 
     def draw(seed: int) -> tuple[Array, Array]:
@@ -219,7 +247,7 @@ def _split(
         return x[rows], y[rows]
 
     classes = 0 if name == "diabetes" else len(np.unique(y))
-    return _of_unknown_law(draw, held_out, x.shape[1], place, classes)
+    return _of_unknown_law(draw, held_out, x.shape[1], place, classes, names)
 
 
 def _generated(maker: str, samples: int, noise: float, feature: int, **parameters: Any) -> Problem:
@@ -255,6 +283,7 @@ def _of_unknown_law(
     features: int,
     place: int,
     classes: int,
+    columns: tuple[str, ...] = (),
 ) -> Problem:
     return Problem(
         draw,
@@ -264,6 +293,7 @@ def _of_unknown_law(
         signal=lambda u: np.zeros(u.shape[:-1]),
         held_out=held_out,
         classes=classes,
+        columns=columns,
     )
 
 

@@ -1,6 +1,7 @@
 """The problems: where canonical features, noise and the target's own law come from."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -39,6 +40,8 @@ class Problem(NamedTuple):
         `draw` is.
     classes : int
         Number of classes, where the target is the number of one; 0 where it is a quantity.
+    columns : tuple of str
+        Names of the features, for messages; empty where they have none.
     """
 
     draw: Callable[[int], tuple[Array, Array]]
@@ -48,34 +51,78 @@ class Problem(NamedTuple):
     signal: Callable[[Array], Array] | None = None
     held_out: Callable[[int], tuple[Array, Array]] | None = None
     classes: int = 0
+    columns: tuple[str, ...] = ()
 
 
 def check(problem: Problem) -> tuple[int, int]:
-    """Return the number of samples and of features of a problem, all of whose shapes agree.
+    """Return the number of samples and of features of a problem, all of whose parts agree.
+
+    Parameters
+    ----------
+    problem : Problem
+        Whose rows are arrays, `scaling_study.experiment.checks.with_numbers`.
 
     Raises
     ------
     StudyError
         If they do not, with the one that is wrong.
     """
-    u, noise = problem.draw(0)
-    if np.ndim(u) != 2:
-        raise StudyError(f"draw(seed) -> u, noise: u has shape {np.shape(u)}, not (samples, d)")
-    samples, features = np.shape(u)
+    u, _ = problem.draw(0)
+    samples, features = u.shape
     shapes = {
-        "draw(seed) -> u, noise: noise": (np.shape(noise), (samples,)),
         "coefficients": (np.shape(problem.coefficients), (features,)),
         "reference_scale": (np.shape(problem.reference_scale), (features,)),
     }
     if problem.signal is not None:
-        found = np.shape(problem.signal(np.stack([u, u])))
+        with np.errstate(all="ignore"):  # what is not finite is counted with the values
+            found = np.shape(problem.signal(np.stack([u, u])))
         shapes |= {"signal(u) for u of (2, samples, d)": (found, (2, samples))}
     for what, (found, right) in shapes.items():
         if found != right:
             raise StudyError(f"{what} has shape {found}, not {right}")
-    if problem.scaled_feature not in range(features):
-        raise StudyError(f"scaled_feature is {problem.scaled_feature}, of {features} features")
+    _check_units(problem)
+    _check_counts(problem, features)
     return samples, features
+
+
+def _check_units(problem: Problem) -> None:
+    """Refuse a reference scale or coefficients that no feature can have."""
+    with told("reference_scale", TypeError, ValueError):
+        scale = np.asarray(problem.reference_scale, np.float64)
+        wrong = np.flatnonzero(~(np.isfinite(scale) & (scale > 0)))
+        if len(wrong):
+            raise StudyError(
+                f"must be finite and above 0, not {scale[wrong[0]]:g} of feature {wrong[0]}"
+            )
+    with told("coefficients", TypeError, ValueError):
+        wrong = np.flatnonzero(~np.isfinite(np.asarray(problem.coefficients, np.float64)))
+        if len(wrong) and problem.signal is None:
+            raise StudyError(
+                f"must be finite where there is no signal, not {problem.coefficients[wrong[0]]:g}"
+                f" of feature {wrong[0]}"
+            )
+
+
+def _check_counts(problem: Problem, features: int) -> None:
+    """Refuse a scaled feature, a number of classes or columns' names that cannot be."""
+    place, classes, columns = problem.scaled_feature, problem.classes, problem.columns
+    if not _is_whole(place) or place not in range(features):
+        raise StudyError(f"scaled_feature is {place!r}, of {features} features, counted from 0")
+    if not _is_whole(classes) or classes < 0 or classes == 1:
+        raise StudyError(
+            f"classes is {classes!r}; write the number of classes, at least 2, or 0 for a quantity"
+        )
+    if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
+        raise StudyError(f"columns must be a tuple of text, not {columns!r}")
+    if columns and len(columns) != features:
+        raise StudyError(f"columns has {len(columns)} names, for {features} features")
+    twice = [name for name, count in Counter(columns).items() if count > 1]
+    if twice:
+        raise StudyError(f"columns has the name {twice[0]!r} more than once")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def article(*, samples: int = 100, noise: float = 10.0) -> Problem:

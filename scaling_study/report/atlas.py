@@ -150,8 +150,8 @@ def _conditioning(_shelf: Shelf) -> Plate:
     )
     raw = u * [1.0, 1000.0] + [0.0, 1000.0]
     rows = []
-    for name, fit in scalers.AFFINE.items():
-        shift, divisor = fit(raw)
+    for name in scalers.AFFINE:
+        shift, divisor = scalers.affine(name, raw)
         z = (raw - shift) / divisor
         own, _ = theory.spectrum(z)
         low = z[:, 1].min()
@@ -191,7 +191,7 @@ def predicted_times(table: Table) -> pd.DataFrame:
             own.eigenvalues,
             own.components(start[rows]),
             np.full(len(rows), condition.learning_rate),
-            condition.tolerance,
+            condition.tolerance * own.loss_explained,
         )
     measured, budget = table["steps_to_target"], table["updates"]
     slack = np.maximum(1, FLOAT_TOLERANCE * predicted)
@@ -298,16 +298,17 @@ def _basins(shelf: Shelf) -> Plate:
     own = own[~scaled | (own["scale_factor"] == own["scale_factor"].max())]
     raw = own["scale_factor"].map(lambda s: f"{s:g}")
     own["inputs"] = np.where(own["scaler"] == "standard", "scaled", raw)
+    own["value"] = own["value"].clip(upper=1.0)  # what is worse than the mean is of no more use
     frame = statistics.mean_by(own, ["optimizer", "inputs", "learning_rate"])
-    frame["learning_rate"] = frame["learning_rate"].astype(float)
     frame["low"] = frame["low"].clip(lower=measures.TOLERANCE)
+    frame["learning_rate"] = frame["learning_rate"].astype(float)
     return Plate(
         "basins",
         "Where a learning rate works",
-        f"Share of the initial excess loss that is left after {_said(table, 'updates')} updates,"
-        " over the learning rate, for raw inputs of several scale factors s (design U) and for"
-        " standardised ones, which"
-        " are the same for every s. 1 where the run diverged; 0.001 counts as converged. Mean"
+        f"Excess share after {_said(table, 'updates')} updates over the learning rate, for raw"
+        " inputs of several scale factors s (design U) and for standardised ones, which are the"
+        " same for every s: 0 is least squares, 0.001 counts as converged, and 1 is predicting the"
+        " mean, or worse, or a run that diverged. Mean"
         f" over {shelf.n} seeds with 95 % interval.",
         plates.basins(frame),
         frame,

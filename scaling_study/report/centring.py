@@ -50,7 +50,7 @@ def sections_of_centring(results: Results, table: pd.DataFrame) -> list[Section]
             f"{BACKPROP}: centring",
             (words,),
             shown,
-            "Ratio of updates to the target (a thousandth of the initial excess loss), within a"
+            "Ratio of updates to the target (an excess share of a thousandth), within a"
             " seed: geometric mean and 95 % interval by Student's t. “> 1” holds where all of the"
             f" interval lies above 1, “= 1” where all of it lies within {100 * ALIKE:g} % of 1, and"
             " differs where none of it does. A run beyond the budget counts as the budget: the"
@@ -153,7 +153,7 @@ def _spectra(table: Table) -> pd.DataFrame:
             own.eigenvalues,
             own.components(start[places]),
             own.best_learning_rate,
-            condition.tolerance,
+            condition.tolerance * own.loss_explained,
         )
         means = [own.condition_number, own.best_learning_rate, steps]
         rows.append((*key, *(float(np.exp(np.log(values).mean())) for values in means)))

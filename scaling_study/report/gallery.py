@@ -136,7 +136,7 @@ def _gradients(
 def _convergence(
     incidence: pd.DataFrame, runs: pd.DataFrame, settings: list[str]
 ) -> Iterator[Drawing]:
-    judged = runs[~runs["reason"].astype(str).str.startswith(summary.NO_TARGET)]
+    judged = runs[runs["status"].astype(str) != "no_target"]
     own, cut = _panelled(
         incidence[incidence["condition"].isin(judged["condition"].unique())], settings
     )

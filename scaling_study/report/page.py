@@ -59,8 +59,11 @@ LIMITS = (
     " has not converged say where training stood when it was stopped; they are no measure of a"
     " feature's importance.",
     "A run counts as diverged at its first non-finite loss, or loss above a million times the"
-    " initial one, and is frozen there. Diverged runs are counted and stand in no median, so a"
-    " median beside them describes the surviving runs only.",
+    " initial one and that of the best constant prediction, and is frozen there. Diverged runs are"
+    " counted and stand in no median, so a median beside them describes the surviving runs only.",
+    "The target is the same for every scaler, start and optimizer: the least loss plus a thousandth"
+    " (the tolerance) of how far the best constant prediction lies above it. It is known for linear"
+    " models; for a network a study may give a target loss.",
     "Loss and gradient curves rest on the few seeds whose traces are kept. Intervals speak of"
     " other seeds of the same study, not of other data, models or learning rates.",
     "Where a feature's coefficient is held fixed while its range grows (design F), the feature"

@@ -242,7 +242,7 @@ def basins(frame: pd.DataFrame) -> Figure:
             _line(axes, own[own["inputs"] == kind], "learning_rate", **look)
         axes.set(xscale="log", yscale="log", title=name)
     figure.supxlabel("learning rate", fontsize=11)
-    figure.supylabel("share of the initial excess loss left", fontsize=11)
+    figure.supylabel("excess share (1: no better than the mean)", fontsize=11)
     handles = [
         Line2D([], [], label="standardised" if n == "scaled" else f"s = {n}", **look)
         for n, look in looks.items()

@@ -8,6 +8,7 @@ import pandas as pd
 from scaling_study.analysis import held_out
 from scaling_study.analysis.held_out import against, at_default, at_tuned, scored
 from scaling_study.experiment.datasets import DATASETS
+from scaling_study.experiment.sources import own_problems
 from scaling_study.experiment.study import Study
 from scaling_study.report.labels import budgets_of, listing, number, scaler_name, values_of
 from scaling_study.report.real_data_plates import (
@@ -48,7 +49,7 @@ def write_real_data(results: Results, folder: Path) -> None:
     StudyError
         If runs differ in what the report does not tell apart.
     """
-    runs = scored(results.runs)
+    runs = scored(results.runs, own_problems(results.study))
     tuned = at_tuned(runs)
     both = {USUAL: at_default(runs), TUNED: tuned}
     scores = _scores(both)

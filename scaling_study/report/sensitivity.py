@@ -15,7 +15,6 @@ from scaling_study.analysis.measures import Table
 from scaling_study.experiment.study import Study
 from scaling_study.report.figures import COLOURS, INK, PALE, STYLE
 from scaling_study.report.labels import (
-    MISSING,
     batches_of,
     budgets_of,
     hundredths,
@@ -109,8 +108,9 @@ MEASURED = (
     " of the initial excess loss that is left, averaged over every rate and every unit.",
 )
 NOTE = (
-    "In order of sensitivity. An optimizer without a rank goes less than half of the way at scale"
-    " factor 1 with every rate, so that it has nothing to lose. leaderboard.csv has an interval"
+    "In order of sensitivity. An optimizer that is not trained goes less than half of the way at"
+    " scale factor 1 with every rate, so that it has nothing to lose; one that diverged or failed"
+    " made no progress at any rate and unit. leaderboard.csv has an interval"
     " for every column; best-rate slopes rest on all seeds, the rest on those that chose no rate."
 )
 
@@ -128,7 +128,8 @@ def answer(board: pd.DataFrame) -> list[str]:
         return [
             f"None of {len(board)} optimizers goes half of the way at scale factor 1, with any of"
             f" {board['rates'].iloc[0]} learning rates, so that there is nothing to lose and no"
-            " order."
+            " order.",
+            *_of_lost(board),
         ]
     unmoved = ranked[ranked["sensitivity_high"] <= INSENSITIVE]
     worst = ranked.iloc[-1]
@@ -142,6 +143,7 @@ def answer(board: pd.DataFrame) -> list[str]:
         sentences.append(
             f"Less than {hundredths(INSENSITIVE)} is lost by {names}, and by no other."
         )
+    sentences += _of_lost(board)
     adam = ranked[ranked["optimizer"] == "adam"]
     if len(adam):
         own = adam.iloc[0]
@@ -156,6 +158,16 @@ def answer(board: pd.DataFrame) -> list[str]:
 
 
 INSENSITIVE = 0.01
+
+
+def _of_lost(board: pd.DataFrame) -> list[str]:
+    """Name the optimizers that have no numbers, and why."""
+    found = []
+    for status, words in (("diverged", "made no progress and diverged"), ("failed", "failed")):
+        names = [_named(name) for name in board.loc[board["status"] == status, "optimizer"]]
+        if names:
+            found.append(f"Every run of {listing(names)} {words}.")
+    return found
 
 
 def limits(study: Study) -> list[str]:
@@ -192,19 +204,27 @@ def _named(name: str) -> str:
 
 
 def shown(board: pd.DataFrame) -> pd.DataFrame:
-    """Return the leaderboard as the page shows it."""
+    """Return the leaderboard as the page shows it: a status in place of a rank that is not there.
+
+    What an optimizer has no number of is left empty.
+    """
+    ranked = board["status"] == "ranked"
     found = pd.DataFrame({"optimizer": board["optimizer"].map(_named)})
-    found.insert(1, "rank", board["rank"].astype(str).replace("<NA>", MISSING))
+    found.insert(1, "rank", board["rank"].astype(str).where(ranked, board["status"]))
     for key, title in COLUMNS.items():
-        texts = [number(value, 2) for value in board[key].astype(float)]
+        texts = [_text(value) for value in board[key].astype(float)]
         if key == "sensitivity":
             ends = zip(board["sensitivity_low"], board["sensitivity_high"], strict=True)
             texts = [
-                f"{text} ({number(low, 2)} to {number(high, 2)})"
+                f"{text} ({number(low, 2)} to {number(high, 2)})" if text else ""
                 for text, (low, high) in zip(texts, ends, strict=True)
             ]
         found[title] = texts
     return found
+
+
+def _text(value: float) -> str:
+    return "" if np.isnan(value) else number(value, 2)
 
 
 def _shown(order: list[str]) -> list[str]:
@@ -231,6 +251,12 @@ def draw_leaderboard(board: pd.DataFrame) -> Figure:
         board["sensitivity_tuned"], place, "o", ms=4.5, mfc="white", color=COLOURS[0], zorder=1
     )
     axes.set_yticks(place, [_named(name) for name in board["optimizer"]])
+    for row, status in enumerate(board["status"]):
+        if status != "ranked":
+            axes.annotate(
+                status, (0, row), xycoords=("axes fraction", "data"), xytext=(4, 0),
+                textcoords="offset points", va="center", fontsize=8, color=PALE,
+            )  # fmt: skip
     axes.invert_yaxis()
     axes.set_xlabel("share of the way lost by a change of unit")
     axes.grid(visible=True, axis="y", linewidth=0.4, color="#e4e4e4")

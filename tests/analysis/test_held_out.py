@@ -7,6 +7,7 @@ import pytest
 from scaling_study.analysis import held_out
 from scaling_study.analysis.statistics import resampled_mean
 from scaling_study.errors import StudyError
+from scaling_study.experiment import datasets
 
 
 def runs() -> pd.DataFrame:
@@ -72,6 +73,15 @@ def test_problems_that_draw_new_rows_have_students_interval():
     assert own == 44 / 134
     share = {"problem": "wine(test_share=0.5)", "problem.test_share": 0.5}
     assert (held_out.scored(runs().assign(**share))["overlap"] == 1).all()
+
+
+def test_a_users_own_classes_have_the_chance_and_the_overlap_of_their_rows():
+    wine = datasets.DATASETS["wine"]()
+    frame = runs().assign(problem="mine:table(share=1)", test_accuracy=0.5)
+    assert (held_out.scored(frame)[["chance", "overlap"]] == 0).all(axis=None)
+    own = held_out.scored(frame, {"mine:table(share=1)": wine})
+    assert set(own["chance"]) == {71 / 178}
+    assert set(own["overlap"]) == {44 / 134}
 
 
 def test_an_interval_of_scores_ends_at_zero_and_one():

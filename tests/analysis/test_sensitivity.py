@@ -11,6 +11,7 @@ from scaling_study.analysis import sensitivity
 from scaling_study.analysis.measures import Table
 from scaling_study.analysis.sensitivity import Grid
 from scaling_study.errors import StudyError
+from scaling_study.report.sensitivity import shown
 
 SCALES, RATES, SEEDS = np.array([0.1, 1.0, 10.0]), 10.0 ** np.arange(-3, 2), np.arange(8)
 STUDY = {
@@ -59,7 +60,8 @@ def grid(gone: np.ndarray, updates: np.ndarray | None = None) -> Grid:
     each = np.broadcast_to(gone[..., None], (*gone.shape, len(SEEDS))).astype(float)
     times = np.full(gone.shape, np.inf) if updates is None else updates
     times = np.broadcast_to(times[..., None], each.shape).astype(float)
-    return Grid(SCALES, RATES, SEEDS, each, 10 ** (-3 * each), times, np.zeros_like(each))
+    none = np.zeros_like(each)
+    return Grid(SCALES, RATES, SEEDS, each, 10 ** (-3 * each), times, none, none)
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +145,69 @@ def test_what_does_not_train_has_no_rank():
     board = sensitivity.leaderboard({"idle": grid(np.zeros((3, 5))), "full": grid(np.ones((3, 5)))})
     assert board["optimizer"].tolist() == ["full", "idle"]
     assert board["rank"].isna().tolist() == [False, True]
+
+
+def lost(gone: float, *, diverged: float, failed: float) -> Grid:
+    own = grid(np.full((3, 5), gone))
+    ones = np.ones_like(own.gone)
+    return own._replace(diverged=diverged * ones, failed=failed * ones)
+
+
+def test_what_fails_diverges_or_does_not_train_comes_last_without_numbers_that_read_as_best():
+    found = {
+        "broken": lost(0, diverged=1, failed=1),
+        "exploded": lost(0, diverged=1, failed=0),
+        "uphill": grid(np.zeros((3, 5)))._replace(diverged=grid(np.eye(3, 5)).gone),
+        "idle": grid(np.zeros((3, 5))),
+        "slow": grid(np.full((3, 5), 0.3)),
+        "full": grid(np.ones((3, 5))),
+    }
+    board = sensitivity.leaderboard(found).set_index("optimizer")
+    assert board["status"].to_dict() == {
+        "full": "ranked", "idle": "not trained", "slow": "not trained", "exploded": "diverged",
+        "uphill": "diverged", "broken": "failed",
+    }  # fmt: skip
+    assert [*board["rank"].isna()] == [False] + 5 * [True]
+    for name in ("exploded", "uphill", "broken"):
+        for key in sensitivity.ESTIMATES:
+            assert board.loc[name, [key, f"{key}_low", f"{key}_high"]].isna().all()
+    for name in ("idle", "slow"):
+        assert board.loc[name, ["sensitivity", "sensitivity_tuned", "phi"]].isna().all()
+    assert board.loc["slow", "tuned_at_reference"] == pytest.approx(0.3)
+    cells = sensitivity.cells(found)
+    assert {*cells.loc[cells["best"], "optimizer"]} == {"full", "idle", "slow"}
+
+
+def test_one_run_that_fails_does_not_make_an_optimizer_failed():
+    own = lost(1, diverged=0, failed=0)
+    failed = own.failed.copy()
+    failed[0, 0, 0] = 1
+    assert own._replace(failed=failed, diverged=failed).status == "ranked"
+
+
+def broken(learning_rate):
+    raise RuntimeError("not today")
+
+
+def uphill(learning_rate):
+    return optax.scale(learning_rate)
+
+
+def late(learning_rate):
+    def update(updates, state, params=None):
+        raise RuntimeError("not while training")
+
+    return optax.GradientTransformation(lambda params: (), update)
+
+
+def test_a_factory_that_raises_and_a_wrong_sign_are_failed_and_diverged(tmp_path):
+    own = [f"test_sensitivity:{name}" for name in ("broken", "uphill", "late")]
+    results = scaling_study.run({**STUDY, "optimizer": ["sgd", *own]}, output_dir=tmp_path / "s")
+    board = sensitivity.leaderboard(sensitivity.grids(Table(results)))
+    assert [*board["status"]] == ["ranked", "diverged", "failed", "failed"]
+    assert board["optimizer"][1] == own[1]
+    assert [*shown(board)["rank"]] == ["1", "diverged", "failed", "failed"]
+    assert board.loc[1:, "sensitivity"].isna().all()
 
 
 def test_a_grid_with_holes_is_refused(tmp_path):

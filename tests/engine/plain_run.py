@@ -99,6 +99,11 @@ def plain_run(condition: Condition, seed: int) -> dict[str, Any]:
     def norms(slopes: list) -> np.ndarray:
         return np.linalg.norm(slopes[0], axis=1)
 
+    null = float(np.var(y))
+    ceiling = 1e6 * max(network.loss(now, x, y), null)
+    covariance = np.linalg.inv(design.T @ design)
+    left = ((design @ solution - y) ** 2).sum() / (samples - features - 1)
+    known = np.abs(solution[:features]) >= 2 * np.sqrt(left * np.diag(covariance)[:features])
     full_loss = [network.loss(now, x, y)]
     distances = [np.abs(now[0][:, 0] - solution[:features])]
     batch_loss = np.zeros((epochs, per_epoch))
@@ -107,7 +112,7 @@ def plain_run(condition: Condition, seed: int) -> dict[str, Any]:
     for epoch, batch in np.ndindex(epochs, per_epoch):
         rows = rows_of_batch(static, seed, epoch, batch, samples)
         value = network.loss(now, x[rows], y[rows])
-        if diverged_at is None and not value <= 1e6 * full_loss[0]:
+        if diverged_at is None and not value <= ceiling:
             diverged_at = epoch * per_epoch + batch
         if diverged_at is None:
             slopes = network.gradient(now, x[rows], y[rows])
@@ -122,7 +127,8 @@ def plain_run(condition: Condition, seed: int) -> dict[str, Any]:
     if condition.target_loss != "none":
         target = condition.target_loss - loss_ols
     else:
-        target = condition.tolerance * excess[0] if linear else np.nan
+        target = condition.tolerance * (null - loss_ols) if linear else np.nan
+    asked = not np.isnan(target)
 
     def steps(history: np.ndarray, bound: float) -> int | None:
         late = np.flatnonzero(~(history <= bound))
@@ -139,6 +145,8 @@ def plain_run(condition: Condition, seed: int) -> dict[str, Any]:
     return {
         "status": "diverged"
         if diverged_at is not None
+        else "no_target"
+        if not asked
         else "not_converged"
         if steps(excess, target) is None
         else "converged",
@@ -146,7 +154,13 @@ def plain_run(condition: Condition, seed: int) -> dict[str, Any]:
         "initial_loss": full_loss[0],
         "final_loss": full_loss[-1],
         "loss_ols": loss_ols,
-        "excess_loss": excess[-1],
+        "loss_null": null,
+        "excess_loss": excess[-1] if linear else None,
+        "excess_share": None
+        if not linear
+        else np.inf
+        if diverged_at is not None
+        else excess[-1] / (null - loss_ols),
         "steps_to_target": steps(excess, target),
         "diverged_at": diverged_at,
         "grad_norm_init": norms(network.gradient(network.start, x, y)),
@@ -156,7 +170,8 @@ def plain_run(condition: Condition, seed: int) -> dict[str, Any]:
         "weight": now[0][:, 0] if linear else None,
         "bias": now[1][0] if linear else None,
         "steps_to_feature_target": [
-            steps(np.array(distances)[:, j], 0.1 * distances[0][j]) for j in range(features)
+            steps(np.array(distances)[:, j], 0.1 * abs(solution[j])) if known[j] else None
+            for j in range(features)
         ]
         if linear
         else None,

@@ -11,6 +11,7 @@ from tiny_block import bytes_of, column, groups_of, rows_of
 from scaling_study.engine import chunk, compiling, models, program
 from scaling_study.experiment import conditions, draws
 from scaling_study.experiment.conditions import Chunk, expand, problem_of
+from scaling_study.experiment.encoding import observed
 from scaling_study.experiment.problems import PROBLEMS
 from scaling_study.experiment.scalers import AFFINE, TRANSFORMERS
 from scaling_study.experiment.study import parse
@@ -111,7 +112,7 @@ def test_the_plain_loops_meet_every_status_and_reach_targets():
 def sklearn_coefficients(condition, seed: int) -> np.ndarray:
     problem = problem_of(condition.problem)
     u, noise = problem.draw(seed)
-    x = draws.observed(problem, u[None], [condition])[0][0, 0]
+    x = observed(problem, u[None], [condition])[0, 0]
     if problem.signal is not None:
         y = problem.signal(u)
     elif condition.design == "F":

@@ -11,7 +11,7 @@ from tiny_block import bytes_of, groups_of, rows_of
 
 from scaling_study.engine import chunk, evaluate, models, objective
 from scaling_study.engine.batching import Batching
-from scaling_study.experiment import draws
+from scaling_study.experiment import draws, encoding
 from scaling_study.experiment.conditions import Chunk, problem_of
 
 LONG = {
@@ -82,7 +82,7 @@ def test_the_gradient_of_cross_entropy_is_a_plain_loops(classes, by_row):
         labels = random.integers(classes, size=(seeds, rows)).astype(float)
         one = np.ones((conditions, seeds))
         each = np.ones((features, conditions, seeds))
-        numbers = objective.Numbers(2 * each, 0.5 * each, 0 * each, 0 * one, one, 0 * one)
+        numbers = objective.Numbers(2 * each, 0.5 * each, 0 * each, 0 * one, one)
         numbers = jax.tree.map(jnp.asarray, numbers)
         loss = objective.cross_entropy(
             model, Batching(rows, rows), classes, seeds_last=True, by_row=by_row
@@ -106,7 +106,7 @@ def test_the_gradient_of_cross_entropy_is_a_plain_loops(classes, by_row):
                 jax.tree.leaves(gradient), jax.tree.leaves(slopes), strict=True
             ):
                 np.testing.assert_allclose(ours[..., c, s], theirs, rtol=1e-9, atol=1e-12)
-        np.testing.assert_array_equal(loss.excess(parameters, numbers, whole), value)
+        np.testing.assert_array_equal(loss.monitored(parameters, numbers, whole), value)
 
 
 @pytest.mark.parametrize("scaler", ["standard", "quantile"])
@@ -120,31 +120,34 @@ def test_a_network_of_classes_is_scored_as_its_module_says(scaler):
     }
     axes["model"] = {"name": "mlp", "hidden": 4}
     (own,) = groups_of(**axes)
-    training, encoding = chunk.train_chunk(own, Chunk(0, 0, 0), "standard")
-    scores = evaluate.scores(own, Chunk(0, 0, 0), training, encoding)
+    training, trained_on = chunk.train_chunk(own, Chunk(0, 0, 0), "standard")
+    scores = evaluate.scores(own, Chunk(0, 0, 0), training, trained_on)
     problem = problem_of(own.static.problem)
-    new = draws.encode_held_out(
+    known = encoding.encode(own.static, draws.draw(own.static, [2]), own.conditions)
+    new = encoding.encode_held_out(
         problem,
         draws.draw(own.static, [2]),
         draws.held_out(own.static, [2]),
-        draws.kinds_of(own.conditions),
-        draws.encode(own.static, draws.draw(own.static, [2]), own.conditions),
+        encoding.kinds_of(own.conditions),
+        known,
     )
+    z = new.u[0, 0] * known.gain[:, 0, 0] + known.shift[:, 0, 0]
     model = models.build(own.static.model, 3)
     parameters = jax.tree.map(lambda p: p[..., 0, 2], training.state.parameters)
-    named = np.argmax(model.apply(parameters, new.inputs[0, 0].astype(np.float32)), axis=-1)
+    named = np.argmax(model.apply(parameters, z.astype(np.float32)), axis=-1)
     wanted = accuracy_score(new.target[0, 0], named)
     np.testing.assert_allclose(scores["test_accuracy"][0, 2], wanted, rtol=1e-6)
 
 
-def test_classes_have_scores_and_no_weights_or_target():
+def test_separable_classes_have_scores_and_no_target():
     rows = rows_of(problem="wine", design="U", epochs=2, learning_rate=[1e-3, 1e-2])
     assert rows["test_accuracy"].between(0, 1).all()
+    assert rows["test_balanced_accuracy"].between(0, 1).all()
     assert "test_r2" not in rows
-    for name in ("loss_ols", "bias", "weight_error"):
+    for name in ("loss_ols", "loss_least", "excess_loss", "excess_share", "bias", "weight_error"):
         assert rows[name].isna().all(), name
-    assert (rows["reason"] == "no target_loss, and no minimum is known").all()
-    np.testing.assert_array_equal(rows["final_loss"], rows["excess_loss"])
+    assert (rows["status"] == "no_target").all()
+    assert rows["reason"].str.contains("a hyperplane separates the classes").all()
 
 
 def test_a_target_loss_of_classes_is_judged_at_every_update():
@@ -167,6 +170,8 @@ def test_a_chunk_is_the_same_bytes_again():
 
 
 def test_no_number_names_no_class():
-    loss, share = evaluate.classified(jnp.array([jnp.nan, -1.0, 2.0]), jnp.array([0, 0, 1.0]), 2)
-    assert np.isnan(loss)
-    np.testing.assert_allclose(share, 2 / 3, rtol=1e-6)
+    found = evaluate.classified(jnp.array([jnp.nan, -1.0, 2.0]), jnp.array([0, 0, 1.0]), 2)
+    assert np.isnan(found["loss"])
+    assert np.isnan(found["auc"])
+    np.testing.assert_allclose(found["accuracy"], 2 / 3, rtol=1e-6)
+    np.testing.assert_allclose(found["balanced_accuracy"], 3 / 4, rtol=1e-6)

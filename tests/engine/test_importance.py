@@ -15,7 +15,7 @@ from scaling_study.engine import importance, models
 from scaling_study.engine.chunk import train_chunk
 from scaling_study.engine.importance import METHODS, Rows
 from scaling_study.engine.objective import assemble
-from scaling_study.experiment import draws
+from scaling_study.experiment import draws, encoding
 from scaling_study.experiment.component import Component
 from scaling_study.experiment.conditions import problem_of
 from scaling_study.experiment.importance import permutations_of, true_shares
@@ -76,6 +76,23 @@ def test_integrated_gradients_of_trained_networks_are_complete(activation, hidde
     value, level = model.apply(parameters, z), model.apply(parameters, z.mean(axis=0)[None])
     np.testing.assert_allclose(parts.sum(axis=1), value - level, atol=1e-3)
     assert jnp.abs(value - level).max() > 1  # a thousandth is little of it
+
+
+@pytest.mark.parametrize("activation", sorted(models.ACTIVATIONS.keys() - {"identity"}))
+def test_integrated_gradients_are_complete_whatever_the_activation(activation):
+    model = models.build(Component("mlp", (("activation", activation), ("hidden", (8, 8)))))
+    parameters, z = trained(model, "float64")
+    parts = importance.attributions(model, parameters, z)
+    value, level = model.apply(parameters, z), model.apply(parameters, z.mean(axis=0)[None])
+    np.testing.assert_allclose(parts.sum(axis=1), value - level, atol=1e-3)
+
+
+@pytest.mark.parametrize("activation", models.ACTIVATIONS)
+def test_an_activation_is_smooth_where_its_slope_has_no_kink(activation):
+    x = jnp.linspace(-8, 8, 2**16 + 1)
+    slope = jax.vmap(jax.grad(models.ACTIVATIONS[activation]))(x)
+    jump = jnp.abs(jnp.diff(jnp.diff(slope) / (x[1] - x[0]))).max()
+    assert (activation in importance.SMOOTH) == bool(jump < 0.01), jump
 
 
 def test_a_switch_within_a_step_is_placed():
@@ -207,26 +224,28 @@ def test_shares_of_a_chunk_are_those_of_each_run_alone(model, objective):
     axes |= {"scale_factor": [1.0, 50.0], "scaler": ["none", "standard"], "dtype": "float64"}
     axes |= {"target_scaler": ["none", "standard"]}
     (own,) = groups_of(**axes)
-    training, encoding = train_chunk(own, FIRST, "importances")
-    found, fit = importance.shares(own, FIRST, training, encoding)
+    training, trained_on = train_chunk(own, FIRST, "importances")
+    found, fit = importance.shares(own, FIRST, training, trained_on)
     conditions, seeds = own.padded(FIRST), own.seeds(FIRST)
     problem, network = problem_of(own.static.problem), models.build(own.static.model)
     parameters = assemble(training.state.parameters)
     for c, s in [(0, 1), (3, 2), (6, 0)]:
-        kinds = draws.kinds_of([conditions[c]])
+        kinds = encoding.kinds_of([conditions[c]])
         data, fresh = (of(own.static, [seeds[s]]) for of in (draws.draw, draws.held_out))
-        distinct = draws.encode_kinds(problem, data, kinds, own.static.transformed)
+        distinct = encoding.encode_kinds(problem, data, kinds, own.static.transformed)
         old, new = (
-            draws.encode_held_out(problem, data, rows, kinds, distinct) for rows in (data, fresh)
+            encoding.encode_held_out(problem, data, rows, kinds, distinct) for rows in (data, fresh)
         )
+        gain, shift = distinct.gain[:, 0, 0], distinct.shift[:, 0, 0]
         order = permutations_of(seeds[s], new.target.shape[-1])
-        rows = Rows(
-            *(jnp.asarray(x) for x in (old.inputs[0, 0], new.inputs[0, 0])),
-            *(jnp.asarray(x) for x in (new.target[0, 0], order)),
+        rows = Rows(  # in training units, whose gain is 1
+            *(jnp.asarray(gain * x + shift) for x in (old.u[0, 0], new.u[0, 0])),
+            *(jnp.asarray(x) for x in (new.target[0, 0] + distinct.intercept[0, 0], order)),
         )
         mine = jax.tree.map(lambda x, c=c, s=s: x[..., c, s], parameters)
         alone = importance.of_one(network, mine, rows)
-        assert set(alone) == set(METHODS) - (set() if model is None else {"linear_shap"})
+        lacking = {"permutation_accuracy"} | (set() if model is None else {"linear_shap"})
+        assert set(alone) == set(METHODS) - lacking
         for name, share in alone.items():
             np.testing.assert_allclose(
                 found[f"share_{name}"][:, c, s], share, rtol=1e-7, atol=1e-12

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scaling_study.engine import models
-from scaling_study.engine.models import ACTIVATIONS, INITIALIZERS, MODELS
+from scaling_study.engine.models import ACROSS_AN_AXIS, ACTIVATIONS, INITIALIZERS, MODELS
 from scaling_study.errors import StudyError
 from scaling_study.experiment.component import Component
 
@@ -155,6 +155,22 @@ def test_a_wrong_parameter_is_refused_with_the_nearest(name, parameter, value, n
         build(name, **{parameter: value})
 
 
+@pytest.mark.parametrize("activation", ACROSS_AN_AXIS)
+def test_an_activation_across_an_axis_is_refused_and_says_why(activation):
+    assert callable(getattr(nn, activation))
+    with pytest.raises(StudyError, match=r"acts across the units of a layer.*leaky_relu"):
+        build("mlp", activation=activation)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_an_activation_is_flaxs_and_acts_on_each_number_by_itself(activation):
+    function = ACTIVATIONS[activation]
+    assert function is getattr(nn, activation, function)
+    x = np.linspace(-5, 5, 24, dtype=np.float32)
+    together = function(x.reshape(2, 3, 4)).ravel()
+    np.testing.assert_allclose(together, [function(own) for own in x], rtol=1e-6, atol=1e-7)
+
+
 def test_an_unknown_model_is_refused_with_the_nearest():
     with pytest.raises(StudyError, match="did you mean 'linear'"):
         build("liner")
@@ -190,6 +206,10 @@ FORWARD = [
     ({"name": "mlp", "hidden": (6, 5), "activation": "tanh"}, 1),
     ({"name": "mlp", "hidden": (6, 5), "activation": "tanh"}, 5),
     ({"name": "test_models:OddOneOut"}, 5),
+    *(
+        ({"name": "mlp", "hidden": (6, 5), "activation": activation}, 5)
+        for activation in ACTIVATIONS
+    ),
 ]
 
 
@@ -218,3 +238,31 @@ def test_forward_over_a_block_is_apply_over_each_run(model, rows, shared):
                 strict=True,
             ):
                 np.testing.assert_allclose(a[(..., *place)], b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_activation_trains_over_a_block_as_it_does_run_by_run(activation):
+    model = build("mlp", hidden=(6, 5), activation=activation)
+    forward = models.forward(model)
+    random = np.random.default_rng(2)
+    with jax.enable_x64(True):
+        x, y = jnp.asarray(random.normal(size=(8, FEATURES))), jnp.asarray(random.normal(size=8))
+        single = [initial(model, seed) for seed in range(3)]
+        single = jax.tree.map(lambda p: p.astype(np.float64), single)
+        block = jax.tree.map(lambda *p: jnp.stack(p, axis=-1)[..., None, :], *single)
+
+        def apart(parameters):
+            return ((model.apply(parameters, x) - y) ** 2).mean()
+
+        def together(parameters):
+            out = forward(parameters, x[..., None, None])
+            return ((out - y[:, None, None]) ** 2).mean(axis=0).sum()
+
+        def step(loss, parameters):
+            return jax.tree.map(lambda p, g: p - 0.05 * g, parameters, jax.grad(loss)(parameters))
+
+        for _ in range(5):
+            block, single = step(together, block), [step(apart, own) for own in single]
+        for seed, own in enumerate(single):
+            for p, q in zip(jax.tree.leaves(own), jax.tree.leaves(block), strict=True):
+                np.testing.assert_allclose(q[..., 0, seed], p, rtol=1e-10, atol=1e-12)

@@ -12,6 +12,7 @@ from tiny_block import block_of, hand_problem, leaves, linear_parameters
 from scaling_study.engine import models, objective
 from scaling_study.experiment import draws, scalers
 from scaling_study.experiment.conditions import problem_of
+from scaling_study.experiment.encoding import observed
 from scaling_study.experiment.scalers import AFFINE, TRANSFORMERS
 
 WAYS = ("moments", "samples")
@@ -36,7 +37,7 @@ def data_in_training_units(block) -> tuple[np.ndarray, np.ndarray]:
     for condition in block.conditions:
         problem = problem_of(condition.problem)
         u, noise = draws.draw(block.static, range(3))
-        x = draws.observed(problem, u, [condition])[0][0]
+        x = observed(problem, u, [condition])[0]
         if problem.signal is not None:
             y = problem.signal(u) + noise
         elif condition.design == "F":
@@ -44,11 +45,11 @@ def data_in_training_units(block) -> tuple[np.ndarray, np.ndarray]:
         else:
             y = (u * problem.reference_scale) @ problem.coefficients + noise
         if scalers.is_affine(condition.scaler):
-            shift, divisor = AFFINE[condition.scaler.name](x)
+            shift, divisor = scalers.affine(condition.scaler.name, x)
             inputs.append((x - shift[:, None]) / divisor[:, None])
         else:
             inputs.append(scalers.transform(condition.scaler, x))
-        shift, divisor = AFFINE[condition.target_scaler.name](y[..., None])
+        shift, divisor = scalers.affine(condition.target_scaler.name, y[..., None])
         targets.append((y - shift) / divisor)
     return np.stack(inputs), np.stack(targets)
 
@@ -84,7 +85,7 @@ def test_loss_and_gradient_of_all_data_are_the_numbers_worked_out_by_hand(way):
 @pytest.mark.parametrize("way", WAYS)
 def test_excess_is_the_number_worked_out_by_hand(way):
     loss, data, parameters = hand_problem(way)
-    excess = loss.excess(parameters, data.numbers, loss.whole(data.u, data.residual))
+    excess = loss.monitored(parameters, data.numbers, loss.whole(data.u, data.residual))
     # Least squares leaves (0.25 + 1 + 0.25) / 3 / 2² = 0.125 of the loss, 1.0625.
     assert float(excess[0, 0]) == pytest.approx(0.9375, rel=1e-14)
 
@@ -188,7 +189,10 @@ def test_a_quantile_transformer_is_scikit_learns():
     block = block_of(problem=SMALL, dtype="float64", scaler={"name": "quantile", "n_quantiles": 10})
     u, _ = draws.draw(block.static, range(3))
     expected = [QuantileTransformer(n_quantiles=10).fit_transform(x) for x in u]
-    np.testing.assert_allclose(block.data.u[0], expected, rtol=1e-12)
+    e = block.encoding
+    gain, shift = (np.moveaxis(part[:, 0], 0, -1)[:, None] for part in (e.gain, e.shift))
+    found = np.asarray(block.data.u[0]) * gain + shift
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("activation", models.ACTIVATIONS)
@@ -253,7 +257,7 @@ def test_moments_and_samples_are_the_same_loss_and_gradient(
             batches += [jax.tree.map(lambda x, b=b: x[b], ends) for b in (0, 2, 4)]
         parameters = some_parameters(block, seed, size)
         found = [block.at(parameters, batch) for batch in batches]
-        excess = block.loss.excess(parameters, block.data.numbers, block.whole)
+        excess = block.loss.monitored(parameters, block.data.numbers, block.whole)
         results.append((found, excess))
     (moments, excess), (samples, expected_excess) = results
     np.testing.assert_allclose(excess, expected_excess, rtol=1e-10)
@@ -276,17 +280,17 @@ def test_excess_is_the_loss_above_least_squares_and_never_below_zero(way, design
     for size in (0.1, 1.0, 100.0):
         parameters = some_parameters(block, size=size)
         value, _ = block.at(parameters, block.whole)
-        excess = block.loss.excess(parameters, block.data.numbers, block.whole)
+        excess = block.loss.monitored(parameters, block.data.numbers, block.whole)
         assert (excess > 0).all()
-        np.testing.assert_allclose(excess + block.encoding.loss_ols, value, rtol=1e-10)
+        np.testing.assert_allclose(excess + block.encoding.loss_least, value, rtol=1e-10)
 
 
-def test_a_networks_excess_is_its_loss_above_least_squares():
+def test_what_is_monitored_of_a_network_is_its_loss():
     block = block_of(dtype="float64", problem="sines", design="U", model="mlp", scaler="standard")
     parameters = some_parameters(block)
     value, _ = block.at(parameters, block.whole)
-    excess = block.loss.excess(parameters, block.data.numbers, block.whole)
-    np.testing.assert_allclose(excess, value - block.encoding.loss_ols, rtol=1e-12)
+    excess = block.loss.monitored(parameters, block.data.numbers, block.whole)
+    np.testing.assert_allclose(excess, value, rtol=1e-12)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -298,7 +302,7 @@ def test_near_the_solution_excess_keeps_its_digits_in_float32(way):
     bias = numbers.intercept - (weight * numbers.shift).sum(axis=0)
     weight[0] += 1e-4
     parameters = jax.tree.map(lambda x: x.astype(np.float32), linear_parameters(weight, bias))
-    excess = block.loss.excess(parameters, block.data.numbers, block.whole)
+    excess = block.loss.monitored(parameters, block.data.numbers, block.whole)
     assert excess.dtype == np.float32
     np.testing.assert_allclose(excess, 1e-8, rtol=0.02)
 
@@ -347,7 +351,7 @@ def test_no_run_reads_another(axes, poison):
     parameters = some_parameters(block)
     poisoned = jax.tree.map(lambda x: x.at[..., 1, 2].set(poison), parameters)
     clean, dirty = (
-        leaves((block.at(p, block.whole), block.loss.excess(p, block.data.numbers, block.whole)))
+        leaves((block.at(p, block.whole), block.loss.monitored(p, block.data.numbers, block.whole)))
         for p in (parameters, poisoned)
     )
     others = np.ones((2, 3), bool)
@@ -392,7 +396,7 @@ def all_numbers(block, data, parameters):
         count = len(jax.tree.leaves(flat)[0])
         batches += [jax.tree.map(lambda x, i=i: x[i], flat) for i in range(count)]
     found = [block.loss.value_and_gradient(parameters, data.numbers, batch) for batch in batches]
-    return found, block.loss.excess(parameters, data.numbers, batches[0])
+    return found, block.loss.monitored(parameters, data.numbers, batches[0])
 
 
 def assert_same_numbers(one, other):

@@ -167,9 +167,9 @@ def test_newton_is_at_least_squares_after_an_update_whatever_the_unit(way, scale
     block = block_of(**axes)
     initialise, update = train.make_update(block.loss, factory_of(NEWTON))
     state = initialise(block.parameters, block.data)
-    before = block.loss.excess(state.parameters, block.data.numbers, block.whole)
+    before = block.loss.monitored(state.parameters, block.data.numbers, block.whole)
     state, _, _ = update(state, block.data, block.whole, jnp.inf, jnp.int32(0))
-    after = block.loss.excess(state.parameters, block.data.numbers, block.whole)
+    after = block.loss.monitored(state.parameters, block.data.numbers, block.whole)
     np.testing.assert_allclose(after[0], 0, atol=1e-9 * np.max(before))
     # Half the way leaves a quarter of a quadratic.
     np.testing.assert_allclose(after[1], before[1] / 4, rtol=1e-6)

@@ -9,7 +9,7 @@ from tiny_block import block_of, leaves, linear_parameters
 
 from scaling_study.engine import watch
 from scaling_study.engine.objective import explode
-from scaling_study.engine.watch import Gauge, Info, Trace
+from scaling_study.engine.watch import Gauge, Info, Target, Trace
 from scaling_study.experiment.conditions import TRACED_SEEDS
 
 few = settings(max_examples=25, deadline=None, derandomize=True, database=None)
@@ -22,10 +22,11 @@ def one(value: float):
     return jnp.full((1, 1), value)
 
 
-def begin(excess: float, tolerance: float = 0.1, target: float = np.nan, distance=(1.0,)):
-    now = Gauge(one(excess), [one(d) for d in distance])
+def begin(loss: float, target: float = np.nan, distance: tuple[float, ...] = (1.0,), null=0.5):
+    now = Gauge(one(loss), [one(1.0) for _ in distance])
     full = Info(one(2.0), [one(3.0)])
-    return watch.begin(now, full, jnp.full((1, 1), tolerance), one(target))
+    away = jnp.array(distance).reshape(-1, 1, 1)
+    return watch.begin(now, full, Target(one(target), away, away, one(null)))
 
 
 @few
@@ -35,7 +36,7 @@ def test_the_last_update_above_the_target_is_kept(history):
     for number, value in enumerate(history):
         above = watch.observe(above, target, Gauge(one(value), []), jnp.int32(number))
     late = [number for number, value in enumerate(history) if not value <= 1.0]
-    assert int(above.excess[0, 0]) == max(late, default=-1)
+    assert int(above.loss[0, 0]) == max(late, default=-1)
 
 
 def test_a_run_that_is_not_alive_is_not_observed():
@@ -48,30 +49,24 @@ def test_a_run_that_is_not_alive_is_not_observed():
 def test_each_feature_is_observed_by_itself():
     above, target = Gauge(one(-1), [one(-1)] * 2), Gauge(one(1.0), [one(1.0), one(3.0)])
     seen = watch.observe(above, target, Gauge(one(0.0), [one(2.0)] * 2), jnp.int32(4))
-    assert [int(x[0, 0]) for x in (seen.excess, *seen.distance)] == [-1, 4, -1]
+    assert [int(x[0, 0]) for x in (seen.loss, *seen.distance)] == [-1, 4, -1]
 
 
-def test_the_target_is_the_tolerated_share_of_the_initial_excess():
-    assert float(begin(8.0, tolerance=0.25).target.excess[0, 0]) == 2.0
+def test_the_targets_are_those_that_were_given():
+    seen = begin(8.0, target=2.0, distance=(0.25, 0.5))
+    assert float(seen.target.loss[0, 0]) == 2.0
+    assert [float(x[0, 0]) for x in seen.target.distance] == [0.25, 0.5]
+    assert begin(8.0, distance=()).target.distance == []
 
 
-def test_an_explicit_target_goes_before_the_tolerance():
-    assert float(begin(8.0, tolerance=0.25, target=5.0).target.excess[0, 0]) == 5.0
-
-
-@pytest.mark.parametrize("target", [np.nan, 5.0])
-def test_a_model_whose_minimum_is_not_known_has_only_an_explicit_target(target):
-    found = begin(8.0, target=target, distance=()).target.excess[0, 0]
-    np.testing.assert_equal(float(found), target)
-
-
-def test_the_beginning_is_what_the_full_data_say():
-    seen = begin(8.0)
-    assert float(seen.ceiling[0, 0]) == watch.DIVERGED_ABOVE * 2.0
-    assert float(seen.initial_excess[0, 0]) == float(seen.excess[0, 0]) == 8.0
+@pytest.mark.parametrize("null", [0.5, 7.0])
+def test_the_beginning_is_what_the_full_data_say(null):
+    seen = begin(8.0, null=null)
+    assert float(seen.ceiling[0, 0]) == watch.DIVERGED_ABOVE * max(2.0, null)
+    assert float(seen.initial_loss[0, 0]) == float(seen.loss[0, 0]) == 8.0
     assert float(seen.norm_init[0][0, 0]) == 3.0
     assert float(seen.norm_sum[0][0, 0]) == float(seen.norm_first_epoch[0][0, 0]) == 0.0
-    assert int(seen.above.excess[0, 0]) == int(seen.above.distance[0][0, 0]) == -1
+    assert int(seen.above.loss[0, 0]) == int(seen.above.distance[0][0, 0]) == -1
 
 
 @pytest.mark.parametrize("exploded", [False, True])
@@ -96,9 +91,9 @@ def test_at_the_least_squares_solution_nothing_is_left(scaler):
     weight = np.asarray(numbers.slope / numbers.gain)
     bias = np.asarray(numbers.intercept) - (weight * np.asarray(numbers.shift)).sum(axis=0)
     parameters = linear_parameters(weight, bias)
-    excess = block.loss.excess(parameters, numbers, block.whole)
-    now = watch.gauge(parameters, numbers, excess, linear=True)
-    np.testing.assert_allclose(now.excess, 0, atol=1e-10)
+    loss = block.loss.monitored(parameters, numbers, block.whole)
+    now = watch.gauge(parameters, block.data.target, loss, unit=True)
+    np.testing.assert_allclose(now.loss, 0, atol=1e-10)
     np.testing.assert_allclose(now.distance, 0, atol=1e-5)
 
 
@@ -108,9 +103,10 @@ def test_distances_are_those_of_the_weights():
     off = np.array([0.5, -0.25])[:, None, None]
     weight = np.asarray(numbers.slope / numbers.gain) + off
     parameters = linear_parameters(weight, np.zeros(weight.shape[1:]))
-    now = watch.gauge(parameters, numbers, jnp.zeros(weight.shape[1:]), linear=True)
+    target = block.data.target
+    now = watch.gauge(parameters, target, jnp.zeros(weight.shape[1:]), unit=True)
     np.testing.assert_allclose(now.distance, np.broadcast_to(abs(off), weight.shape), rtol=1e-5)
-    assert watch.gauge(parameters, numbers, now.excess, linear=False).distance == []
+    assert watch.gauge(parameters, target, now.loss, unit=False).distance == []
 
 
 @pytest.mark.parametrize("curves", [False, True])

@@ -14,6 +14,7 @@ from scaling_study.engine import chunk, inputs, models, objective, optimizers, t
 from scaling_study.engine.batching import Batching
 from scaling_study.engine.objective import Objective
 from scaling_study.engine.train import Data
+from scaling_study.engine.watch import Target
 from scaling_study.experiment import draws
 from scaling_study.experiment.conditions import (
     Chunk,
@@ -26,6 +27,7 @@ from scaling_study.experiment.conditions import (
     shape_of,
     split,
 )
+from scaling_study.experiment.encoding import Encoding, encode, encode_kinds
 from scaling_study.experiment.study import parse
 
 FIRST = Chunk(0, 0, 0)
@@ -65,7 +67,7 @@ class Block(NamedTuple):
 
     static: Static
     conditions: list[Condition]
-    encoding: draws.Encoding
+    encoding: Encoding
     data: Data
     loss: Objective
     order: Any
@@ -103,7 +105,7 @@ def block_of(
     conditions = expand(parse({"objective": "samples", "epochs": epochs, **axes}))
     static = split(conditions[0])
     assert {split(condition) for condition in conditions} == {static}
-    encoding = draws.encode(static, draws.draw(static, seeds), conditions)
+    own = encode(static, draws.draw(static, seeds), conditions)
     samples, features = shape_of(static.problem)
     model = models.build(static.model)
     batching = Batching(samples, static.batch_size, static.sampling == "replacement")
@@ -123,11 +125,13 @@ def block_of(
         lambda x: jnp.broadcast_to(x[..., None, :], (*x.shape[:-1], *runs)), drawn
     )
     members = inputs.Members.of(conditions)
-    distinct = draws.encode_kinds(
+    distinct = encode_kinds(
         problem_of(static.problem), draws.draw(static, seeds), members.kinds, static.transformed
     )
-    data = jax.tree.map(jnp.asarray, inputs.data_of(static.dtype, distinct, members))
-    return Block(static, conditions, encoding, data, loss, order, parameters)
+    moments = static.objective == "moments"
+    data = inputs.data_of(static.dtype, distinct, members, moments=moments)
+    data = jax.tree.map(jnp.asarray, data)
+    return Block(static, conditions, own, data, loss, order, parameters)
 
 
 def linear_parameters(kernel: Any, bias: Any) -> Any:
@@ -148,7 +152,8 @@ def leaves(tree: Any) -> list[np.ndarray]:
 #   residual   0.5  -1     0.5     slope = ((-1)(0) + 0 + (1)(1)) / 2, means 1 and 1
 #
 # trained in the units z = 2 u - 1 and y' = (y - 1) / 2, so that slope and intercept are
-# 0.5 / 2 = 0.25 and (0.5 - 1) / 2 = -0.25. With weight 0.5 and bias 0.25:
+# 0.5 / 2 = 0.25 and (0.5 - 1) / 2 = -0.25. In canonical units u = 1 + sqrt(2/3) v, and
+# z = 2 sqrt(2/3) v + 1, slope 0.25 sqrt(2/3), intercept 0. With weight 0.5 and bias 0.25:
 #
 #   z         -1     1     3
 #   y'         0    -0.5   0.5
@@ -160,21 +165,21 @@ HAND_WEIGHT, HAND_BIAS = 0.5, 0.25
 def hand_problem(way: str, learning_rate: float = 0.1) -> tuple[Objective, Data, Any]:
     """Return objective (batches of two), data and parameters of the problem above."""
     one = jnp.ones((1, 1), jnp.float64)
+    deviation = (2 / 3) ** 0.5
     numbers = objective.Numbers(
-        gain=2 * one[None],
-        shift=-one[None],
-        slope=0.25 * one[None],
-        intercept=-0.25 * one,
-        target_divisor=2 * one,
-        loss_ols=(0.25 + 1 + 0.25) / 3 / 4 * one,
+        gain=2 * deviation * one[None],
+        shift=one[None],
+        slope=0.25 * deviation * one[None],
+        intercept=0 * one,
+        residual_scale=one / 2,
     )
+    nothing = jnp.nan * one
     data = Data(
-        u=jnp.array([[[0.0], [1.0], [2.0]]]),
+        u=jnp.array([[[-1.0], [0.0], [1.0]]]) / deviation,
         residual=jnp.array([[0.5, -1.0, 0.5]]),
         numbers=numbers,
         learning_rate=learning_rate * one,
-        tolerance=0.1 * one,
-        target_excess=jnp.nan * one,
+        target=Target(nothing, nothing[None], 0.125 * one[None], 0.25 * one),
     )
     batching = Batching(3, 2)
     loss = (

@@ -95,6 +95,22 @@ def test_an_unknown_name_suggests_the_nearest(kind, name, refused):
     refused(lambda: Component(wrong).build(kind, REGISTRIES[kind]), kind, repr(wrong), repr(name))
 
 
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("mine.clip_adam", "mine:clip_adam"),
+        ("my.package.clip_adam", "my.package:clip_adam"),
+        ("mine.py:clip_adam", "mine:clip_adam"),
+        ("./mine.py:clip_adam", "mine:clip_adam"),
+        ("my/package.py:clip_adam", "my.package:clip_adam"),
+    ],
+)
+@pytest.mark.parametrize("kind", REGISTRIES)
+def test_a_mistyped_reference_is_told_the_form_to_write(kind, name, right, refused):
+    message = refused(lambda: Component(name).build(kind, REGISTRIES[kind]), kind, repr(name))
+    assert message.endswith(f"package.module:name, here {right}")
+
+
 @pytest.mark.parametrize("kind", REGISTRIES)
 def test_a_name_near_none_lists_them_all(kind, refused):
     refused(lambda: Component("@@@@").build(kind, REGISTRIES[kind]), *REGISTRIES[kind])

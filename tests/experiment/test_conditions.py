@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.preprocessing import FunctionTransformer
 
 from scaling_study.errors import StudyError
 from scaling_study.experiment.component import EVERYTHING, Component
@@ -152,6 +153,24 @@ def test_a_problem_whose_shapes_do_not_agree_is_told_which(change, words, monkey
     with pytest.raises(StudyError) as error:
         shape_of(Component("made", (("id", str(words)),)))
     assert [word for word in words if word not in str(error.value)] == []
+
+
+def only_small(**_):
+    """A user's own scaler that takes no large numbers."""
+
+    def scaled(x):
+        if np.abs(x).max() > 100:
+            raise ValueError("too large")
+        return x
+
+    return FunctionTransformer(scaled)
+
+
+def test_a_scaler_is_refused_where_it_fails_on_every_condition_that_names_it():
+    own = {"scaler": f"{__name__}:only_small", "problem": "uniform", "design": "U"}
+    assert len(conditions_of(**own, scale_factor=[1e6, 1.0])) == 2
+    with pytest.raises(StudyError, match=r"blocks.main: scaler .*only_small': too large"):
+        conditions_of(**own, scale_factor=[1e6, 1e7])
 
 
 def test_an_id_is_of_the_budget_not_of_how_it_was_said():

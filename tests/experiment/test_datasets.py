@@ -6,11 +6,11 @@ from scipy import stats
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
 from scaling_study.errors import StudyError
-from scaling_study.experiment import draws
+from scaling_study.experiment import draws, encoding
 from scaling_study.experiment.conditions import expand, problem_of, split
-from scaling_study.experiment.datasets import DATASETS, EVERY_PROBLEM, load
+from scaling_study.experiment.datasets import DATASETS, EVERY_PROBLEM, chance, load, overlap
 from scaling_study.experiment.datasets import split as split_rows
-from scaling_study.experiment.problems import PROBLEMS
+from scaling_study.experiment.problems import PROBLEMS, Problem
 from scaling_study.experiment.study import parse
 
 REAL = ("diabetes", "wine", "breast_cancer", "digits")
@@ -25,10 +25,18 @@ def conditions_of(**axes):
 def held_out_of(condition, seeds, new=None):
     """Return training encoding and held-out rows, the latter perhaps replaced."""
     static, problem = split(condition), problem_of(condition.problem)
-    drawn, kinds = draws.draw(static, seeds), draws.kinds_of([condition])
-    encoding = draws.encode_kinds(problem, drawn, kinds, static.transformed)
+    drawn, kinds = draws.draw(static, seeds), encoding.kinds_of([condition])
+    own = encoding.encode_kinds(problem, drawn, kinds, static.transformed)
     new = draws.held_out(static, seeds) if new is None else new
-    return encoding, draws.encode_held_out(problem, drawn, new, kinds, encoding)
+    return own, encoding.encode_held_out(problem, drawn, new, kinds, own)
+
+
+def in_training_units(own, held):
+    """Return inputs (M, d) and target (M,) of the one condition and seed."""
+    return (
+        held.u[0, 0] * own.gain[:, 0, 0] + own.shift[:, 0, 0],
+        held.target[0, 0] + own.intercept[0, 0],
+    )
 
 
 def test_every_problem_is_in_one_registry():
@@ -121,7 +129,7 @@ def test_held_out_rows_do_not_move_the_training_inputs(scaler):
     second, other = held_out_of(condition, [0, 1], new._replace(u=1e6 * new.u))
     for name in first._fields:
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
-    assert (one.inputs != other.inputs).any()
+    assert (one.u != other.u).any()
 
 
 @pytest.mark.parametrize(
@@ -130,20 +138,50 @@ def test_held_out_rows_do_not_move_the_training_inputs(scaler):
 )
 def test_held_out_rows_are_scaled_by_what_was_fitted_to_the_training_rows(scaler, theirs):
     (condition,) = conditions_of(problem="diabetes", scaler=scaler, target_scaler="standard")
-    _, own = held_out_of(condition, [3])
+    found, target = in_training_units(*held_out_of(condition, [3]))
     problem = problem_of(condition.problem)
     (x, y), (new_x, new_y) = problem.draw(3), problem.held_out(3)
-    np.testing.assert_allclose(own.inputs[0, 0], theirs.fit(x).transform(new_x), rtol=1e-9)
-    np.testing.assert_allclose(own.target[0, 0], (new_y - y.mean()) / y.std(), rtol=1e-9)
+    np.testing.assert_allclose(found, theirs.fit(x).transform(new_x), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(target, (new_y - y.mean()) / y.std(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("outliers", [0.0, 0.5])
+@real
+def test_overlap_and_chance_of_rows_are_those_of_the_name(name, outliers):
+    problem = DATASETS[name](outliers=outliers)
+    assert overlap(problem) == overlap(name)
+    assert chance(problem) == chance(name)
+
+
+@pytest.mark.parametrize("name", [n for n in EVERY_PROBLEM if n not in REAL])
+def test_problems_that_draw_new_rows_do_not_overlap(name):
+    problem = EVERY_PROBLEM[name]()
+    assert overlap(problem) == overlap(name) == 0
+    assert chance(problem) == chance(name) == 0
+
+
+def test_chance_of_a_users_own_classes_is_the_largest_share():
+    rows = np.arange(12.0).reshape(6, 2), np.array([0.0, 1, 1, 1, 2, 1])
+    ones = np.ones(2)
+    law = {"signal": lambda u: np.zeros(u.shape[:-1]), "classes": 3}
+    own = Problem(lambda seed: rows, ones, ones, scaled_feature=0, **law)
+    assert chance(own) == 4 / 6
+    assert overlap(own) == 0
+    held = own._replace(held_out=lambda seed: (rows[0][:2], np.zeros(2)))
+    assert chance(held) == 4 / 8
+    assert overlap(held) == 2 / 6
 
 
 def test_a_target_of_classes_has_no_least_squares():
     (condition,) = conditions_of(problem="wine", scaler="standard")
-    encoding, _ = held_out_of(condition, [0])
-    assert (encoding.loss_ols == 0).all()
-    assert not encoding.slope.any()
-    assert np.isnan(encoding.weight_ols).all()
-    np.testing.assert_array_equal(encoding.residual[0], problem_of(condition.problem).draw(0)[1])
+    own, _ = held_out_of(condition, [0])
+    assert np.isnan(own.loss_least).all()  # a hyperplane separates them
+    assert not own.slope.any()
+    assert np.isnan(own.weight_ols).all()
+    labels = problem_of(condition.problem).draw(0)[1]
+    np.testing.assert_array_equal(own.residual[0], labels)
+    share = np.bincount(labels.astype(int)) / len(labels)
+    np.testing.assert_allclose(own.loss_null, stats.entropy(share), rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +196,9 @@ def test_a_target_of_classes_has_no_least_squares():
         ({"name": "friedman2", "samples": 0}, ("samples",)),
         ({"name": "friedman3", "noise": -1}, ("noise",)),
         ({"name": "correlated", "effective_rank": 0}, ("effective_rank",)),
+        ({"name": "correlated", "informative": 11}, ("informative", "11", "10")),
+        ({"name": "digits", "feature": 0, "heavy_tails": True}, ("heavy_tails", "'pixel_0_0'")),
+        ({"name": "digits", "feature": 0, "outliers": 0.1}, ("outliers", "'pixel_0_0'")),
     ],
 )
 def test_a_wrong_parameter_is_told_in_a_line(problem, words, refused):

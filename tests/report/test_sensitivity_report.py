@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -70,6 +71,7 @@ def test_the_same_runs_make_the_same_bytes(report: Path, results: Results, tmp_p
 def board_of(*rows: tuple[str, float]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["optimizer", "sensitivity"])
     ends = {"sensitivity_low": -0.05, "sensitivity_high": 0.5, "phi": 0.2, "rates": 4}
+    frame["status"] = "ranked"
     return frame.assign(rank=pd.array(range(1, len(frame) + 1), "Int64"), **ends)
 
 
@@ -85,6 +87,28 @@ def test_a_loss_below_zero_is_not_called_a_small_one() -> None:
     said = " ".join(page.answer(board_of(("sgd", -0.05), ("adam", -0.05))))
     assert "adam loses \N{MINUS SIGN}5.00 %" in said
     assert "Adam loses \N{MINUS SIGN}5.00 %" in said
+
+
+def test_what_has_no_numbers_is_named_and_its_cells_are_empty() -> None:
+    numbers = {key: [0.1, np.nan, np.nan] for key in page.COLUMNS}
+    board = pd.DataFrame(
+        {
+            "rank": pd.array([1, pd.NA, pd.NA], "Int64"),
+            "optimizer": ["sgd", "mine:uphill", "mine:broken"],
+            "status": ["ranked", "diverged", "failed"],
+            **numbers,
+            **{f"sensitivity_{end}": [0.1, np.nan, np.nan] for end in ("low", "high")},
+            "rates": 4,
+        }
+    )
+    table = page.shown(board)
+    assert table["rank"].tolist() == ["1", "diverged", "failed"]
+    assert (table.iloc[1:, 2:] == "").all(axis=None)
+    said = " ".join(page.answer(board))
+    assert "Every run of mine:uphill made no progress and diverged." in said
+    assert "Every run of mine:broken failed." in said
+    figure = page.draw_leaderboard(board)
+    assert {text.get_text() for text in figure.axes[0].texts} == {"diverged", "failed"}
 
 
 def test_limits_are_those_of_the_study(report: Path) -> None:
