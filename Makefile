@@ -5,7 +5,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 VENV ?= .venv/$(VERSION)
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test torture lint types layers bench clean
+.PHONY: reproduce test test-slow torture lint types layers bench clean
 .DELETE_ON_ERROR:
 
 STUDY ?= article
@@ -14,9 +14,12 @@ reproduce: $(VENV)/installed  ## Run a study, the article's unless STUDY=paper, 
 	$(BIN)/scaling-study reproduce $(STUDY) --overwrite
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
 
-torture: $(VENV)/installed  ## 50 kills and 1,000 generated studies; half an hour
+test-slow: $(VENV)/installed  ## What takes minutes: kills at every file operation, signals
+	$(BIN)/python -m pytest -m slow
+
+torture: $(VENV)/installed  ## 50 kills, kills at each operation, 1,000 studies; half an hour
 	$(BIN)/python tests/torture.py
 
 lint: $(VENV)/installed

@@ -8,7 +8,6 @@ Importing this package starts no accelerator and does not import JAX.
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
     from scaling_study.results import Results, load
     from scaling_study.runner import run
 
-__version__ = version("scaling-study")
+    __version__: str
+
 __all__ = ["Problem", "Results", "Study", "StudyError", "load", "run"]
 
 _HOMES = {
@@ -32,6 +32,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("scaling-study")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

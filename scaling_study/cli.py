@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import sys
 import tempfile
 import tomllib
@@ -14,14 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling_study import __version__
-from scaling_study.console import FAILED, INTERRUPTED, USAGE, ProgressBar, fail, leave, log, say
+from scaling_study.console import FAILED, USAGE, ProgressBar, fail, log, say
 from scaling_study.errors import Stopped, StudyError, unknown
 from scaling_study.experiment.values import told
+from scaling_study.files import read_text
+from scaling_study.signals import INTERRUPTED, leave
+from scaling_study.signals import check as check_signals
 
 if TYPE_CHECKING:
     from scaling_study.results import Results
 
-CONTINUE = "interrupted; what is stored is whole, run the same command again to continue"
 LISTS = ("presets", "axes", "problems", "scalers", "models", "optimizers", "measures")
 
 app = typer.Typer(
@@ -275,6 +276,9 @@ def verify(
     quiet: Quiet = False,
 ) -> None:
     """Replay trajectories recorded with another framework; exit 1 if one does not hold."""
+    from scaling_study import runner
+
+    runner.check_address_space()
     from scaling_study import verify as replay
 
     found = [(file, deviation) for file in files for deviation in replay.verify(file)]
@@ -310,37 +314,59 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Typer carries its own copy of Click, or uses Click's, by version; this base is either's.
     usage_error: Any = typer.BadParameter.__base__
     command = typer.main.get_command(app)
-    # As `python -m` does, but last: a user's own module:factory, and nothing in place of ours.
-    sys.path.append(os.getcwd())
-    with suppress(ValueError):  # only a process's main thread may
-        signal.signal(signal.SIGTERM, _interrupt)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        _check_streams(words)
         status = command.main(
-            list(sys.argv[1:] if arguments is None else arguments),
+            words,
             prog_name="scaling-study",
             standalone_mode=False,
         )
         sys.stdout.flush()
+        check_signals()
     except Stopped as error:
         fail(str(error), FAILED)
     except StudyError as error:
         fail(str(error), USAGE)
     except (KeyboardInterrupt, typer.Abort):
-        leave(CONTINUE)
+        leave()
     except usage_error as error:
         fail(error.format_message(), USAGE)
     except BrokenPipeError:
+        _close_output()
         raise SystemExit(FAILED) from None
+    except MemoryError:
+        fail("not enough memory for this command", FAILED)
+    except ImportError as error:
+        if not any(words in str(error) for words in NO_MEMORY):
+            raise
+        fail(f"not enough memory to load {error.name or 'a library'} ({error})", FAILED)
     except OSError as error:  # standard output on a full disk, say
         fail(f"{error.filename or 'standard output'}: {error.strerror}", FAILED)
     else:
         if status == INTERRUPTED:  # some releases of Typer turn the exception into this
-            leave(CONTINUE)
+            leave()
         raise SystemExit(status if isinstance(status, int) else 0)
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+NO_MEMORY = ("failed to map segment", "annot allocate memory")  # what a system's loader says
+
+
+def _check_streams(words: Sequence[str]) -> None:
+    """Refuse words that could not be printed, and an output that is closed."""
+    for word in words:
+        try:
+            word.encode("utf-8")
+        except UnicodeEncodeError:
+            raise StudyError(f"argument {word!r} is not in UTF-8") from None
+    if sys.stdout is None:
+        raise Stopped("standard output is closed; redirect it to a file, or to /dev/null")
+
+
+def _close_output() -> None:
+    """Have the interpreter write nothing more where nobody reads."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(
@@ -404,7 +430,7 @@ def _report(
 def _claims_of(file: Path) -> dict[str, Any]:
     """Read a TOML file of claims, ``[claims.NAME]``."""
     with told(file, OSError, ValueError, RecursionError):
-        found = tomllib.loads(file.read_text(encoding="utf-8"))
+        found = tomllib.loads(read_text(file))
         if found.keys() != {"claims"} or not isinstance(found["claims"], dict):
             raise StudyError("must hold tables [claims.NAME] and nothing else")
         return found["claims"]
@@ -417,7 +443,7 @@ def _ledger(name: str, settings: list[str] | None, report_dir: Path | None) -> t
 
     file = (report_dir or Path("reports") / read_study(name, settings or []).name) / CLAIMS
     with told(f"{file}: no ledger to check against", OSError, ValueError):
-        return file, json.loads(file.read_text(encoding="utf-8"))
+        return file, json.loads(read_text(file))
 
 
 def _check(results: "Results", file: Path, ledger: Any, as_json: bool, quiet: bool) -> None:
@@ -462,5 +488,6 @@ def _entries(kind: str) -> dict[str, str]:
         from scaling_study.engine.optimizers import OPTIMIZERS, describe
 
         return {name: describe(name) for name in OPTIMIZERS}
-    lines = {name: (entry.__doc__ or "").splitlines()[0] for name, entry in REGISTRY.items()}
+    # Python started with -OO keeps no words.
+    lines = {name: next(iter((e.__doc__ or "").splitlines()), "") for name, e in REGISTRY.items()}
     return {name: line.removeprefix("Return ").replace("`", "") for name, line in lines.items()}

@@ -1,14 +1,13 @@
 """What the command line shows: lines on standard error, and how far a run has come."""
 
 import logging
-import os
 import sys
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from scaling_study.runner import Progress
 
-USAGE, FAILED, INTERRUPTED = 2, 1, 130
+USAGE, FAILED = 2, 1
 
 
 def say(message: str) -> None:
@@ -18,13 +17,6 @@ def say(message: str) -> None:
 def fail(message: str, status: int) -> None:
     say(message)
     raise SystemExit(status)
-
-
-def leave(message: str) -> None:
-    """End at once: threads that compute would hold the process for as long as they do."""
-    say(message)
-    sys.stdout.flush()
-    os._exit(INTERRUPTED)
 
 
 class ProgressBar:

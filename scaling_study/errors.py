@@ -12,6 +12,14 @@ class CodeError(StudyError):
     """Code that a study names is not allowed here, or is not to be had."""
 
 
+class NotRegularError(StudyError):
+    """What should be a file is a named pipe, a folder or a device."""
+
+
+class DamagedError(StudyError):
+    """A stored file is not what was written."""
+
+
 class DataError(StudyError):
     """The data of a problem cannot be trained on: no number is stored for them."""
 

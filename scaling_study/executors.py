@@ -4,18 +4,23 @@ Whole chunks are sent, and their rows come back; whoever asked writes them.
 """
 
 import json
+import logging
+import math
 import os
 import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from scaling_study import signals
 from scaling_study.errors import Stopped, StudyError
 from scaling_study.experiment.conditions import Chunk, Group
+from scaling_study.experiment.values import told
+from scaling_study.files import read_text
 
 WAIT = 60  # seconds for a cluster's first worker
 
@@ -29,12 +34,15 @@ class Executor(Protocol):
         As JAX names them: ``"cpu"``, and the device's own name.
     names : list of str
         Of the devices.
+    environment : dict of str to str
+        The settings there that change bits.
     ahead : int
         How many chunks may be under way.
     """
 
     platform: str
     kind: str
+    environment: dict[str, str]
     names: list[str]
     ahead: int
 
@@ -68,8 +76,11 @@ class LocalDevices:
     """
 
     def __init__(self, count: int | None = None) -> None:
+        from scaling_study.engine.environment import environment
+
         self.devices = local_devices(count)
         self.platform, self.kind = self.devices[0].platform, self.devices[0].device_kind
+        self.environment = environment()
         self.names = [str(device) for device in self.devices]
         alone = len(self.devices) == 1 and self.platform == "cpu"
         threads = 1 if alone else 2 * len(self.devices)
@@ -97,7 +108,8 @@ class LocalDevices:
             with suppress(Exception), jax.default_device(device):
                 compiled(own, record)
 
-        list(self._threads.map(compile_on, self.devices[:chunks]))
+        for future in [self._threads.submit(compile_on, d) for d in self.devices[:chunks]]:
+            result_of(future)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return the future of a call, which takes a device while it needs one."""
@@ -138,7 +150,7 @@ class Elsewhere:
         if not hasattr(client, "submit"):
             raise StudyError(f"client has no submit(function, *arguments): {client!r}")
         self._client, self.ahead = client, ahead
-        self.platform, self.kind = self.submit(described).result()
+        self.platform, self.kind, self.environment = result_of(self.submit(described))
         self.names = [str(client)]
 
     def batches(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:
@@ -162,19 +174,64 @@ class _Answer:
     def __init__(self, future: Any) -> None:
         self._future = future
 
-    def result(self) -> Any:
+    def result(self, timeout: float | None = None) -> Any:
+        """Return the result, or raise a `TimeoutError` if it is not there in time."""
+        _wait_for(self._future, timeout)
         try:
             return self._future.result()
         except StudyError:
             raise
         except Exception as error:
             raise Stopped(
-                f"a worker failed: {type(error).__name__}: {error}; all that is stored is whole,"
-                " run the same command again to continue"
+                f"{_why(error)}; all that is stored is whole, run the same command again to"
+                " continue"
             ) from error
 
     def cancel(self) -> None:
         self._future.cancel()
+
+
+def _why(error: Exception) -> str:
+    """Say in a line why a cluster did not return a chunk."""
+    if type(error).__name__ == "KilledWorker":  # after as many as Dask allows
+        return (
+            "workers ended again and again while they computed one chunk, as they do where the"
+            " system ends them for want of memory; give them more (dask worker --memory-limit),"
+            " or try a smaller --chunk-size in another folder"
+        )
+    if isinstance(error, CancelledError):
+        return "the scheduler is gone, and with it what it was asked for"
+    (first, *_) = str(error).splitlines() or [""]
+    return f"a worker failed: {type(error).__name__}: {first}"
+
+
+def result_of(future: Any) -> Any:
+    """Return a future's result, looking meanwhile whether a signal came.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If one did.
+    """
+    while True:
+        signals.check()
+        try:
+            return future.result(timeout=signals.POLL)
+        except TimeoutError:
+            if getattr(future, "done", bool)():  # by now, or the error is the function's own
+                return future.result()
+
+
+def _wait_for(future: Any, timeout: float | None) -> None:
+    """Wait until a future of whatever kind is done, as far as it can say whether it is."""
+    done = getattr(future, "done", None)
+    end = math.inf if timeout is None else time.monotonic() + timeout
+    pause = 1e-3
+    while done is not None and not done():
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(pause)
+        pause = min(2 * pause, 0.05)
 
 
 def local_devices(count: int | None = None) -> list[Any]:
@@ -187,10 +244,13 @@ def local_devices(count: int | None = None) -> list[Any]:
     """
     import jax
 
+    from scaling_study.engine.environment import check_platform
+
     asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if not asked and jax.config.jax_num_cpu_devices in (None, -1):
         with suppress(RuntimeError):  # the backend has started; what it has is what there is
             jax.config.update("jax_num_cpu_devices", max(count or 1, os.cpu_count() or 1))
+    check_platform()
     devices = jax.local_devices()
     if count is None:
         return devices
@@ -220,30 +280,66 @@ def scheduler(address: str) -> Iterator[Any]:
         raise StudyError(
             "--scheduler needs Dask; install it with: pip install 'scaling-study[cluster]'"
         ) from None
-    try:
-        client = Client(_address_in(Path(address)) or address, timeout="5s")
-    except (OSError, ValueError) as error:
-        raise StudyError(f"--scheduler {address}: no Dask scheduler answers ({error})") from error
-    with client:
+    named = _address_in(Path(address)) or address
+    with _without_its_words():
         try:
-            client.wait_for_workers(1, timeout=WAIT)
-        except TimeoutError:
+            client = Client(named, timeout="5s")
+        except (OSError, ValueError) as error:
             raise StudyError(
-                f"--scheduler {address}: no worker in {WAIT} s; start some with: dask worker"
-            ) from None
-        yield client
+                f"--scheduler {address}: no Dask scheduler answers ({error})"
+            ) from error
+        with client:
+            try:
+                client.wait_for_workers(1, timeout=WAIT)
+            except TimeoutError:
+                raise StudyError(
+                    f"--scheduler {address}: no worker in {WAIT} s; start some with: dask worker"
+                ) from None
+            except (OSError, CancelledError) as error:
+                raise StudyError(f"--scheduler {address}: it is gone ({error})") from error
+            yield client
+
+
+@contextmanager
+def _without_its_words() -> Iterator[None]:
+    """Keep what Dask logs of a lost connection from the terminal, unless --verbose was said."""
+    if logging.getLogger().isEnabledFor(logging.INFO):
+        yield
+        return
+    whose = ("asyncio", "distributed", "tornado")
+    names = {*whose, *(name for name in logging.root.manager.loggerDict if name.startswith(whose))}
+    before = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _address_in(file: Path) -> str | None:
-    """Return the address that a scheduler writes into its file, once it has; None for no file."""
+    """Return the address that a scheduler writes into its file, once it has; None for no file.
+
+    Raises
+    ------
+    StudyError
+        If there is something else in it, or nothing for a minute.
+    """
     if file.suffix != ".json":
         return None
+    where = f"--scheduler {file}"
     end = time.monotonic() + WAIT
     while time.monotonic() < end:
-        with suppress(OSError, ValueError, KeyError):
-            return str(json.loads(file.read_text(encoding="utf-8"))["address"])
+        signals.check()
+        with told(where), suppress(OSError, json.JSONDecodeError):  # not there, or half written
+            found = json.loads(read_text(file))
+            address = found.get("address") if isinstance(found, dict) else None
+            if isinstance(address, str) and address:
+                return address
+            raise StudyError("holds no address; name the file that dask scheduler has written")
         time.sleep(0.1)
-    raise StudyError(f"--scheduler {file}: no address there in {WAIT} s; start: dask scheduler")
+    raise StudyError(f"{where}: no address there in {WAIT} s; start: dask scheduler")
 
 
 def in_order(
@@ -256,10 +352,10 @@ def in_order(
             pending.append((item, submit(item)))
             if len(pending) >= executor.ahead:
                 item, future = pending.popleft()
-                yield item, future.result()
+                yield item, result_of(future)
         while pending:
             item, future = pending.popleft()
-            yield item, future.result()
+            yield item, result_of(future)
     finally:
         for _, future in pending:
             future.cancel()

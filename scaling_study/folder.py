@@ -1,27 +1,22 @@
-"""A study's folder as it is found: its manifest, its chunks, what is damaged, who writes there."""
+"""A study's folder as it is found: its manifest, its tables, how far it is, who writes there."""
 
 import fcntl
-import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from scaling_study.errors import StudyError
+from scaling_study.errors import DamagedError, StudyError
 from scaling_study.experiment.plan import Plan, plan
 from scaling_study.experiment.study import Study, read_study
 from scaling_study.experiment.values import told
-from scaling_study.identity import SCHEMA_VERSION
+from scaling_study.files import checksum_of, read_bytes
+from scaling_study.identity import SCHEMA_VERSION, asked_digest
 from scaling_study.schema import (
-    CHECKSUM,
-    CHUNKS,
     CONDITIONS,
     ESTIMATORS,
     FIT_COLUMNS,
@@ -31,15 +26,14 @@ from scaling_study.schema import (
     check_conditions,
     check_fits,
     check_manifest,
-    check_runs,
-    chunk_of,
-    made_of,
-    rows_by_chunk,
+    contents_of,
+    is_as_signed,
+    members_of,
 )
+from scaling_study.stock import UNREADABLE, chunk_in, no_table, open_parquet, take_stock
 
-ELSEWHERE = "choose another folder or say --overwrite"
+ELSEWHERE = "choose another folder, or say --overwrite, which discards these results"
 MEND = "run its study again to mend it"
-UNREADABLE = (OSError, ValueError, pa.ArrowException)  # what Arrow raises of a file's bytes
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -51,11 +45,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         If there is none, or it is not of a schema that this release reads.
     """
     file = folder / MANIFEST
-    with told(folder, OSError):
-        if not file.is_file():
-            raise StudyError(f"no results here (no {MANIFEST}); run a study first")
-    with told(file, OSError, ValueError, RecursionError):
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        with told(file, OSError):
+            data = read_bytes(file)
+    except StudyError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        raise StudyError(f"{folder}: no results here (no {MANIFEST}); run a study first") from None
+    with told(file):
+        try:
+            manifest = json.loads(data.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise DamagedError(f"damaged: {error}; {MEND}") from None
+        if not is_as_signed(manifest):
+            raise DamagedError(f"damaged: its checksum is not that of what it holds; {MEND}")
         check_manifest(manifest)
     return manifest
 
@@ -71,82 +74,26 @@ def read_own_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-# Chunks -------------------------------------------------------------------------------------
+def read_own_study(folder: Path, manifest: Mapping[str, Any], *, allow_code: bool = False) -> Study:
+    """Return the study that a folder's results are of.
 
-
-def chunk_files(folder: Path) -> Iterator[tuple[str, str, Path]]:
-    """Yield the chunk, the checksum and the file of each chunk that is kept, in their order.
-
-    A file under any other name is not ours.
+    Raises
+    ------
+    StudyError
+        If its file is not what was written.
     """
-    place = folder / CHUNKS
-    with told(place, OSError):
-        names = sorted(os.listdir(place)) if os.path.lexists(place) else []
-    for name in names:
-        if found := chunk_of(name):
-            yield *found, place / name
-
-
-def holds_results(folder: Path) -> bool:
-    return (folder / ESTIMATORS).exists() or any(True for _ in chunk_files(folder))
-
-
-def fault_of(file: Path, checksum: str, rows: int | None = None) -> str:
-    """Say why a file is not the chunk that was written; nothing if it is.
-
-    Parameters
-    ----------
-    file : path
-    checksum : str
-        Empty in schema 1, which had none.
-    rows : int, optional
-        How many it should have.
-    """
+    file = folder / STUDY
     with told(file, OSError):
-        data = file.read_bytes()
-    if checksum and checksum_of(data) != checksum:
-        return "damaged"
-    try:
-        found = pq.ParquetFile(pa.BufferReader(data))
-        check_runs(found.schema_arrow)
-        if checksum:
-            made_of(found.schema_arrow)
-    except UNREADABLE as error:
-        return _no_table("chunk", error)
-    count = found.metadata.num_rows
-    return "" if rows in (None, count) else f"no chunk of this study: {count} rows, not {rows}"
-
-
-def kept_chunks(folder: Path, rows: Mapping[str, int]) -> tuple[dict[str, Path], list[Path]]:
-    """Return the chunks that are whole with their files, and the files that are not.
-
-    Parameters
-    ----------
-    folder : path
-    rows : mapping of str to int
-        How many rows each chunk of the study has. There may be others, of other seeds.
-    """
-    kept, damaged = dict[str, Path](), list[Path]()
-    for chunk, checksum, file in chunk_files(folder):
-        if not fault_of(file, checksum, rows.get(chunk)):
-            kept[chunk] = file
-        elif chunk in rows:
-            damaged.append(file)
-    return kept, damaged
-
-
-def metadata_of(source: Any) -> dict[str, Any]:
-    """Return who made a chunk, and why runs of it failed, from its file or bytes."""
-    return made_of(pq.read_schema(source))
-
-
-def checksum_of(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:CHECKSUM]
-
-
-def _no_table(what: str, error: Exception) -> str:
-    (first, *_) = str(error).splitlines() or [type(error).__name__]
-    return f"no {what} of ours: {first}"
+        data = read_bytes(file)
+    mend = f"undo the change, or run the original study with -o {folder}, which keeps its results"
+    if manifest.get("files", {}).get(STUDY, checksum_of(data)) != checksum_of(data):
+        raise StudyError(f"{file}: damaged or edited since it was written; {mend}")
+    study = read_study(file, allow_code=allow_code)
+    # The file's checksum is not there while a run replaces it, and in earlier releases.
+    digest = manifest["identity"].get("study")
+    if digest is not None and digest != asked_digest(study):
+        raise StudyError(f"{file}: not the study of these results; {mend}")
+    return study
 
 
 # Tables beside the chunks --------------------------------------------------------------------
@@ -164,11 +111,11 @@ def read_table(folder: Path, name: str, manifest: Mapping[str, Any]) -> pd.DataF
     if name == ESTIMATORS and not file.exists():
         return pd.DataFrame(columns=list(FIT_COLUMNS))
     with told(file, OSError):
-        data = file.read_bytes()
+        data = read_bytes(file)
     with told(file):
         if fault := _table_fault(data, name, manifest):
             raise StudyError(f"{fault}; {MEND}")
-        frame = pq.read_table(pa.BufferReader(data)).to_pandas()
+        frame = open_parquet(data).read(use_threads=False).to_pandas(use_threads=False)
         if name == CONDITIONS and frame["condition"].duplicated().any():
             raise StudyError("names a condition more than once")
     return frame
@@ -180,7 +127,9 @@ def damaged_tables(folder: Path, study: Study, manifest: Mapping[str, Any]) -> l
     for name in (CONDITIONS, ESTIMATORS) if study.estimators else (CONDITIONS,):
         file = folder / name
         with told(file, OSError):
-            if file.exists() and _table_fault(file.read_bytes(), name, manifest):
+            if file.exists() and (
+                not file.is_file() or _table_fault(read_bytes(file), name, manifest)
+            ):
                 damaged.append(name)
     return damaged
 
@@ -191,13 +140,13 @@ def _table_fault(data: bytes, name: str, manifest: Mapping[str, Any]) -> str:
         return "damaged"
     try:
         # All of it is decoded: it is small, and without a checksum nothing else would tell.
-        schema = pq.read_table(pa.BufferReader(data)).schema
+        schema = open_parquet(data).read(use_threads=False).schema
         if name == CONDITIONS:
             check_conditions(schema, manifest["schema_version"])
         else:
             check_fits(schema)
     except UNREADABLE as error:
-        return _no_table("table", error)
+        return no_table("table", error)
     return ""
 
 
@@ -211,7 +160,7 @@ def lock(folder: Path) -> int:
         if file.is_symlink() or (file.exists() and not file.is_file()):
             raise StudyError(f"{file}: is a link or no file; remove it or choose another folder")
         # Through a link this would truncate a file of somebody's.
-        held = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        held = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -221,13 +170,23 @@ def lock(folder: Path) -> int:
                 f"{folder}: in use by another run ({owner or 'just begun'}); wait for it, or"
                 " choose another folder"
             ) from None
-        with suppress(FileNotFoundError):
-            # Whoever held it before may have removed it in between.
-            if os.stat(file).st_ino == os.fstat(held).st_ino:
+        try:
+            if _is_still(file, held):
                 os.truncate(held, 0)
                 os.write(held, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
                 return held
+        except OSError:
+            os.close(held)
+            raise
         os.close(held)
+
+
+def _is_still(file: Path, held: int) -> bool:
+    """Say whether an open file is the one under its name: its last holder may have removed it."""
+    try:
+        return os.stat(file).st_ino == os.fstat(held).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def is_in_use(folder: Path) -> bool:
@@ -258,7 +217,11 @@ class Status(NamedTuple):
     done, missing : list of str
         Chunks that are kept, and those of which there is nothing.
     damaged : list of str
-        Files that are not what was written.
+        Files that are not what was written, or that something else has made.
+    faults : list of str
+        Why, of each of them.
+    runs_failed : int
+        Those of the runs that are kept which have failed; the next run tries them again.
     fits_missing : int
         Seeds for which estimators are still to be fitted.
     in_use : bool
@@ -272,6 +235,8 @@ class Status(NamedTuple):
     done: list[str]
     missing: list[str]
     damaged: list[str]
+    faults: list[str]
+    runs_failed: int
     fits_missing: int
     in_use: bool
 
@@ -289,10 +254,13 @@ class Status(NamedTuple):
             "missing": f"{len(self.missing):,}",
             "damaged": f"{len(self.damaged):,}",
         }
+        if self.runs_failed:
+            counts["failed"] = f"{self.runs_failed:,} runs, which the next run tries again"
         if self.fits_missing:
             counts["estimators"] = f"{self.fits_missing:,} seeds to fit"
         lines = [f"{key:<12}{value}" for key, value in counts.items()]
-        lines += [f"{'':<12}{name}" for name in self.damaged[:10]]
+        named = zip(self.damaged, self.faults, strict=True)
+        lines += [f"{'':<12}{name}: {fault}" for name, fault in list(named)[:10]]
         if self.in_use:
             return [*lines, "a run is writing there now"]
         return lines if self.complete else [*lines, "run the same command again to continue"]
@@ -314,13 +282,14 @@ def status(folder: str | Path, *, allow_code: bool = False) -> Status:
     """
     folder = Path(folder)
     manifest = read_own_manifest(folder)
-    study = read_study(folder / STUDY, allow_code=allow_code)
+    study = read_own_study(folder, manifest, allow_code=allow_code)
     planned = plan(study, manifest["identity"]["chunk_size"])
     wanted = [] if study.record == "curves" else planned.chunks
-    whole, damaged = kept_chunks(folder, rows_by_chunk(planned.groups, study.seeds))
-    lost = {chunk for chunk, _, file in chunk_files(folder) if file in damaged}
-    done = [chunk for chunk in wanted if str(chunk) in whole]
-    missing = [str(c) for c in wanted if str(c) not in whole and str(c) not in lost]
+    members = [members_of(own) for own in planned.groups]
+    contents = contents_of(planned.groups, study.seeds, members) if wanted else {}
+    stock = take_stock(folder, contents, manifest, study.seeds)
+    done = [chunk for chunk in wanted if str(chunk) in stock.kept]
+    lost = {chunk_in(file) for file in stock.faults} | stock.kept.keys()
     tables = damaged_tables(folder, study, manifest)
     return Status(
         study=study.name,
@@ -328,8 +297,13 @@ def status(folder: str | Path, *, allow_code: bool = False) -> Status:
         runs_done=planned.runs_of(done),
         chunks=len(wanted),
         done=[str(chunk) for chunk in done],
-        missing=[*missing, *_tables_missing(folder, manifest)],
-        damaged=[*(file.name for file in damaged), *tables],
+        missing=[
+            *(name for name in map(str, wanted) if name not in lost),
+            *_tables_missing(folder, manifest),
+        ],
+        damaged=[*(file.name for file in stock.faults), *tables],
+        faults=[*stock.faults.values(), *("damaged" for _ in tables)],
+        runs_failed=sum(stock.failed.values()),
         fits_missing=0 if ESTIMATORS in tables else _fits_missing(folder, planned, manifest),
         in_use=is_in_use(folder),
     )
@@ -342,5 +316,10 @@ def _tables_missing(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
 def _fits_missing(folder: Path, planned: Plan, manifest: Mapping[str, Any]) -> int:
     if not planned.study.estimators:
         return 0
-    fitted = set(read_table(folder, ESTIMATORS, manifest)["seed"])
-    return len(set(range(*planned.study.seeds)) - fitted)
+    return len(seeds_to_fit(planned.study, read_table(folder, ESTIMATORS, manifest)))
+
+
+def seeds_to_fit(study: Study, fits: pd.DataFrame) -> list[int]:
+    """Return the seeds on which a study's estimators are still to be fitted."""
+    fitted = set(fits["seed"])
+    return [seed for seed in range(*study.seeds) if seed not in fitted]

@@ -1,16 +1,16 @@
 """Who made a result: the versions, the source and the code of a user's own that it comes from."""
 
 import hashlib
-import importlib
 import inspect
+import json
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from scaling_study.experiment.component import Component
+from scaling_study.experiment.component import Component, import_module
 from scaling_study.experiment.study import Study
 
 SCHEMA_VERSION = 2
@@ -43,7 +43,9 @@ def code_digests(components: Iterable[Component]) -> dict[str, str]:
     return {name: _module_digest(name.partition(":")[0]) for name in names}
 
 
-def made_by(platform: str, components: Iterable[Component]) -> dict[str, Any]:
+def made_by(
+    platform: str, components: Iterable[Component], environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Return what two results must share to be of one make.
 
     Parameters
@@ -52,6 +54,8 @@ def made_by(platform: str, components: Iterable[Component]) -> dict[str, Any]:
         As JAX names it: ``"cpu"``, ``"gpu"``.
     components : iterable of Component
         What the study, or the chunk, names.
+    environment : mapping of str to str, optional
+        The settings that change bits, `scaling_study.engine.environment.environment`.
     """
     return {
         "schema_version": SCHEMA_VERSION,
@@ -59,7 +63,28 @@ def made_by(platform: str, components: Iterable[Component]) -> dict[str, Any]:
         "packages": versions(),
         "source": source_digest(),
         "code": code_digests(components),
+        "environment": dict(environment or {}),
     }
+
+
+def make_difference(made: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+    """Return in what a chunk's make differs from a folder's identity, empty if in nothing.
+
+    Parameters
+    ----------
+    made : mapping
+        What a chunk's metadata say.
+    identity : mapping
+        What a folder's manifest says. A key that it lacks, because an earlier release kept
+        no such thing, is not compared.
+    """
+    keys = ("schema_version", "platform", "packages", "source", "environment")
+    theirs = {key: made.get(key, "missing") for key in keys if key in identity}
+    ours = {key: identity[key] for key in theirs}
+    if "code" in identity:
+        theirs["code"] = {**identity["code"], **made["code"]}
+        ours["code"] = identity["code"]
+    return difference(theirs, ours)
 
 
 def asked(study: Study) -> dict[str, Any]:
@@ -67,6 +92,11 @@ def asked(study: Study) -> dict[str, Any]:
     text = tomllib.loads(study.to_toml())
     parts = {key: text[key] for key in ("name", "record", "blocks")}
     return {**parts, "estimators": text.get("estimators", {})}
+
+
+def asked_digest(study: Study) -> str:
+    """Return twelve hexadecimal digits of `asked`."""
+    return _digest([json.dumps(asked(study), sort_keys=True).encode()])
 
 
 def difference(theirs: Any, ours: Any, where: str = "") -> str:
@@ -88,7 +118,7 @@ def _short(value: Any) -> str:
 
 def _module_digest(module: str) -> str:
     try:
-        file = inspect.getsourcefile(importlib.import_module(module))
+        file = inspect.getsourcefile(import_module(module))
     except TypeError:  # a module built into Python has none
         file = None
     return _digest([Path(file).read_bytes()]) if file else "no source"

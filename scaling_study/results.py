@@ -9,23 +9,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from scaling_study.errors import StudyError
-from scaling_study.experiment.study import Study, read_study
+from scaling_study.experiment.study import Study
 from scaling_study.experiment.values import told
-from scaling_study.folder import MEND, UNREADABLE, fault_of, read_manifest, read_table
+from scaling_study.files import read_bytes
+from scaling_study.folder import MEND, read_manifest, read_own_study, read_table
 from scaling_study.schema import (
     CHUNKS,
     CONDITIONS,
     ESTIMATORS,
     FEATURE_COLUMNS,
-    STUDY,
     TRACE_COLUMNS,
+    Content,
     chunk_of,
-    groups_of,
-    rows_by_chunk,
+    contents_in,
 )
+from scaling_study.stock import UNREADABLE, fault_of, open_parquet
 
 SHARE = "share_"  # begins what record = "importances" adds
 Columns = dict[str, np.ndarray]
@@ -71,11 +71,11 @@ class Results:
         if "chunks" not in self.manifest:
             raise StudyError(f"{self.folder}: the run was interrupted; run it again to finish it")
         self.manifest.setdefault("summary", {})
-        self.study: Study = read_study(self.folder / STUDY, allow_code=allow_code)
+        self.study: Study = read_own_study(self.folder, self.manifest, allow_code=allow_code)
         version = self.manifest["schema_version"]
         named = {name: chunk_of(name, version) for name in self.manifest["chunks"]}
         self._chunks = {name: found for name, found in named.items() if found}
-        self._rows = self._rows_planned()
+        self._contents = self._contents_planned()
 
     def __repr__(self) -> str:
         first, last = self.study.seeds
@@ -86,21 +86,21 @@ class Results:
             said += [f"{count:,} {name}" for name, count in statuses.items()]
         return f"Results({str(self.folder)!r}: {', '.join(said)})"
 
-    def _rows_planned(self) -> dict[str, int]:
-        """Return how many rows each chunk of the study has, all of which are to be there.
+    def _contents_planned(self) -> dict[str, Content]:
+        """Return what each chunk of the study holds, all of which are to be there.
 
         From the manifest's counts, not from a plan, which may need code of a user's own.
         """
         if "groups" not in self.manifest or self.study.record == "curves":
             return {}
-        rows = rows_by_chunk(groups_of(self.manifest), self.study.seeds)
-        others = rows.keys() ^ {chunk for chunk, _ in self._chunks.values()}
+        contents = contents_in(self.manifest, self.study.seeds)
+        others = contents.keys() ^ {chunk for chunk, _ in self._chunks.values()}
         if others:
             raise StudyError(
                 f"{self.folder}: its chunks are not those of its study and seeds ({min(others)} is"
                 " one that differs); run its study again"
             )
-        return rows
+        return contents
 
     def of(self, conditions: Iterable[str]) -> "Results":
         """Return the results of some conditions alone, where those of all are too many at once.
@@ -128,7 +128,7 @@ class Results:
     def runs(self) -> pd.DataFrame:
         """One row per run."""
         whole = pa.concat_tables(self._tables(_is_of_runs), promote_options="permissive")
-        frame = whole.to_pandas()
+        frame = whole.to_pandas(use_threads=False)
         return self._with_axes(frame, self._codes(frame["condition"]))
 
     @cached_property
@@ -151,7 +151,9 @@ class Results:
             return []
         found: dict[str, None] = {}
         for table in self._tables({"seed", "status", "reason"}.__contains__):
-            pairs = table.group_by(["status", "reason"]).aggregate([]).to_pylist()
+            pairs = (
+                table.group_by(["status", "reason"], use_threads=False).aggregate([]).to_pylist()
+            )
             found |= {pair["reason"]: None for pair in pairs if pair["status"] == "failed"}
         return list(found)
 
@@ -162,7 +164,7 @@ class Results:
         wanted = {"condition", "seed", "diverged_at"}
         # Each file has a dictionary of conditions of its own, which Arrow will not unify.
         counted = [
-            table.group_by("condition")
+            table.group_by("condition", use_threads=False)
             .aggregate([("diverged_at", "max"), ("diverged_at", "count"), ("seed", "count")])
             .to_pandas()
             for table in self._tables(wanted.__contains__)
@@ -203,19 +205,17 @@ class Results:
     def _tables(self, wanted: Callable[[str], bool]) -> list[pa.Table]:
         """Return the wanted columns of every chunk, for the seeds of the study."""
         first, last = self.study.seeds
-        rows: list[Any] = [("seed", ">=", first), ("seed", "<", last)]
-        if self._only is not None:
-            rows.append(("condition", "in", self._only))
         tables = []
         for name, (chunk, checksum) in self._chunks.items():
             file = self.folder / CHUNKS / name
             if name not in self._whole:
-                if fault := fault_of(file, checksum, self._rows.get(chunk)):
+                content, identity = self._contents.get(chunk), self.manifest["identity"]
+                program = self.manifest.get("programs", {}).get(chunk.partition("-")[0], "")
+                if fault := fault_of(file, checksum, content, identity, program):
                     raise StudyError(f"{file}: {fault}; {MEND}")
                 self._whole.add(name)
             with told(file, *UNREADABLE):
-                columns = [column for column in pq.read_schema(file).names if wanted(column)]
-                table = pq.read_table(file, columns=columns, filters=rows)
+                table = _read(file, wanted, (first, last), self._only)
                 if len(table) or self._only is None:
                     tables.append(table)
         if not tables:
@@ -282,6 +282,21 @@ def load(folder: str | Path, *, allow_code: bool = False) -> Results:
         If there are no results, or not all of a run's, or another release's.
     """
     return Results(folder, allow_code=allow_code)
+
+
+def _read(
+    file: Path, wanted: Callable[[str], bool], seeds: tuple[int, int], only: set[str] | None
+) -> pa.Table:
+    """Return the wanted columns of a chunk, for some seeds and, if given, some conditions."""
+    found = open_parquet(read_bytes(file))
+    columns = [column for column in found.schema_arrow.names if wanted(column)]
+    needed = {"seed"} if only is None else {"seed", "condition"}
+    table = found.read(columns=sorted({*columns, *needed}), use_threads=False)
+    named = table["seed"].to_numpy()
+    kept = (named >= seeds[0]) & (named < seeds[1])
+    if only is not None:
+        kept &= table["condition"].to_pandas(use_threads=False).isin(only).to_numpy()
+    return table.select(columns).filter(pa.array(kept))
 
 
 def _is_of_runs(column: str) -> bool:

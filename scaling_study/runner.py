@@ -14,15 +14,17 @@ from typing import Any
 
 import pandas as pd
 
-from scaling_study import store
+from scaling_study import signals, store
 from scaling_study.errors import CodeError, Stopped, StudyError
 from scaling_study.executors import Elsewhere, Executor, LocalDevices, in_order
 from scaling_study.experiment.conditions import Chunk, Condition, problem_of, shape_of
 from scaling_study.experiment.plan import Plan, plan
 from scaling_study.experiment.study import Study, read_study
 from scaling_study.experiment.values import told
+from scaling_study.folder import seeds_to_fit
 from scaling_study.identity import versions
 from scaling_study.results import Results
+from scaling_study.schema import members_of
 
 
 @dataclass
@@ -112,9 +114,11 @@ def run(
         is whole, and the same call continues.
     """
     start = time.perf_counter()
+    _check_path(output_dir)
     planned = read_plan(study, seeds, settings, chunk_size, allow_code=allow_code)
     if client is not None and planned.study.record == "curves":
         raise StudyError("record = 'curves' is kept in this process's memory; use local devices")
+    check_address_space()
     # Before anything starts JAX with the devices it would choose.
     executor = LocalDevices(devices) if client is None else Elsewhere(client)
     try:
@@ -122,7 +126,7 @@ def run(
         if client is None:
             _check_memory(planned)
         folder = Path(output_dir or Path("results") / planned.study.name)
-        identity = store.identity(executor.platform, planned)
+        identity = store.identity(executor.platform, planned, executor.environment)
         with store.Store(folder, planned.study, identity, overwrite=overwrite) as kept:
             if kept.study.seeds != planned.study.seeds:  # what the folder held stays promised
                 planned = plan(kept.study, chunk_size)
@@ -139,7 +143,9 @@ def _fill(
     """Train and store what a folder lacks of a plan, and write how it went."""
     todo = kept.begin(planned)
     fitting = _fit_estimators(planned.study, kept)
-    compiling, running = train(planned, todo, executor, kept.put, **training)
+    with signals.noticed():
+        compiling, running = train(planned, todo, executor, kept.put, **training)
+        signals.check()
     manifest = _manifest(planned, executor, compiling, running)
     if planned.study.estimators:
         manifest["estimator_seconds"] = round(fitting, 3)
@@ -222,6 +228,7 @@ def train(
         executor.prepare(planned.groups[chunks[0].group], record, len(chunks))
         prepared = time.perf_counter()
         for chunk, rows in in_order(executor, chunks, submit):
+            signals.check()
             failures = [] if rows is None else put(chunk, rows)
             trained += planned.runs_of([chunk])
             seconds = time.perf_counter() - start
@@ -282,10 +289,14 @@ def check(planned: Plan) -> None:
     StudyError
         If a claim, a model or an optimizer is not right.
     """
+    check_address_space()
     from scaling_study.engine.cache import without_unreadable
+    from scaling_study.engine.environment import check_platform, pinned
 
     _check_claims(planned.study)
-    without_unreadable(lambda: _check_engine(planned))
+    check_platform()
+    with pinned():
+        without_unreadable(lambda: _check_engine(planned))
 
 
 def _check_engine(planned: Plan) -> None:
@@ -324,7 +335,7 @@ def _fit_estimators(study: Study, kept: store.Store) -> float:
 
     start = time.perf_counter()
     done = kept.estimators()
-    seeds = sorted(set(range(*study.seeds)) - set(done["seed"]))
+    seeds = seeds_to_fit(study, done)
     if seeds:
         rows = [*done.to_dict("records"), *fit_all(study, seeds)]
         kept.put_estimators(pd.DataFrame(rows))
@@ -339,9 +350,34 @@ def _check_claims(study: Study) -> None:
         read_claims(study)
 
 
+def check_address_space() -> None:
+    """Refuse to start JAX where a limit (``ulimit -v``) would have it abort."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    need = JAX_ADDRESSES + (os.cpu_count() or 1) * CORE_ADDRESSES
+    if limit != resource.RLIM_INFINITY and limit < need:
+        raise StudyError(
+            f"this process may have {limit / 1e9:.1f} GB of addresses (ulimit -v), and JAX needs"
+            f" some {need / 1e9:.1f} on this machine; raise the limit"
+        )
+
+
+# Reserved, not used, and measured on two cores: 2.9 GB.
+JAX_ADDRESSES, CORE_ADDRESSES = 2_400_000_000, 250_000_000
+
+
+def _check_path(output_dir: str | Path | None) -> None:
+    """Refuse a path that could not be printed when all is done."""
+    try:
+        str(output_dir).encode("utf-8")
+    except UnicodeEncodeError:
+        raise StudyError(f"output_dir {str(output_dir)!r} is not in UTF-8") from None
+
+
 def _check_memory(planned: Plan) -> None:
     """Refuse a chunk that this machine could not hold: a system may end processes for less."""
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    have = have if limit == resource.RLIM_INFINITY else min(have, limit)
     for own in planned.groups:
         need = planned.memory_of(own)
         if need > have:
@@ -382,6 +418,7 @@ def _manifest(
                 **{k: str(v) for k, v in own.static._asdict().items()},
                 "shape": list(own.shape),
                 "conditions": len(own.conditions),
+                "members": members_of(own),
             }
             for own in planned.groups
         ],

@@ -5,16 +5,19 @@ Each file is held to it where it is read, once, so that whoever reads on may rel
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from scaling_study.errors import StudyError
 from scaling_study.experiment.conditions import ChunkShape, Condition, Group
+from scaling_study.experiment.plan import check_size
 from scaling_study.experiment.study import read_seeds
 from scaling_study.experiment.values import number, told, whole
+from scaling_study.files import CHECKSUM, checksum_of
 from scaling_study.identity import METADATA, SCHEMA_VERSION
 
 READABLE = (1, SCHEMA_VERSION)
@@ -28,7 +31,6 @@ ESTIMATORS = "estimators.parquet"
 CHUNKS = "chunks"
 LOCK = ".lock"
 FILES = (CONDITIONS, ESTIMATORS, MANIFEST, STUDY)
-CHECKSUM = 16  # hexadecimal digits of it
 _CHUNK = "[0-9]{3,}-[0-9]{4,}-[0-9]{6,}"
 _CHUNK_FILE = {
     1: re.compile(rf"({_CHUNK})()\.parquet"),
@@ -83,9 +85,89 @@ def check_manifest(manifest: Any) -> None:
             with told(key):
                 check(manifest[key])
     with told("chunks"):
-        for name in manifest.get("chunks", []):
-            if chunk_of(name, version) is None:
-                raise StudyError(f"{name!r} is no chunk's name")
+        named = [_chunk_named(name, version) for name in manifest.get("chunks", [])]
+        for chunk, count in Counter(named).most_common(1):
+            if count > 1:
+                raise StudyError(f"names more than one file of chunk {chunk}")
+
+
+def _chunk_named(name: str, version: int) -> str:
+    found = chunk_of(name, version)
+    if found is None:
+        raise StudyError(f"{name!r} is no chunk's name")
+    return found[0]
+
+
+def signed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest with the checksum of all else that it holds, as its last key."""
+    rest = {key: value for key, value in manifest.items() if key != "checksum"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return {**rest, "checksum": checksum_of(text.encode())}
+
+
+def is_as_signed(manifest: Any) -> bool:
+    """Say whether a value read from JSON has its own checksum, or none as in earlier releases."""
+    if not isinstance(manifest, dict) or "checksum" not in manifest:
+        return True
+    return manifest["checksum"] == signed(manifest)["checksum"]
+
+
+class Content(NamedTuple):
+    """What the file of a chunk holds, by the plan.
+
+    Attributes
+    ----------
+    conditions : int
+        How many there are.
+    members : str
+        The digest of their ids, `members_digest`; empty where it is not known.
+    seeds : range
+        Of each condition, one row a seed.
+    """
+
+    conditions: int
+    members: str
+    seeds: range
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return self.conditions * len(self.seeds)
+
+
+def members_digest(ids: Iterable[str]) -> str:
+    """Return sixteen hexadecimal digits that name conditions in their order."""
+    return checksum_of("\n".join(ids).encode())
+
+
+def members_of(own: Group) -> list[str]:
+    """Return the digest of each block of a planned group's conditions."""
+    ids = [condition.id for condition in own.conditions]
+    width = own.shape.conditions
+    return [members_digest(ids[k : k + width]) for k in range(0, len(ids), width)]
+
+
+def contents_of(
+    groups: Sequence[Group], seeds: tuple[int, int], members: Sequence[Sequence[str]]
+) -> dict[str, Content]:
+    """Return what the file of each chunk holds.
+
+    Parameters
+    ----------
+    groups : sequence of Group
+    seeds : (int, int)
+        First seed, and one past the last.
+    members : sequence of sequence of str
+        For each group the digests of its blocks of conditions, `members_of`; none where they
+        are not known.
+    """
+    check_size(groups, seeds)
+    contents = {}
+    for own, digests in zip(groups, members, strict=True):
+        for chunk in own.chunks(seeds):
+            digest = digests[chunk.condition_block] if digests else ""
+            contents[str(chunk)] = Content(len(own.members(chunk)), digest, own.seeds(chunk))
+    return contents
 
 
 def groups_of(manifest: Mapping[str, Any]) -> list[Group]:
@@ -98,13 +180,13 @@ def groups_of(manifest: Mapping[str, Any]) -> list[Group]:
     ]
 
 
-def rows_by_chunk(groups: Iterable[Group], seeds: tuple[int, int]) -> dict[str, int]:
-    """Return how many rows the file of each chunk has."""
-    return {
-        str(chunk): len(own.members(chunk)) * own.shape.seeds
-        for own in groups
-        for chunk in own.chunks(seeds)
-    }
+def contents_in(manifest: Mapping[str, Any], seeds: tuple[int, int]) -> dict[str, Content]:
+    """Return what the file of each chunk holds, as a manifest says and not a plan.
+
+    A plan may need code of a user's own.
+    """
+    groups = groups_of(manifest)
+    return contents_of(groups, seeds, [own.get("members", []) for own in manifest["groups"]])
 
 
 def _mapping(value: Any) -> None:
@@ -168,6 +250,10 @@ def _groups(value: Any) -> None:
             raise StudyError(f"a shape has {len(ChunkShape._fields)} numbers, not {len(shape)}")
         for size in shape:
             whole(size)
+        members = own.get("members", [])
+        _texts(members)
+        if members and len(members) != -(-own["conditions"] // shape[0]):
+            raise StudyError("has not one digest for each block of conditions")
 
 
 _KEYS: dict[str, Callable[[Any], object]] = {
@@ -176,6 +262,8 @@ _KEYS: dict[str, Callable[[Any], object]] = {
     "chunks": _distinct_texts,
     "files": _texts_by_name,
     "groups": _groups,
+    "programs": _texts_by_name,
+    "checksum": _text,
     "packages": _texts_by_name,
     "devices": _texts,
     **dict.fromkeys(("python", "machine", "finished"), _text),
@@ -281,6 +369,7 @@ _MADE: dict[str, Callable[[Any], object]] = {
     "packages": _texts_by_name,
     "code": _texts_by_name,
     "failures": _texts,
+    "environment": lambda value: value is None or _texts_by_name(value),  # earlier: none
 }
 
 

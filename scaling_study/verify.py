@@ -16,6 +16,7 @@ import numpy as np
 
 from scaling_study.engine import inputs, models, objective, optimizers, train, watch
 from scaling_study.engine.batching import Batching
+from scaling_study.engine.environment import check_platform, with_pinned
 from scaling_study.errors import StudyError
 from scaling_study.experiment import draws
 from scaling_study.experiment.component import Component
@@ -23,6 +24,7 @@ from scaling_study.experiment.conditions import Condition
 from scaling_study.experiment.encoding import encode_kinds
 from scaling_study.experiment.problems import Problem
 from scaling_study.experiment.study import parse
+from scaling_study.files import read_text
 
 PARAMETER_TOLERANCE = 1e-4  # of the case's largest parameter
 LOSS_TOLERANCE = 1e-3  # relative, of every update
@@ -55,6 +57,7 @@ class Deviation(NamedTuple):
         return self.parameters <= PARAMETER_TOLERANCE and self.loss <= LOSS_TOLERANCE
 
 
+@with_pinned
 def verify(path: str | Path) -> list[Deviation]:
     """Replay every case of a reference file; linear ones by both objectives.
 
@@ -64,6 +67,7 @@ def verify(path: str | Path) -> list[Deviation]:
         If the file cannot be read or is not a reference file.
     """
     reference = _read(path)
+    check_platform()
     try:
         cases = reference["cases"]
         kinds: dict[Any, list[int]] = {}
@@ -225,7 +229,7 @@ def _layers(parameters: Any) -> list[Any]:
 
 def _read(path: str | Path) -> dict[str, Any]:
     try:
-        reference = json.loads(Path(path).read_text())
+        reference = json.loads(read_text(path))
     except OSError as error:
         raise StudyError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:

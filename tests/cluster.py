@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +16,13 @@ class Cluster(NamedTuple):
     """Where it listens, and the processes of its workers."""
 
     address: str
+    scheduler: subprocess.Popen[Any]
     workers: list[subprocess.Popen[Any]]
 
 
 @contextmanager
-def cluster(folder: Path, workers: int) -> Iterator[Cluster]:
-    """Run a scheduler and workers, and end them."""
+def cluster(folder: Path, workers: int, *, nanny: bool = False) -> Iterator[Cluster]:
+    """Run a scheduler and workers, and end them; a nanny starts a worker that ended again."""
     file = folder / "scheduler.json"
     here = ["--no-dashboard", "--host", "127.0.0.1"]
     started = [_dask(folder, "scheduler", *here, "--port", "0", "--scheduler-file", str(file))]
@@ -30,12 +31,16 @@ def cluster(folder: Path, workers: int) -> Iterator[Cluster]:
             assert started[0].poll() is None, "the scheduler ended"
             time.sleep(0.05)
         address = json.loads(file.read_text())["address"]
-        one = [address, *here, "--nthreads", "1", "--no-nanny"]
+        one = [address, *here, "--nthreads", "1", "--nanny" if nanny else "--no-nanny"]
         started += [_dask(folder, "worker", *one) for _ in range(workers)]
         _wait(address, workers)
-        yield Cluster(address, started[1:])
+        yield Cluster(address, started[0], started[1:])
     finally:
-        for process in started:
+        for process in reversed(started):
+            if nanny:  # which ends its worker when it is asked to end
+                process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=10)
             process.kill()
             process.wait()
 

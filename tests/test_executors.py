@@ -2,6 +2,7 @@
 
 import json
 import signal
+import threading
 import time
 from concurrent.futures import Future
 from pathlib import Path
@@ -90,6 +91,46 @@ def test_a_scheduler_that_does_not_answer_is_told_in_a_line(tmp_path, monkeypatc
     monkeypatch.setattr(executors, "WAIT", 0.2)
     with pytest.raises(StudyError, match="no address there"):
         executors.scheduler(str(tmp_path / "never.json")).__enter__()
+
+
+ENDING = """
+import os
+import optax
+def factory(learning_rate):
+    try:
+        from distributed import get_worker
+        get_worker()
+    except ValueError:  # where the study is checked
+        return optax.sgd(learning_rate)
+    os.kill(os.getpid(), 9)  # as a system does for want of memory
+"""
+
+
+@pytest.mark.slow
+def test_a_chunk_that_ends_every_worker_stops_the_run_after_dasks_allowed_failures(tmp_path):
+    (tmp_path / "ending.py").write_text(ENDING, encoding="utf-8")
+    with cluster(tmp_path, workers=1, nanny=True):
+        arguments = ["run", "smoke", "-q", "--set", "linear.optimizer=ending:factory"]
+        arguments += ["--scheduler", "scheduler.json", "-o", "ended"]
+        done = command(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "workers ended again and again" in line
+    assert "--memory-limit" in line
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_dies_is_one_line(tmp_path):
+    file = tmp_path / "study.toml"
+    file.write_text(tomli_w.dumps({**STUDY, "epochs": 2000}), encoding="utf-8")
+    with cluster(tmp_path, workers=1) as started:
+        threading.Timer(12, started.scheduler.kill).start()
+        arguments = ["run", str(file), "-q", "--scheduler", "scheduler.json", "-o", "gone"]
+        done = command(*arguments, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "run the same command again to continue" in line
 
 
 # Anything with submit -----------------------------------------------------------------------

@@ -5,11 +5,9 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import threading
-import time
 import zlib
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,10 +15,12 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 import pandas as pd
 import pytest
 import tomli_w
-from processes import command, environment
+from changed import write_study
+from processes import command
 from sklearn.preprocessing import StandardScaler
 
 import scaling_study
@@ -30,6 +30,8 @@ from scaling_study.engine import cache, chunk, compiling
 from scaling_study.errors import CodeError, Stopped, StudyError
 from scaling_study.experiment import problems
 from scaling_study.experiment.conditions import Chunk
+from scaling_study.files import checksum_of
+from scaling_study.stock import metadata_of
 
 STUDY: dict[str, Any] = {
     "name": "tiny",
@@ -164,7 +166,7 @@ def test_a_damaged_chunk_that_is_not_asked_for_is_left_and_not_told_as_trained(f
 @pytest.mark.parametrize("data", [b"", b"1234567", b"PAR1PAR1"])
 def test_what_is_no_chunk_under_a_right_checksum_is_trained_again(data, folder, stored):
     file = sorted((folder / "chunks").iterdir())[0]
-    wrong = file.with_name(f"{file.stem[:15]}-{folder_of.checksum_of(data)}.parquet")
+    wrong = file.with_name(f"{file.stem[:15]}-{checksum_of(data)}.parquet")
     file.rename(wrong).write_bytes(data)
     assert folder_of.status(folder).damaged == [wrong.name]
     run(folder)
@@ -260,7 +262,7 @@ def test_what_a_killed_write_left_is_removed(folder, stored):
 
 def test_a_chunk_says_who_made_it(stored):
     file = sorted((stored / "chunks").iterdir())[0]
-    made = folder_of.metadata_of(file)
+    made = metadata_of(file)
     assert made["schema_version"] == 2
     assert made["packages"]["jax"] == jax.__version__
     assert made["failures"] == []
@@ -332,40 +334,6 @@ def test_a_second_run_is_refused_while_the_first_writes(tmp_path, stored):
     assert f"process {os.getpid()}" in told[0]
     assert not folder_of.status(tmp_path / "one").in_use
     assert chunks(tmp_path / "one") == chunks(stored)
-
-
-# Signals ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_whole_chunks_and_says_how_to_continue(kind, tmp_path):
-    file = tmp_path / "long.toml"
-    file.write_text(tomli_w.dumps({**STUDY, "epochs": 2000, "seeds": "0:20000"}))
-    arguments = ["run", str(file), "-q", "-o", "long", "--devices", "1"]
-    # A shell's background jobs, a suite among them, have their children ignore SIGINT.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "scaling_study", *arguments],
-        cwd=tmp_path,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    signal.signal(signal.SIGINT, before)
-    folder = tmp_path / "long" / "chunks"
-    while process.poll() is None and not list(folder.glob("*.parquet")):
-        time.sleep(0.02)
-    process.send_signal(kind)
-    try:
-        _, errors = process.communicate(timeout=30)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    (line,) = errors.splitlines()
-    assert "run the same command again to continue" in line
-    found = folder_of.status(tmp_path / "long")
-    assert not found.damaged
-    assert 0 < len(found.done) < found.chunks
 
 
 # Conditions that fail -----------------------------------------------------------------------
@@ -445,6 +413,46 @@ def test_fail_fast_stops_at_the_first_failure(fail_fast, tmp_path):
     status = run(tmp_path / "first", study).statuses
     assert status["failed"] == 2 * 600
     assert sum(status.values()) == 4 * 600
+
+
+FLAKY: list[str] = []  # what goes wrong
+
+
+def flaky(learning_rate):
+    """A user's own optimizer, which fails as long as something is wrong."""
+    if FLAKY:
+        raise RuntimeError(FLAKY[0])
+    return optax.sgd(learning_rate)
+
+
+@pytest.fixture
+def wrong(monkeypatch):
+    monkeypatch.setattr(compiling, "_programs", {})
+    FLAKY[:] = ["a library is not there"]
+    yield
+    FLAKY.clear()
+
+
+def test_runs_that_failed_are_counted_apart_and_tried_again(wrong, tmp_path):
+    study = {**STUDY, "blocks": {"a": {"optimizer": ["test_faults:flaky", "sgd"]}}}
+    first = run(tmp_path / "some", study)
+    assert first.statuses["failed"] == 2 * 600
+    found = folder_of.status(tmp_path / "some", allow_code=True)
+    assert (found.complete, found.runs_failed, found.damaged) == (True, 2 * 600, [])
+    assert any("1,200 runs, which the next run tries again" in line for line in found.lines())
+    kept = chunks(tmp_path / "some")
+    # As long as they fail they are what they were; those that did not are not trained again.
+    again = run(tmp_path / "some", study)
+    assert again.manifest["summary"]["runs_trained"] == 2 * 600
+    assert chunks(tmp_path / "some") == kept
+    FLAKY.clear()
+    compiling._programs.clear()
+    mended = run(tmp_path / "some", study)
+    assert "failed" not in mended.statuses
+    assert mended.manifest["summary"]["failures"] == []
+    assert len(mended.runs) == 4 * 600
+    assert len(chunks(tmp_path / "some")) == len(kept)
+    assert folder_of.status(tmp_path / "some", allow_code=True).runs_failed == 0
 
 
 # Memory and disk ----------------------------------------------------------------------------
@@ -590,7 +598,7 @@ def test_code_named_on_the_command_line_is_allowed(touching, tmp_path, study_fil
 
 def test_code_in_a_results_folder_is_not_imported_to_read_it(touching, tmp_path, folder):
     text = (folder / "study.toml").read_text()
-    (folder / "study.toml").write_text(text.replace('"article"', '"touching:factory"'))
+    write_study(folder, text.replace('"article"', '"touching:factory"'))
     assert len(scaling_study.load(folder).runs) == 4 * 600
     with pytest.raises(CodeError):
         folder_of.status(folder)

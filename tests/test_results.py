@@ -3,13 +3,14 @@
 import json
 import re
 import shutil
+import time
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from changed import replace_chunk, replace_table
+from changed import replace_chunk, replace_table, write_manifest, write_study
 from refusals import refused
 from tiny_folder import (
     CONDITIONS,
@@ -137,7 +138,7 @@ def test_a_folder_without_results_is_refused(tmp_path, place):
 def test_another_schema_version_is_refused(folder, version):
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest["schema_version"] = version
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    write_manifest(folder, manifest)
     refused(lambda: scaling_study.load(folder), str(folder), "schema version", str(version))
 
 
@@ -147,7 +148,7 @@ def test_results_of_schema_1_are_read_and_not_added_to(folder, results):
         file.rename(file.with_name(file.stem.rpartition("-")[0] + ".parquet"))
     manifest["chunks"] = sorted(file.name for file in (folder / "chunks").iterdir())
     manifest["schema_version"] = 1
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    write_manifest(folder, manifest)
     for table in TABLES:
         pd.testing.assert_frame_equal(
             getattr(scaling_study.load(folder), table), getattr(results, table)
@@ -210,7 +211,7 @@ MANIFESTS = {
 @pytest.mark.parametrize(("key", "value"), [(k, v) for k in MANIFESTS for v in MANIFESTS[k]])
 def test_a_manifest_is_held_to_its_form_in_one_line(folder, key, value):
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    (folder / "manifest.json").write_text(json.dumps({**manifest, key: value}), encoding="utf-8")
+    write_manifest(folder, {**manifest, key: value})
     for read in (scaling_study.load, folder_of.status, run):
         refused(lambda read=read: read(folder), str(folder), *([key] if read is not run else []))
 
@@ -218,22 +219,23 @@ def test_a_manifest_is_held_to_its_form_in_one_line(folder, key, value):
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
 def test_a_manifest_that_is_nested_too_deep_is_one_line(folder, text):
     (folder / "manifest.json").write_text(text, encoding="utf-8")
-    for read in (scaling_study.load, folder_of.status, run):
+    for read in (scaling_study.load, folder_of.status):
         refused(lambda read=read: read(folder), "manifest.json")
+    assert run(folder).manifest["summary"]["runs_trained"] == 0
 
 
 @pytest.mark.parametrize("key", ["identity", "schema_version"])
 def test_a_manifest_needs_what_makes_it_one(folder, key):
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     del manifest[key]
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    write_manifest(folder, manifest)
     refused(lambda: scaling_study.load(folder), "manifest.json", key.replace("_", " "))
 
 
 def test_a_run_that_ended_before_its_summary_has_an_empty_one(folder):
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     del manifest["summary"]
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    write_manifest(folder, manifest)
     assert scaling_study.load(folder).manifest["summary"] == {}
 
 
@@ -243,7 +245,18 @@ def test_chunks_that_are_not_those_of_the_study_are_refused(folder, seeds):
     changed = text.replace('seeds = "0:4"', f'seeds = "{seeds}"')
     assert changed != text
     (folder / "study.toml").write_text(changed, encoding="utf-8")
+    refused(lambda: scaling_study.load(folder), str(folder), "study.toml", "edited")
+    write_study(folder, changed)
     refused(lambda: scaling_study.load(folder), str(folder), "run its study again")
+
+
+def test_more_chunks_than_a_folder_may_hold_are_refused_in_time(folder):
+    text = (folder / "study.toml").read_text(encoding="utf-8")
+    write_study(folder, text.replace('seeds = "0:4"', 'seeds = "0:2147483648"'))
+    begun = time.perf_counter()
+    for read in (scaling_study.load, folder_of.status):
+        refused(lambda read=read: read(folder), "chunks, and a folder holds at most")
+    assert time.perf_counter() - begun < 3
 
 
 # Tables that are whole, and not what they should be -------------------------------------------

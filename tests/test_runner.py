@@ -12,6 +12,7 @@ import optax
 import pandas as pd
 import pytest
 import tomli_w
+from changed import write_manifest
 from processes import command, python
 
 import scaling_study
@@ -145,7 +146,7 @@ def test_an_interrupted_run_is_continued_where_it_stopped(folder, results, tmp_p
         files[place].unlink()
     manifest = json.loads((copy / "manifest.json").read_text())
     begun = {key: manifest[key] for key in ("schema_version", "identity")}
-    (copy / "manifest.json").write_text(json.dumps(begun))
+    write_manifest(copy, begun)
     kept = {file: file.stat().st_mtime_ns for file in files if file.exists()}
     again = run(copy)
     assert all(file.stat().st_mtime_ns == time for file, time in kept.items())

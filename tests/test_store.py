@@ -1,5 +1,6 @@
 """The store: what is written, whose folder it is, and what happens when it is run again."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from changed import write_manifest
 from refusals import refused
 from tiny_folder import (
     CONDITIONS,
@@ -25,6 +27,8 @@ from scaling_study import store
 from scaling_study.experiment.conditions import Chunk
 from scaling_study.experiment.plan import plan
 from scaling_study.experiment.study import parse
+from scaling_study.files import checksum_of
+from scaling_study.identity import METADATA
 
 # What is written -----------------------------------------------------------------------------
 
@@ -191,7 +195,7 @@ def test_another_chunk_size_is_refused(folder):
 def test_other_versions_are_refused(folder):
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest["identity"]["packages"]["numpy"] = "1.0.0"
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    write_manifest(folder, manifest)
     before = contents(folder)
     refused(lambda: run(folder), str(folder), "packages.numpy is 1.0.0, not")
     assert contents(folder) == before
@@ -267,22 +271,60 @@ def test_a_file_of_ours_by_its_name_alone_is_not_replaced(tmp_path, name, text, 
     assert contents(tmp_path) == {name: text.encode()}
 
 
-def test_a_damaged_manifest_beside_a_study_of_ours_may_be_overwritten(folder):
-    (folder / "manifest.json").write_text("{", encoding="utf-8")
+@pytest.mark.parametrize("name", ["manifest.json", "study.toml"])
+@pytest.mark.parametrize("change", ["lost", "cut", "edited"])
+def test_a_run_of_the_same_study_mends_what_names_its_chunks_and_keeps_them(folder, name, change):
     before = contents(folder)
-    refused(lambda: run(folder), "manifest.json")
+    text = (folder / name).read_text(encoding="utf-8")
+    edited = {"lost": None, "cut": text[:60], "edited": text.replace("tiny", "tinx")}[change]
+    if edited is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(edited, encoding="utf-8")
+    for read in (folder_of.status, scaling_study.load):
+        message = refused(lambda read=read: read(folder), str(folder))
+        assert "--overwrite" not in message
+    assert run(folder).manifest["summary"]["runs_trained"] == 0
+    after = contents(folder)
+    assert after["study.toml"] == before["study.toml"]
+    assert chunks(folder) == {name: before[name] for name in chunks(folder)}
+    assert folder_of.status(folder).complete
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "study.toml"])
+def test_another_study_does_not_mend_what_names_chunks(folder, name):
+    (folder / name).write_text("{", encoding="utf-8")
+    before = contents(folder)
+    message = refused(lambda: run(folder, {**STUDY, "epochs": 3}), name)
+    assert "--overwrite" not in message
     assert contents(folder) == before
     assert run(folder, overwrite=True).statuses
 
 
-@pytest.mark.parametrize("lost", ["manifest.json", "study.toml"])
-def test_chunks_that_nobody_can_name_say_what_to_do(folder, lost):
-    (folder / lost).unlink()
+def test_a_lost_manifest_is_not_made_again_over_chunks_of_another_make(folder):
+    (folder / "manifest.json").unlink()
+    file = sorted((folder / "chunks").iterdir())[0]
+    table = pq.read_table(file)
+    made = json.loads(table.schema.metadata[METADATA])
+    made["packages"]["jax"] = "0.1"
+    other = table.replace_schema_metadata({METADATA: json.dumps(made)})
+    sink = io.BytesIO()
+    pq.write_table(other, sink)
+    chunk = file.stem.rpartition("-")[0]
+    file.unlink()
+    name = f"{chunk}-{checksum_of(sink.getvalue())}.parquet"
+    (file.parent / name).write_bytes(sink.getvalue())
     before = contents(folder)
-    message = refused(lambda: run(folder), str(folder), lost, "--overwrite")
-    assert "cannot be written" not in message
+    refused(lambda: run(folder), name, "manifest.json", "packages.jax is 0.1")
     assert contents(folder) == before
-    assert run(folder, overwrite=True).statuses
+
+
+def test_chunks_that_nobody_can_name_say_what_to_do(folder):
+    for name in ("manifest.json", "study.toml"):
+        (folder / name).unlink()
+    before = contents(folder)
+    refused(lambda: run(folder), str(folder), "no study's folder; choose another")
+    assert contents(folder) == before
 
 
 NOT_OURS = [

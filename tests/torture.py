@@ -1,7 +1,9 @@
-"""Kills at random moments, and study files good and bad: a little in the suite, much by hand.
+"""Kills at random moments and at every operation, and study files good and bad.
 
-make torture                             50 kills, 1,000 studies
-python tests/torture.py --kills 5 --studies 20
+A little of it is in the suite, much by hand:
+
+make torture                             50 kills, 1,000 studies, kills at each operation
+python tests/torture.py --kills 5 --studies 20 --no-injector
 """
 
 import argparse
@@ -22,7 +24,10 @@ from typing import Any
 import tomli_w
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from processes import command, environment
+from injector import SCENARIOS
+from processes import ROOT, command, environment, python
+from tiny_folder import STUDY as TINY
+from tiny_folder import run
 
 from scaling_study import cli, load
 from scaling_study import folder as folder_of
@@ -279,12 +284,23 @@ def run_kills(count: int, choice: int, folder: Path) -> Torture:
     return torture
 
 
+def run_injector(name: str, folder: Path) -> str:
+    """End a scenario at each of its file operations; return how many there were, in words."""
+    run(folder / "whole", {**TINY, "seeds": "0:260"})
+    (folder / "place").mkdir()
+    arguments = [name, str(folder / "whole"), str(folder / "place")]
+    done = python("-W", "ignore", str(ROOT / "tests" / "injector.py"), *arguments, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 def main() -> None:
     """Torture at length."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    parser.add_argument("--injector", action=argparse.BooleanOptionalAction, default=True)
     asked = parser.parse_args()
     print(f"seed {asked.seed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -294,6 +310,9 @@ def main() -> None:
             f" {len(done.whole)} chunk files is what it is without; no row is missing or twice",
             flush=True,
         )
+    for name in SCENARIOS if asked.injector else ():
+        with tempfile.TemporaryDirectory() as folder:
+            print(run_injector(name, Path(folder)), flush=True)
     codes = run_studies(asked.studies, asked.seed) if asked.studies else {}
     print(f"{sum(codes.values())} studies, exit codes {codes}: no traceback")
 

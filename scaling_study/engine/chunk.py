@@ -22,6 +22,7 @@ import numpy as np
 from scaling_study.engine import evaluate, importance, watch
 from scaling_study.engine.cache import without_unreadable
 from scaling_study.engine.compiling import compiled, loop_of
+from scaling_study.engine.environment import environment, with_pinned
 from scaling_study.engine.inputs import Inputs, init_seeds, inputs_of, members_of
 from scaling_study.engine.record import failed, to_parquet, to_table, with_failures
 from scaling_study.engine.tiles import Tiles
@@ -68,6 +69,7 @@ def groups_of(study_text: str, chunk_runs: int | None = None) -> tuple[list[Grou
     return group(expand(study), chunk_runs), study.record
 
 
+@with_pinned
 def run_chunk(
     study_text: str,
     chunk_id: str,
@@ -115,13 +117,13 @@ def run_chunk(
         _raise_what_is_no_data(own, error)
         log.info("chunk %s", chunk, exc_info=True)
         table, digest = _rows_that_do_not_fail(own, chunk, record, on_device, error)
-    made = made_by(jax.default_backend(), own.components())
+    made = made_by(jax.default_backend(), own.components(), environment())
     return to_parquet(table, {**made, "program": digest})
 
 
-def described() -> tuple[str, str]:
-    """Return the platform and the kind of the device that computes here."""
-    return jax.default_backend(), jax.devices()[0].device_kind
+def described() -> tuple[str, str, dict[str, str]]:
+    """Return the platform, the kind of device and the settings with which is computed here."""
+    return jax.default_backend(), jax.devices()[0].device_kind, environment()
 
 
 def _rows(
@@ -198,6 +200,7 @@ def reason_of(own: Group, error: Exception) -> str:
     return re.sub(r"0x[0-9a-f]+", "0x...", line)  # an address is another in each process
 
 
+@with_pinned
 def run_curves(
     study_text: str,
     chunk_id: str,

@@ -10,6 +10,7 @@ import numpy as np
 
 from scaling_study.engine import optimizers, program, watch
 from scaling_study.engine.cache import without_unreadable
+from scaling_study.engine.environment import with_pinned
 from scaling_study.engine.inputs import Inputs, init_seeds, inputs_of, members_of
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Loop, Training
@@ -52,6 +53,7 @@ class Program(NamedTuple):
     spare: list[watch.Trace]
 
 
+@with_pinned
 def compiled(own: Group, record: str, inputs: Inputs | None = None) -> Program:
     """Return the group's program on the default device.
 

@@ -162,7 +162,11 @@ def to_parquet(table: pa.Table, made_by: Mapping[str, Any]) -> bytes:
     made_by : mapping
         What `scaling_study.identity.made_by` says, and the digest of the program.
     """
-    ended = table.select(["status", "reason"]).group_by(["status", "reason"]).aggregate([])
+    ended = (
+        table.select(["status", "reason"])
+        .group_by(["status", "reason"], use_threads=False)
+        .aggregate([])
+    )
     failures = {row["reason"] for row in ended.to_pylist() if row["status"] == "failed"}
     made = {**made_by, "failures": sorted(failures)}
     sink = io.BytesIO()

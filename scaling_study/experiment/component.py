@@ -3,8 +3,15 @@
 import importlib
 import inspect
 import itertools
-from collections.abc import Callable, Container, Mapping
+import json
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from scaling_study.errors import CodeError, StudyError, unknown
@@ -17,6 +24,8 @@ class _Everything:
 
 
 EVERYTHING: Container[str] = _Everything()
+MOST_CONDITIONS = 1_000_000
+FEWER_CONDITIONS = f"a study has at most {MOST_CONDITIONS:,} conditions; list fewer values"
 
 
 @dataclass(frozen=True, order=True)
@@ -41,6 +50,12 @@ class Component:
     def is_code(self) -> bool:
         """Whether the name is a reference to code, ``package.module:attribute``."""
         return ":" in self.name
+
+    @cached_property
+    def canonical(self) -> str:
+        """The component as JSON, whether its code may be imported here or not."""
+        parts = {"allowed": True, "name": self.name, "parameters": self.parameters}
+        return json.dumps(parts, sort_keys=True, separators=(",", ":"))
 
     def within(self, allowed: Container[str]) -> "Component":
         """Return the component, which may import code only if its name is among those."""
@@ -67,6 +82,9 @@ class Component:
         for key in sorted(value.keys() - {"name"}):
             with told(f"{name}.{key}"):
                 axes[key] = [_freeze(item) for item in listed(value[key])]
+        count = math.prod(map(len, axes.values()))
+        if count > MOST_CONDITIONS:
+            raise StudyError(f"{name}: {count:,} combinations of parameters; {FEWER_CONDITIONS}")
         cells = itertools.product(*axes.values())
         return [cls(name, tuple(zip(axes, cell, strict=True))) for cell in cells]
 
@@ -114,7 +132,7 @@ class Component:
                 " (allow_code=True) if you trust it"
             )
         with told(f"{kind} {self.name!r} cannot be imported", Exception, raises=CodeError):
-            factory = getattr(importlib.import_module(module), attribute)
+            factory = getattr(import_module(module), attribute)
         if not callable(factory):
             raise StudyError(
                 f"{kind} {self.name!r} cannot be called; name a class or a function that returns it"
@@ -134,6 +152,36 @@ class Component:
         if "did you mean" in str(error):
             return error
         return StudyError(f"{error}; or one of your own, as package.module:name")
+
+
+def import_module(name: str) -> Any:
+    """Import a module that a user named, from the current directory too.
+
+    The directory is searched last, and only while the module is imported: a command that is
+    run in somebody's folder imports nothing from it otherwise.
+    """
+    with _importing, _current_directory_searched():
+        return importlib.import_module(name)
+
+
+_importing = threading.RLock()  # the search path is the whole process's
+
+
+@contextmanager
+def _current_directory_searched() -> Iterator[None]:
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:  # it was deleted
+        here = None
+    if here is None or here in sys.path:
+        yield
+        return
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        if here in sys.path:
+            sys.path.remove(here)
 
 
 def check_arguments(where: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:

@@ -9,15 +9,17 @@ and a chunk's identity, knows what to compute.
 import hashlib
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from scaling_study.errors import StudyError, unknown
 from scaling_study.experiment import scalers
-from scaling_study.experiment.component import Component
+from scaling_study.experiment.component import FEWER_CONDITIONS, MOST_CONDITIONS, Component
 from scaling_study.experiment.sources import check_data, check_scalers, problem_of, shape_of
 from scaling_study.experiment.study import Study
 from scaling_study.experiment.values import told, whole
@@ -65,11 +67,8 @@ class Condition:
 
         Whether its code may be imported here is no part of that.
         """
-        parts = {axis.name: getattr(self, axis.name) for axis in fields(self)}
-        components = {name: x for name, x in parts.items() if isinstance(x, Component)}
-        named = replace(self, **{n: replace(x, allowed=True) for n, x in components.items()})
-        canonical = json.dumps(asdict(named), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        texts = (f'"{name}":{_canonical(getattr(self, name))}' for name in _SORTED_AXES)
+        return hashlib.sha256(f"{{{','.join(texts)}}}".encode()).hexdigest()[:12]
 
     def row(self) -> dict[str, Any]:
         """Return every axis as one flat row, hyperparameters under ``optimizer.eps``."""
@@ -82,6 +81,13 @@ class Condition:
             else:
                 row[axis.name] = value
         return row
+
+
+_SORTED_AXES = tuple(sorted(axis.name for axis in fields(Condition)))
+
+
+def _canonical(value: Any) -> str:
+    return value.canonical if isinstance(value, Component) else json.dumps(value)
 
 
 class Static(NamedTuple):
@@ -140,6 +146,14 @@ class Group:
             for block in range(-(-len(self.conditions) // self.shape.conditions)):
                 yield Chunk(self.index, block, seed_block)
 
+    def chunk_count(self, seeds: tuple[int, int]) -> int:
+        """Return how many chunks there are, without making them."""
+        return self.seed_blocks(seeds) * -(-len(self.conditions) // self.shape.conditions)
+
+    def seed_blocks(self, seeds: tuple[int, int]) -> int:
+        """Return how many blocks of seeds hold the seeds in [first, last)."""
+        return -(-seeds[1] // self.shape.seeds) - seeds[0] // self.shape.seeds
+
     def members(self, chunk: "Chunk") -> tuple[Condition, ...]:
         """Return the chunk's conditions, without the padding."""
         first = chunk.condition_block * self.shape.conditions
@@ -186,20 +200,31 @@ def expand(study: Study) -> list[Condition]:
     StudyError
         If a condition makes no sense, or stands in its block twice.
     """
+    count = sum(math.prod(map(len, grid.values())) for grid in study.blocks.values())
+    if count > MOST_CONDITIONS:
+        raise StudyError(f"{study.origin}: {count:,} conditions; {FEWER_CONDITIONS}")
     conditions = []
     for block, grid in study.blocks.items():
         with told(f"{study.origin}: blocks.{block}"):
             cells = itertools.product(*grid.values())
-            own = [_condition(study, block, dict(zip(grid, cell, strict=True))) for cell in cells]
-            ((condition, count),) = Counter(own).most_common(1)
-            if count > 1:
-                raise StudyError(
-                    f"epochs and updates give the same budget, {condition.updates} updates,"
-                    " more than once; keep one of the two"
-                )
+            checked: dict[Any, int] = {}
+            named = (dict(zip(grid, cell, strict=True)) for cell in cells)
+            own = [_condition(study, block, cell, checked) for cell in named]
+            if len(grid["epochs"]) * len(grid["updates"]) > 1:
+                _refuse_twice(own)
             check_scalers((c.scaler, c.problem, c.scale_factor, c.offset) for c in own)
             conditions += own
     return conditions
+
+
+def _refuse_twice(conditions: list[Condition]) -> None:
+    """Refuse budgets that are one: the values of every other axis differ."""
+    ((condition, count),) = Counter(conditions).most_common(1)
+    if count > 1:
+        raise StudyError(
+            f"epochs and updates give the same budget, {condition.updates} updates,"
+            " more than once; keep one of the two"
+        )
 
 
 def group(conditions: list[Condition], chunk_runs: int | None = None) -> list[Group]:
@@ -216,12 +241,29 @@ def group(conditions: list[Condition], chunk_runs: int | None = None) -> list[Gr
         with told("chunk size"):
             whole(chunk_runs)
     members: dict[Static, list[Condition]] = {}
+    known: dict[Any, Static] = {}  # conditions that differ in numbers alone are split once
     for condition in conditions:
-        members.setdefault(split(condition), []).append(condition)
+        key = _compiled_in(condition)
+        static = known.get(key)
+        if static is None:
+            static = known[key] = split(condition)
+        members.setdefault(static, []).append(condition)
     return [
         Group(index, static, tuple(own), chunk_shape(static, len(own), chunk_runs))
         for index, (static, own) in enumerate(members.items())
     ]
+
+
+def _compiled_in(condition: Condition) -> tuple[Any, ...]:
+    """Return what `split` reads of a condition."""
+    penalised = condition.l1_penalty > 0 or condition.l2_penalty > 0
+    return penalised, condition.scaler, *_compiled_axes(condition)
+
+
+_compiled_axes = attrgetter(
+    *("problem", "model", "dialect", "optimizer", "batch_size", "sampling", "updates", "dtype"),
+    *("objective", "data_seed", "init_seed", "order_seed"),
+)
 
 
 def split(condition: Condition) -> Static:
@@ -336,7 +378,36 @@ def batches_per_epoch(static: Static | Condition) -> int:
     return -(-shape_of(static.problem)[0] // static.batch_size)
 
 
-def _condition(study: Study, block: str, cell: dict[str, Any]) -> Condition:
+def _condition(
+    study: Study, block: str, cell: dict[str, Any], checked: dict[Any, int]
+) -> Condition:
+    """Return a cell of a block's grid as a condition, whose budget is in updates.
+
+    Parameters
+    ----------
+    study : Study
+    block : str
+    cell : dict
+    checked : dict
+        The budgets of those cells that are known to make sense, by what that depends on.
+    """
+    key = tuple(cell[name] for name in CHECKED)
+    updates = checked.get(key)
+    if updates is None:
+        updates = checked[key] = _checked_updates(study, block, cell)
+    budgetless = {name: value for name, value in cell.items() if name not in ("epochs", "updates")}
+    return Condition(block=block, updates=updates, **budgetless)
+
+
+CHECKED = (
+    *("problem", "design", "scaler", "target_scaler", "batch_size", "sampling"),
+    *("epochs", "updates", "data_seed"),
+)
+
+
+def _checked_updates(study: Study, block: str, cell: dict[str, Any]) -> int:
+    """Return a cell's budget in updates, or refuse what makes no sense in it."""
+    cell = dict(cell)
     epochs, updates = cell.pop("epochs"), cell.pop("updates")
     condition = Condition(block=block, updates=1, **cell)
     problem = problem_of(condition.problem)
@@ -367,4 +438,4 @@ def _condition(study: Study, block: str, cell: dict[str, Any]) -> Condition:
             f" write {right}"
         )
     with told("updates"):
-        return replace(condition, updates=whole(updates))
+        return whole(updates)

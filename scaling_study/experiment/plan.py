@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from scaling_study.errors import StudyError
 from scaling_study.experiment.conditions import (
     TRACED_SEEDS,
     Chunk,
@@ -23,6 +24,8 @@ from scaling_study.experiment.study import Study
 TYPICAL_UPDATES_PER_SECOND = {"moments": 2e8, "samples": 5e6}
 COMPILE_SECONDS = 1.5
 BYTES_PER_RUN = 80
+MOST_CHUNKS = 1_000_000  # a folder with more files than that is of no use
+MOST_FITS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,12 @@ class Plan:
 
     def _padded_runs(self) -> int:
         return sum(
-            len(self.groups[c.group].members(c)) * self.groups[c.group].shape.seeds
-            for c in self.chunks
+            len(own.conditions) * own.shape.seeds * own.seed_blocks(self.study.seeds)
+            for own in self.groups
         )
 
     def _seconds(self, own: Group) -> float:
-        chunks = sum(chunk.group == own.index for chunk in self.chunks)
+        chunks = own.chunk_count(self.study.seeds)
         updates = chunks * own.shape.conditions * own.shape.seeds * own.static.updates
         return updates / TYPICAL_UPDATES_PER_SECOND[own.static.objective]
 
@@ -121,10 +124,24 @@ class Plan:
         return int(size * (state + traces + batches_held))
 
 
+def check_size(groups: Sequence[Group], seeds: tuple[int, int]) -> None:
+    """Raise a `StudyError` if there would be more chunks than a folder may hold."""
+    count = sum(own.chunk_count(seeds) for own in groups)
+    if count > MOST_CHUNKS:
+        raise StudyError(
+            f"seeds {seeds[0]}:{seeds[1]} make {count:,} chunks, and a folder holds at most"
+            f" {MOST_CHUNKS:,}; ask for fewer seeds, or for a larger --chunk-size"
+        )
+
+
 def plan(study: Study, chunk_runs: int | None = None) -> Plan:
     """Return what a study comes to; nothing runs, and JAX is not imported."""
     conditions = expand(study)
     groups = group(conditions, chunk_runs)
+    check_size(groups, study.seeds)
+    fits = (study.seeds[1] - study.seeds[0]) * len(study.estimators)
+    if fits > MOST_FITS:
+        raise StudyError(f"{study.origin}: {fits:,} fits of estimators, at most {MOST_FITS:,}")
     chunks = [chunk for own in groups for chunk in own.chunks(study.seeds)]
     seeds = study.seeds[1] - study.seeds[0]
     updates = seeds * sum(condition.updates for condition in conditions)

@@ -16,9 +16,15 @@ from typing import Any, NamedTuple
 import tomli_w
 
 from scaling_study.errors import StudyError, unknown
-from scaling_study.experiment.component import EVERYTHING, Component
+from scaling_study.experiment.component import (
+    EVERYTHING,
+    FEWER_CONDITIONS,
+    MOST_CONDITIONS,
+    Component,
+)
 from scaling_study.experiment.estimators import Comparison, read_comparisons
 from scaling_study.experiment.values import MOST, listed, number, positive, told, whole
+from scaling_study.files import read_text
 
 TEXTS = ("name", "title", "description")
 STUDY_KEYS = (*TEXTS, "seeds", "record", "report", "blocks", "estimators", "claims")
@@ -399,6 +405,8 @@ def _values(key: str, raw: Any) -> list[Any]:
         for item in listed(raw):
             read = AXES[key].read(item)
             values += read if isinstance(read, list) else [read]
+            if len(values) > MOST_CONDITIONS:
+                raise StudyError(f"more than {MOST_CONDITIONS:,} values; {FEWER_CONDITIONS}")
         ((value, count),) = Counter(values).most_common(1)
         if count > 1:
             one = isinstance(value, Component) and value.parameters
@@ -415,7 +423,7 @@ def _load(source: str | Path) -> tuple[dict[str, Any], str, bool]:
             raise unknown("preset", text, presets())
         return {"name": text, **_preset(f"{text}.toml")}, text, True
     with told(text, OSError, ValueError):
-        content = Path(source).read_text(encoding="utf-8")
+        content = read_text(source)
     with told(f"{text}: not valid TOML", ValueError, RecursionError):
         return tomllib.loads(content), text, False
 

@@ -1,5 +1,6 @@
 """What every report writes: figures and tables as files, templates, and who ran what."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def _in_markdown(value: Any) -> Any:
     """Return facts whose text makes no tag and no cell of what it is filled into."""
     if isinstance(value, str):
         text = value.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
-        return " ".join(text.splitlines())
+        return LINK.sub(_harmless, " ".join(text.splitlines()))
     if isinstance(value, dict):
         return {_in_markdown(key): _in_markdown(item) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_make"):
@@ -61,6 +62,17 @@ def _in_markdown(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_in_markdown(item) for item in value]
     return value
+
+
+# Where a link's target begins with a scheme: [text](scheme:... and [text]: scheme:...
+LINK = re.compile(r"\](\(|:)(\s*)([A-Za-z][A-Za-z0-9+.-]*):")
+SCHEMES = ("http", "https")
+
+
+def _harmless(found: re.Match[str]) -> str:
+    """Return the beginning of a link as it is, or as text where it leads elsewhere than the web."""
+    whole, sign, space, scheme = found.group(0, 1, 2, 3)
+    return whole if scheme.lower() in SCHEMES else f"]\\{sign}{space}{scheme}:"
 
 
 def how_it_ran(results: Results) -> dict[str, str]:

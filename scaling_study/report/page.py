@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +28,7 @@ from scaling_study.report.importance import write_importance
 from scaling_study.report.paper import CLAIMS, write_paper
 from scaling_study.report.published import write_published
 from scaling_study.report.real_data import write_real_data
+from scaling_study.report.replacing import tidy, written_whole
 from scaling_study.report.sensitivity import write_sensitivity
 from scaling_study.report.tables import Summaries
 from scaling_study.results import Results
@@ -118,26 +118,19 @@ def write_report(
     """
     target = Path(output_dir)
     with told(target, OSError):
+        tidy(target)
         _refuse_another(target, results.study, overwrite)
     verdicts = judge_all(results, read_claims(results.study, claims))
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        whole = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        with written_whole(target) as whole:
+            if verdicts:
+                write_paper(results, whole, verdicts)
+            else:
+                KINDS[results.study.report](results, whole)
+            for name in (STUDY, MANIFEST):
+                shutil.copyfile(results.folder / name, whole / name)
     except OSError as error:
         raise StudyError(f"{target}: cannot be written ({error.strerror})") from None
-    try:
-        if verdicts:
-            write_paper(results, whole, verdicts)
-        else:
-            KINDS[results.study.report](results, whole)
-        for name in (STUDY, MANIFEST):
-            shutil.copyfile(results.folder / name, whole / name)
-        whole.chmod(0o755)
-        _replace(whole, target)
-    except OSError as error:
-        raise StudyError(f"{target}: cannot be written ({error.strerror})") from None
-    finally:
-        shutil.rmtree(whole, ignore_errors=True)
     return target / PAGE
 
 
@@ -206,22 +199,6 @@ FIGURE_FILES = {
     *(("figures", suffix) for suffix in ("svg", "png", "pdf")),
     ("tables/figures", "csv"),
 }
-
-
-def _replace(whole: Path, target: Path) -> None:
-    """Put a whole report in another's place, and the other back if that fails."""
-    if not target.exists():
-        whole.rename(target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent)) / "old"
-    target.rename(old)
-    try:
-        whole.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    finally:
-        shutil.rmtree(old.parent, ignore_errors=True)
 
 
 def _write(results: Results, folder: Path) -> None:
