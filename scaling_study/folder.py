@@ -142,7 +142,7 @@ def _table_fault(data: bytes, name: str, manifest: Mapping[str, Any]) -> str:
         # All of it is decoded: it is small, and without a checksum nothing else would tell.
         schema = open_parquet(data).read(use_threads=False).schema
         if name == CONDITIONS:
-            check_conditions(schema, manifest["schema_version"])
+            check_conditions(schema)
         else:
             check_fits(schema)
     except UNREADABLE as error:

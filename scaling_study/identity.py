@@ -13,7 +13,7 @@ from typing import Any
 from scaling_study.experiment.component import Component, import_module
 from scaling_study.experiment.study import Study
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pandas", "pyarrow")
 METADATA = b"scaling_study"  # the key, in a chunk's metadata, of who made it
 SOURCE = ("experiment", "engine")  # what decides the bits of a run

@@ -72,8 +72,7 @@ class Results:
             raise StudyError(f"{self.folder}: the run was interrupted; run it again to finish it")
         self.manifest.setdefault("summary", {})
         self.study: Study = read_own_study(self.folder, self.manifest, allow_code=allow_code)
-        version = self.manifest["schema_version"]
-        named = {name: chunk_of(name, version) for name in self.manifest["chunks"]}
+        named = {name: chunk_of(name) for name in self.manifest["chunks"]}
         self._chunks = {name: found for name, found in named.items() if found}
         self._contents = self._contents_planned()
 

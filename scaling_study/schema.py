@@ -20,8 +20,6 @@ from scaling_study.experiment.values import number, told, whole
 from scaling_study.files import CHECKSUM, checksum_of
 from scaling_study.identity import METADATA, SCHEMA_VERSION
 
-READABLE = (1, SCHEMA_VERSION)
-
 # Names --------------------------------------------------------------------------------------
 
 MANIFEST = "manifest.json"
@@ -32,22 +30,12 @@ CHUNKS = "chunks"
 LOCK = ".lock"
 FILES = (CONDITIONS, ESTIMATORS, MANIFEST, STUDY)
 _CHUNK = "[0-9]{3,}-[0-9]{4,}-[0-9]{6,}"
-_CHUNK_FILE = {
-    1: re.compile(rf"({_CHUNK})()\.parquet"),
-    2: re.compile(rf"({_CHUNK})-([0-9a-f]{{{CHECKSUM}}})\.parquet"),
-}
+_CHUNK_FILE = re.compile(rf"({_CHUNK})-([0-9a-f]{{{CHECKSUM}}})\.parquet")
 
 
-def chunk_of(name: str, version: int = SCHEMA_VERSION) -> tuple[str, str] | None:
-    """Return the chunk and the checksum that a file's name says; None if it is no chunk's.
-
-    Parameters
-    ----------
-    name : str
-    version : int
-        Of the schema: the names of schema 1 have no checksum, and it is empty.
-    """
-    found = _CHUNK_FILE[version].fullmatch(name)
+def chunk_of(name: str) -> tuple[str, str] | None:
+    """Return the chunk and the checksum that a file's name says; None if it is no chunk's."""
+    found = _CHUNK_FILE.fullmatch(name)
     return (found[1], found[2]) if found else None
 
 
@@ -73,10 +61,11 @@ def check_manifest(manifest: Any) -> None:
     """Raise a `StudyError` unless a value read from JSON is a manifest that can be read."""
     _mapping(manifest)
     version = manifest.get("schema_version")
-    if version not in READABLE or isinstance(version, bool):
+    if version != SCHEMA_VERSION or isinstance(version, bool):
         raise StudyError(
-            f"schema version {version}, this release reads {' and '.join(map(str, READABLE))};"
-            " read it with the release that wrote it"
+            f"schema version {version}, and this release reads {SCHEMA_VERSION}, in which a run"
+            " has converged by another target; run the study again into another folder, or read"
+            " this one with the release that wrote it"
         )
     if "identity" not in manifest:
         raise StudyError("has no identity, without which nobody can add to its results")
@@ -85,14 +74,14 @@ def check_manifest(manifest: Any) -> None:
             with told(key):
                 check(manifest[key])
     with told("chunks"):
-        named = [_chunk_named(name, version) for name in manifest.get("chunks", [])]
+        named = [_chunk_named(name) for name in manifest.get("chunks", [])]
         for chunk, count in Counter(named).most_common(1):
             if count > 1:
                 raise StudyError(f"names more than one file of chunk {chunk}")
 
 
-def _chunk_named(name: str, version: int) -> str:
-    found = chunk_of(name, version)
+def _chunk_named(name: str) -> str:
+    found = chunk_of(name)
     if found is None:
         raise StudyError(f"{name!r} is no chunk's name")
     return found[0]
@@ -327,11 +316,10 @@ def check_runs(schema: pa.Schema) -> None:
     _check_columns(schema, _KINDS | dict.fromkeys(features, "numbers"))
 
 
-def check_conditions(schema: pa.Schema, version: int) -> None:
+def check_conditions(schema: pa.Schema) -> None:
     """Raise a `StudyError` unless these are the columns of a study's conditions."""
     _check_columns(schema, {"condition": "text"})
-    # An earlier release had fewer axes.
-    lacking = sorted(set(AXES) - set(schema.names)) if version == SCHEMA_VERSION else []
+    lacking = sorted(set(AXES) - set(schema.names))
     if lacking:
         raise StudyError(f"has no column {lacking[0]!r}")
 

@@ -263,7 +263,7 @@ def test_what_a_killed_write_left_is_removed(folder, stored):
 def test_a_chunk_says_who_made_it(stored):
     file = sorted((stored / "chunks").iterdir())[0]
     made = metadata_of(file)
-    assert made["schema_version"] == 2
+    assert made["schema_version"] == 3
     assert made["packages"]["jax"] == jax.__version__
     assert made["failures"] == []
     assert len(made["program"]) == 12

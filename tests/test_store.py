@@ -50,7 +50,7 @@ def test_none_is_text_to_any_reader(stored):
 
 def test_the_manifest_says_what_it_needs_to_be_repeated(stored, results):
     manifest = json.loads((stored / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest["schema_version"] == 2
+    assert manifest["schema_version"] == 3
     assert {"jax", "numpy", "scaling-study"} <= manifest["packages"].keys()
     assert manifest["identity"]["platform"] == "cpu"
     assert results.study == parse(STUDY)
@@ -258,7 +258,7 @@ def test_a_study_that_is_wrong_leaves_no_folder(tmp_path):
 
 
 FOREIGN = {
-    "manifest.json": ['{"name": "my app", "icons": []}', '{"schema_version": 2}', "[]", "{"],
+    "manifest.json": ['{"name": "my app", "icons": []}', '{"schema_version": 3}', "[]", "{"],
     "study.toml": ['name = "tiny"\n', "# my notes\n", ""],
 }
 
