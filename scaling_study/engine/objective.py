@@ -270,6 +270,7 @@ def moments(features: int, batching: Batching, *, seeds_last: bool) -> Objective
     """
     conditions = -2 if seeds_last else -1
     pairs = [(i, j) for i in range(features + 2) for j in range(i, features + 2)]
+    place = {pair: number for number, pair in enumerate(pairs)}
     triangle = [(i, j) for i in range(features) for j in range(i, features)]
 
     def products(q: Array, residual: Array) -> Array:
@@ -284,31 +285,26 @@ def moments(features: int, batching: Batching, *, seeds_last: bool) -> Objective
     def whole(u: Array, residual: Array) -> Array:
         return jnp.expand_dims(jnp.mean(products(u, residual), axis=1).T, conditions)
 
-    def quadratic(vector: list[Any], moments: Array) -> Array:
-        return sum(
-            (1 if i == j else 2) * moments[p] * (vector[i] * vector[j])
-            for p, (i, j) in enumerate(pairs)
-            if i < len(vector) and j < len(vector)
-        )  # type: ignore[return-value]
-
     def distance(parameters: Parameters, numbers: Numbers) -> list[Array]:
         kernel = models.first_kernel(parameters, features)
         weights = [kernel[j][0] for j in range(features)]
         bias = parameters["params"]["Dense_0"]["bias"][0]
         moved = sum(weight * numbers.shift[j] for j, weight in enumerate(weights))
         away = [-numbers.slope[j] for j in range(features)]
-        for place, (i, j) in enumerate(triangle):
-            away[i] += weights[j] * numbers.gain[place]
+        for number, (i, j) in enumerate(triangle):
+            away[i] += weights[j] * numbers.gain[number]
         return [*away, bias + moved - numbers.intercept]
 
-    def loss(parameters: Parameters, numbers: Numbers, moments: Array) -> Array:
-        return quadratic([*distance(parameters, numbers), -numbers.residual_scale], moments)
-
     def value_and_gradient(parameters: Parameters, numbers: Numbers, moments: Array) -> Any:
-        # Runs do not meet in the loss, so one pull-back of ones is every run's own gradient.
-        value, pull_back = jax.vjp(lambda p: loss(p, numbers, moments), parameters)
+        away, pull_back = jax.vjp(lambda p: distance(p, numbers), parameters)
+        vector = [*away, -numbers.residual_scale]
+        slopes = [  # M v, half of the gradient of v' M v
+            sum(moments[place[min(i, j), max(i, j)]] * x for j, x in enumerate(vector))
+            for i in range(len(vector))
+        ]
+        value = sum(x * slope for x, slope in zip(vector, slopes, strict=True))
         # The barrier keeps XLA from computing both again inside each of their many readers.
-        return jax.lax.optimization_barrier((value, pull_back(jnp.ones_like(value))[0]))
+        return jax.lax.optimization_barrier((value, pull_back([2 * x for x in slopes[:-1]])[0]))
 
     def monitored(parameters: Parameters, numbers: Numbers, moments: Array) -> Array:
         return sum(part * part for part in distance(parameters, numbers))  # type: ignore[return-value]

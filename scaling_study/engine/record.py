@@ -186,6 +186,8 @@ def _without_padding(
     def of_runs(array: Any) -> Any:
         return array[..., :members, :] if np.ndim(array) >= 2 else array
 
+    state = training.state._replace(parameters=_whole(training.state.parameters))
+    training = training._replace(state=state, initial=_whole(training.initial))
     if members == len(training.watch.loss):
         return training, encoding
     return jax.tree.map(of_runs, training), encoding.take(np.arange(members))
@@ -202,8 +204,6 @@ class _Outcome(NamedTuple):
         Number of classes, 0 where the target is a quantity.
     dtype : str
         Of the training.
-    unit : bool
-        Whether each is a single unit, with a weight a feature.
     initial, final : Loss
         In float64 where the model is linear.
     believed : ndarray of bool
@@ -212,18 +212,20 @@ class _Outcome(NamedTuple):
         At the latest with the last update.
     updates : ndarray of int
         How many each run did.
+    weight : ndarray of shape (d, C, S) or None
+        A single unit's weights per original unit.
     """
 
     members: Members
     goal: Goal
     classes: int
     dtype: str
-    unit: bool
     initial: Loss
     final: Loss
     believed: np.ndarray
     diverged: np.ndarray
     updates: np.ndarray
+    weight: np.ndarray | None
 
 
 def _outcome(
@@ -236,7 +238,7 @@ def _outcome(
     believed = np.ones(seen.loss.shape, bool)
     if members.linear:
         initial, final = (
-            loss_of(_whole(parameters), encoding, members, goal, classes, dtype)
+            loss_of(parameters, encoding, members, goal, classes, dtype)
             for parameters in (training.initial, training.state.parameters)
         )
         believed = agrees(final, seen.loss, dtype) & agrees(initial, seen.initial_loss, dtype)
@@ -245,17 +247,18 @@ def _outcome(
     diverged_at = np.asarray(training.state.diverged_at)
     ceiling = DIVERGED_ABOVE * np.maximum(initial.data, encoding.loss_null)
     late = ~np.isfinite(seen.loss) | ~(final.data <= ceiling)
+    unit = bool(seen.above.distance)
     return _Outcome(
         members=members,
         goal=goal,
         classes=classes,
         dtype=dtype,
-        unit=bool(seen.above.distance),
         initial=initial,
         final=final,
         believed=believed,
         diverged=(diverged_at != NEVER) | late,
         updates=np.minimum(diverged_at, np.int32(loop.epochs * loop.batches)),
+        weight=_original(training, encoding) if unit else None,
     )
 
 
@@ -295,14 +298,14 @@ def _runs(training: Training, encoding: Encoding, outcome: _Outcome) -> dict[str
     linear = dict.fromkeys(
         ("weight_error", "weight_error_ols", "bias_init", "bias", "bias_original"), nothing
     )
-    if outcome.unit:
-        weight = _original(training, encoding)
+    if outcome.weight is not None:
+        weight = outcome.weight
         linear = {
             "weight_error": _recovery_error(weight, encoding.weight_true, encoding.spread),
             "weight_error_ols": _recovery_error(weight, encoding.weight_ols, encoding.spread),
             "bias_init": _bias(training.initial),
             "bias": _bias(training.state.parameters),
-            "bias_original": _original_bias(training, encoding),
+            "bias_original": _original_bias(training, encoding, weight),
         }
     return columns | linear
 
@@ -341,7 +344,7 @@ def _features(
     """Return the columns of the features, arrays (d, C, S)."""
     watch = training.watch
     first, last = (
-        models.first_kernel(_whole(parameters), loop.features)
+        models.first_kernel(parameters, loop.features)
         for parameters in (training.initial, training.state.parameters)
     )
     diverged, updates = outcome.diverged, outcome.updates
@@ -349,12 +352,12 @@ def _features(
     linear = dict.fromkeys(
         ("weight_init", "weight", "weight_original", "steps_to_feature_target"), nothing
     )
-    if outcome.unit:
+    if outcome.weight is not None:
         above = to_array(watch.above.distance)
         linear = {
             "weight_init": first[:, 0],
             "weight": last[:, 0],
-            "weight_original": _original(training, encoding),
+            "weight_original": outcome.weight,
             "steps_to_feature_target": np.ma.array(
                 above + 1, mask=diverged | ~outcome.believed | (above >= updates)
             ),
@@ -417,14 +420,13 @@ def _traces(
 
 def _original(training: Training, encoding: Encoding) -> np.ndarray:
     """Return a single unit's weights per original unit, (d, C, S)."""
-    weight = _whole(training.state.parameters)["params"]["Dense_0"]["kernel"][:, 0]
+    weight = training.state.parameters["params"]["Dense_0"]["kernel"][:, 0]
     with np.errstate(invalid="ignore", over="ignore"):
         return encoding.target_divisor * weight / encoding.divisor
 
 
-def _original_bias(training: Training, encoding: Encoding) -> np.ndarray:
-    """Return a single unit's bias in original units, (C, S)."""
-    weight = _original(training, encoding)
+def _original_bias(training: Training, encoding: Encoding, weight: np.ndarray) -> np.ndarray:
+    """Return a single unit's bias in original units, (C, S), from its weights there."""
     bias = _bias(training.state.parameters).astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         own = encoding.target_shift + encoding.target_divisor * bias
@@ -444,16 +446,12 @@ def _leaf(node: Any) -> np.ndarray:
 
 
 def _whole(parameters: Any) -> Any:
-    """Return parameters as arrays, those of `objective.explode` put together again."""
+    """Return parameters as arrays, where `objective.explode` made lists of them."""
     return jax.tree.map(_leaf, parameters, is_leaf=lambda node: isinstance(node, list))
 
 
 def _bias(parameters: Any) -> np.ndarray:
-    return _leaf(parameters["params"]["Dense_0"]["bias"])[0]
-
-
-def _codes(conditions: list[np.ndarray], codes: list[int], default: int) -> np.ndarray:
-    return np.select(conditions, codes, default).ravel().astype(np.int32)
+    return parameters["params"]["Dense_0"]["bias"][0]
 
 
 def _column(values: Any) -> Any:

@@ -88,7 +88,9 @@ def fit(name: str, values: Array, unit: Array, offset: Array) -> Fitted:
     unit, offset : ndarray of shape (..., d)
     """
     size, sign = np.abs(unit), np.sign(unit)
-    location, divisor = AFFINE[name](sign[..., None, :] * values, offset / size)
+    # Conditions share their values, unless one of them turns a column round.
+    turned = values if (sign > 0).all() else sign[..., None, :] * values
+    location, divisor = AFFINE[name](turned, offset / size)
     plain = divisor < 10 * EPS  # as it is divided by an x of 1
     gain = np.where(plain, size, 1 / np.where(plain, 1.0, divisor))
     return Fitted(
