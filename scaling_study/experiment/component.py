@@ -1,5 +1,6 @@
 """A component of a condition: the name of a registry's entry and its parameters."""
 
+import copy
 import importlib
 import inspect
 import itertools
@@ -23,6 +24,8 @@ class _Everything:
         return True
 
 
+# Kinds whose reference may be to an object in place of a factory, and what such an object has.
+OBJECTS = {"scaler": "fit", "problem": "draw"}
 EVERYTHING: Container[str] = _Everything()
 MOST_CONDITIONS = 1_000_000
 FEWER_CONDITIONS = f"a study has at most {MOST_CONDITIONS:,} conditions; list fewer values"
@@ -133,6 +136,8 @@ class Component:
             )
         with told(f"{kind} {self.name!r} cannot be imported", Exception, raises=CodeError):
             factory = getattr(import_module(module), attribute)
+        if not callable(factory) and hasattr(factory, OBJECTS.get(kind, "")):
+            return lambda: copy.deepcopy(factory)  # each data set fits one of its own
         if not callable(factory):
             raise StudyError(
                 f"{kind} {self.name!r} cannot be called; name a class or a function that returns it"

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from scaling_study.analysis.claims import read_claims
+from scaling_study.analysis.claims import read_claims, unmeasured
+from scaling_study.analysis.measures import MEASURES
 from scaling_study.analysis.verdicts import judge
 from scaling_study.errors import StudyError
+from scaling_study.experiment.conditions import expand
 from scaling_study.experiment.study import AXES, parse, read_study
 
 GOOD = {"quote": "so", "measure": "larger", "blocks": "main", "smallest": 0.1}
@@ -51,6 +53,54 @@ def test_most_is_of_half_the_runs_unless_it_says_otherwise():
     assert read(quantifier="most")[0].null == 0.5
     assert read(quantifier="most", null=0.75)[0].null == 0.75
     assert read(quantifier="all")[0].null == 0
+
+
+NETWORK = {"model": "mlp", "problem": "uniform"}
+
+
+@pytest.mark.parametrize("measure", sorted(MEASURES))
+def test_a_measure_that_fits_no_run_is_refused_where_the_claim_is_read(measure):
+    """Of a network without target, held-out rows or record, most measures are."""
+    claim = {"quote": "so", "measure": measure, "blocks": "main", "smallest": 0.1}
+    study = parse({"name": "x", **NETWORK, "claims": {"X": claim}})
+    fits_any = {"diverged", "final_loss", "stuck", "in_place_train", "in_place_held_out"}
+    of_two = {"log_movement_ratio", "log_gradient_ratio_init", "log_gradient_ratio_mean"}
+    if measure in fits_any | of_two:
+        assert read_claims(study)
+        return
+    with pytest.raises(StudyError, match=f"claims.X: measure {measure!r} ") as error:
+        read_claims(study)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("measure", "axes"),
+    [
+        ("unfinished", {"model": "linear"}),
+        ("excess_share", {"problem": "breast_cancer", "design": "U"}),
+        ("log_steps", {**NETWORK, "target_loss": 0.1}),
+        ("test_r2", {"problem": "diabetes", "design": "U", "model": "mlp"}),
+        ("test_auc", {"problem": "breast_cancer", "design": "U", "model": "mlp"}),
+        ("test_balanced_accuracy", {"problem": "wine", "design": "U", "model": "mlp"}),
+        ("share_permutation", {**NETWORK, "record": "importances"}),
+        ("share_integrated_gradients", {**NETWORK, "record": "importances"}),
+        ("larger", {"problem": "uniform"}),
+    ],
+)
+def test_a_measure_that_fits_is_read(measure, axes):
+    claim = {"quote": "so", "measure": measure, "blocks": "main", "smallest": 0.1}
+    assert read_claims(parse({"name": "x", **axes, "claims": {"X": claim}}))
+
+
+def test_runs_that_a_measure_does_not_fit_are_said():
+    raw = {"name": "x", "problem": "uniform", "model": ["linear", "mlp"]}
+    (claim,) = read_claims(
+        parse({**raw, "claims": {"X": {**GOOD, "measure": "excess_share", "by": "model"}}})
+    )
+    some, none = unmeasured(claim, expand(parse(raw)), "standard")
+    assert none == ""
+    assert len(some) == 1
+    assert "model 'mlp'" in some[0]
 
 
 def test_claims_must_be_tables():

@@ -2,6 +2,8 @@
 
 import numpy as np
 import statsmodels.api as sm
+from sklearn.compose import ColumnTransformer
+from sklearn.preprocessing import StandardScaler
 
 from scaling_study import Problem
 
@@ -36,6 +38,20 @@ def spector() -> Problem:
     """Return whether 32 grades improved, by three columns (Spector and Mazzeo 1980)."""
     data = sm.datasets.spector.load_pandas()
     return table(data.exog, data.endog, classes=2)
+
+
+def eleven() -> Problem:
+    """Return eleven columns in units of their own, of which the last four are 0 or 1."""
+    random = np.random.default_rng(8)
+    x = random.standard_normal((40, 11)) * 10.0 ** np.arange(11)
+    x[:, 7:] = x[:, 7:] > 0
+    return table(x, x[:, 0] + 2 * x[:, 9] + 0.1 * random.standard_normal(40))
+
+
+# An object, as a user has it; the first columns go last.
+some_scaled = ColumnTransformer(
+    [("b", "passthrough", [7, 8, 9, 10]), ("n", StandardScaler(), [0, 1, 2, 3, 4, 5, 6])]
+)
 
 
 def rescaled(mean: float = 0.0, unit: float = 1.0, target_mean: float = 0.0) -> Problem:

@@ -4,8 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit, softmax
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.metrics import accuracy_score, log_loss, r2_score
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    log_loss,
+    r2_score,
+    roc_auc_score,
+)
 from sklearn.preprocessing import StandardScaler
 from tiny_block import bytes_of, groups_of, rows_of
 
@@ -167,6 +176,34 @@ def test_only_problems_that_hold_rows_out_have_scores():
 def test_a_chunk_is_the_same_bytes_again():
     axes = {"problem": "wine", "design": "U", "epochs": 2}
     assert bytes_of(Chunk(0, 0, 1), **axes) == bytes_of(Chunk(0, 0, 1), **axes)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True, database=None)
+@given(
+    logits=st.lists(st.sampled_from([-2.0, -0.5, 0.25, 0.25, 3.0]), min_size=4, max_size=30),
+    seed=st.integers(0, 100),
+)
+def test_scores_of_two_classes_are_scikit_learns(logits, seed):
+    y = np.random.default_rng(seed).permutation(np.arange(len(logits)) % 2).astype(float)
+    x = np.asarray(logits)
+    found = evaluate.classified(jnp.asarray(x), jnp.asarray(y), 2)
+    np.testing.assert_allclose(found["auc"], roc_auc_score(y, x), rtol=1e-5)
+    np.testing.assert_allclose(found["accuracy"], accuracy_score(y, x > 0), rtol=1e-5)
+    wanted = balanced_accuracy_score(y, x > 0)
+    np.testing.assert_allclose(found["balanced_accuracy"], wanted, rtol=1e-5)
+    np.testing.assert_allclose(found["loss"], log_loss(y, expit(x)), rtol=1e-5)
+
+
+def test_scores_of_three_classes_are_scikit_learns():
+    random = np.random.default_rng(0)
+    logits, y = random.normal(size=(50, 3)), np.repeat([0, 1, 2], [5, 15, 30])
+    found = evaluate.classified(jnp.asarray(logits), jnp.asarray(y, jnp.float32), 3)
+    named = logits.argmax(axis=1)
+    assert "auc" not in found
+    np.testing.assert_allclose(found["accuracy"], accuracy_score(y, named), rtol=1e-5)
+    wanted = balanced_accuracy_score(y, named)
+    np.testing.assert_allclose(found["balanced_accuracy"], wanted, rtol=1e-5)
+    np.testing.assert_allclose(found["loss"], log_loss(y, softmax(logits, axis=1)), rtol=1e-5)
 
 
 def test_no_number_names_no_class():

@@ -5,6 +5,7 @@ import pytest
 import statsmodels.api as sm
 from hard_tables import table
 from scipy.special import expit
+from sklearn.linear_model import LinearRegression
 from tiny_block import rows_of
 
 from scaling_study.engine import outcome
@@ -192,6 +193,25 @@ def test_no_run_on_raw_inputs_is_converged_above_the_targets_variance():
         converged = rows[rows["status"] == "converged"]
         assert (converged["final_loss"] <= converged["loss_null"]).all()
         assert (converged["excess_share"] <= 1e-3).all()
+
+
+def test_a_column_transformer_scales_chosen_columns_and_leads_back_to_original_units():
+    axes = {"problem": "hard_tables:eleven", "design": "U", "sampling": "full"}
+    axes |= {"scaler": "hard_tables:some_scaled", "dtype": "float64", "updates": 5}
+    axes |= {"optimizer": "scaling_study.engine.optimizers:newton", "learning_rate": 1.0}
+    row = rows_of(**axes).iloc[0]
+    assert row["status"] == "converged"
+    x, y = problem_of(expand(parse(axes))[0].problem).draw(0)
+    # Of raw columns scikit-learn takes the small ones for nothing beside one of size 1e10.
+    deviation = x.std(axis=0)
+    theirs = LinearRegression().fit(x / deviation, y)
+    for name in ("weight_original", "weight_ols"):
+        off = (row[name] * deviation - theirs.coef_) / y.std()
+        np.testing.assert_allclose(off, 0, atol=1e-8, err_msg=name)
+    np.testing.assert_allclose(row["bias_original"], theirs.intercept_, atol=1e-7)
+    # Trained on standardised columns beside those that are left as they are.
+    left = np.concatenate([np.ones(7), deviation[7:]])
+    np.testing.assert_allclose((row["weight"] * left - theirs.coef_) / y.std(), 0, atol=1e-8)
 
 
 # Classes -----------------------------------------------------------------------------------

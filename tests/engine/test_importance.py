@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from sklearn.base import BaseEstimator, RegressorMixin
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.inspection import permutation_importance
 from tiny_block import FIRST, groups_of
 
@@ -215,6 +216,86 @@ def test_permutation_importance_is_that_of_a_plain_loop_over_the_permutations():
         expected[feature] += (error(moved) - error(rows.inputs)) / len(rows.order)
     found = importance.permutation(model, parameters, rows)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+class Classifier(ClassifierMixin, BaseEstimator):
+    """A network of classes as scikit-learn sees one."""
+
+    def __init__(self, function=None, classes=2):
+        self.function, self.classes = function, classes
+        self.classes_ = np.arange(classes)
+
+    def predict_proba(self, x):
+        """Return the softmax of the logits."""
+        logits = np.asarray(self.function(x))
+        if self.classes == 2:
+            logits = np.stack([np.zeros(len(x)), logits], axis=-1)
+        return softmax(logits, axis=-1)
+
+    def predict(self, x):
+        """Return the class of the largest logit."""
+        return self.predict_proba(x).argmax(axis=-1)
+
+    def __sklearn_is_fitted__(self):
+        """Say that nothing has to be fitted."""
+        return True
+
+    def fit(self, x, y):
+        """Be fitted already."""
+        return self
+
+
+@pytest.mark.parametrize(
+    ("method", "scoring"),
+    [("permutation", "neg_log_loss"), ("permutation_accuracy", "accuracy")],
+)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_permutation_importance_of_classes_is_scikit_learns(classes, method, scoring):
+    model = models.build(NETWORK, classes)
+    random = np.random.default_rng(4)
+    z = random.standard_normal((400, 3)) * [1.0, 3.0, 0.2]
+    order = jnp.asarray(permutations_of(4, 400))
+    target = jnp.asarray(np.digitize(z[:, 0] + 0.3 * z[:, 1], [0.0, 1.0][: classes - 1]))
+    rows = Rows(jnp.asarray(z), jnp.asarray(z), target.astype(float), order, classes=classes)
+    parameters = start(model, seed=2)
+    theirs = permutation_importance(
+        Classifier(lambda x: model.apply(parameters, jnp.asarray(x)), classes),
+        z,
+        np.asarray(target),
+        scoring=scoring,
+        n_repeats=50,
+        random_state=0,
+    )
+    ours = METHODS[method].of(model, parameters, rows)
+    spread = theirs.importances_std * np.sqrt(1 / 50 + 1 / len(order))
+    assert np.all(np.abs(ours - theirs.importances_mean) < 4 * spread + 1e-12)
+
+
+def test_attributions_of_classes_are_the_mean_over_centred_logits():
+    model, rows = models.build(Component("linear"), 3), drawn_rows()
+    rows = rows._replace(classes=3)
+    parameters = start(model)
+    kernel = np.asarray(parameters["params"]["Dense_0"]["kernel"])
+    centred = kernel - kernel.mean(axis=1, keepdims=True)
+    z = np.asarray(rows.trained)
+    expected = np.abs((z - z.mean(axis=0))[:, :, None] * centred).mean(axis=(0, 2))
+    for method in ("linear_shap", "gradient_input", "integrated_gradients"):
+        found = METHODS[method].of(model, parameters, rows)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, err_msg=method)
+    found = METHODS["gradient"].of(model, parameters, rows)
+    np.testing.assert_allclose(found, np.abs(centred).mean(axis=1), rtol=1e-9)
+
+
+def test_the_unit_of_the_inputs_given_is_undone():
+    model, rows = models.build(NETWORK), drawn_rows()
+    parameters, gain = start(model), jnp.array([2.0, 0.1, 30.0])
+    first = parameters["params"]["Dense_0"]
+    folded = {"params": {**parameters["params"], "Dense_0": {**first}}}
+    folded["params"]["Dense_0"]["kernel"] = first["kernel"] * gain[:, None]
+    other = rows._replace(trained=rows.trained / gain, inputs=rows.inputs / gain, gain=gain)
+    one, same = (importance.of_one(model, p, r) for p, r in ((parameters, rows), (folded, other)))
+    for name in one:
+        np.testing.assert_allclose(one[name], same[name], rtol=1e-9, err_msg=name)
 
 
 @pytest.mark.parametrize(("model", "objective"), [(NETWORK, "samples"), (None, "moments")])
