@@ -98,7 +98,11 @@ AXES: dict[str, Axis] = {
     "data_seed": Axis("vary", _seed, "the data stream: varied with the seed, or held"),
     "init_seed": Axis("vary", _seed, "the initialisation stream"),
     "order_seed": Axis("vary", _seed, "the batch-order stream"),
-    "tolerance": Axis(1e-3, positive, "share of the initial excess loss that counts as converged"),
+    "tolerance": Axis(
+        1e-3,
+        positive,
+        "excess share that counts as converged: 0 is the least loss, 1 predicting the mean",
+    ),
     "target_loss": Axis("none", _or("none", positive), "explicit loss that counts as converged"),
 }
 

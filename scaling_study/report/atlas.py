@@ -279,12 +279,12 @@ def _exponents(shelf: Shelf) -> Plate:
     return Plate(
         "exponents",
         "A shared learning rate acts as rate times a power of s",
-        "Updates until the scaled feature's weight stays within a tenth of its first distance"
-        f" from least squares; centred orthogonal features, full batch, float64, {shelf.n} seeds."
+        "Updates until the scaled feature's weight stays within a tenth of its least-squares"
+        f" value; centred orthogonal features, full batch, float64, {shelf.n} seeds."
         " Geometric mean with 95 % interval; the inset gives slopes in decades per decade"
-        " (intervals, clustered by seed, in the table). From zero they are those of theory. From a"
-        " Glorot start, Adam's and RMSprop's distance does not shrink with s, so their slopes"
-        f" depart from theory, as expected. {censored:,} runs beyond the budget are left out.",
+        " (intervals, clustered by seed, in the table). From zero they are those of theory. A"
+        " Glorot start does not shrink with s as the least-squares weight does, so that the slopes"
+        f" are flatter, as expected. {censored:,} runs beyond the budget are left out.",
         plates.exponents(frame, slopes),
         slopes,
     )
