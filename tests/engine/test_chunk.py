@@ -223,7 +223,9 @@ def test_a_diverged_run_is_left_as_it_was_at_that_update(model):
         column(lost.loc[same], "movement"), column(until.loc[same], "movement"), rtol=1e-5
     )
     np.testing.assert_allclose(lost.loc[same, "final_loss"], until.loc[same, "final_loss"], 1e-5)
-    assert (until.loc[same, "status"] != "diverged").all()
+    # The last parameters are judged as those of every update are.
+    assert (until.loc[same, "status"] == "diverged").all()
+    assert (until.loc[same, "diverged_at"] == at).all()
 
 
 def test_a_run_does_not_depend_on_its_place_among_the_conditions():
@@ -334,7 +336,7 @@ def test_float64_differs_from_float32_by_rounding(axes):
 def test_transformed_features_train(name, model):
     axes = {"scaler": name, "model": model, "problem": "sines", "design": "U", "optimizer": "adam"}
     rows = rows_of(**axes, epochs=20, learning_rate=0.01, target_scaler="standard")
-    assert set(rows["status"]) == {"not_converged"}
+    assert set(rows["status"]) == {"no_target" if model == RELU else "not_converged"}
     assert (rows["final_loss"] < rows["initial_loss"]).mean() > 0.9
     assert rows["final_loss"].median() < 0.9 * rows["initial_loss"].median()
     # No coefficient of the raw feature stands for what was done to it.
@@ -449,7 +451,15 @@ def test_penalised_weights_end_where_calculus_says(objective):
         # The least of mean (w - ols)² s² + l1 |w| + l2 w², feature by feature.
         shrunk = np.maximum(np.abs(ols) * s**2 - l1[:, None] / 2, 0) * np.sign(ols)
         np.testing.assert_allclose(weight, shrunk / (s**2 + l2[:, None]), rtol=1e-9)
-        assert table["steps_to_target"].isna().all() == own.static.penalised
+        # The least penalised loss is known without an L1 penalty, and reached.
+        np.testing.assert_array_equal(table["steps_to_target"].isna(), l1 > 0)
+        known = table[l1 == 0]
+        np.testing.assert_allclose(known["excess_share"], 0, atol=1e-12)
+        ridge = (
+            known["loss_ols"]
+            + ((ols**2 * s**2 * (1 - s**2 / (s**2 + l2[:, None]))).sum(axis=1)[l1 == 0])
+        )
+        np.testing.assert_allclose(known["loss_least"], ridge, rtol=1e-9)
 
 
 def test_a_network_is_penalised_in_its_weights_and_not_in_its_biases():
@@ -501,7 +511,7 @@ def test_rows_that_are_not_visited_between_updates_change_no_run(target_loss, mo
         loss = program.objective_of(own, models.build(own.static.model), seeds_last=True)
         assert loss.spared == (batches == 8)
         found.append(rows_of(**axes))
-    assert_close(*found, rtol=1e-5)
+    assert_close(*found, rtol=1e-4)
     assert found[0]["steps_to_target"].notna().any() == (target_loss != "none")
 
 
