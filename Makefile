@@ -20,7 +20,7 @@ test-slow: $(VENV)/installed  ## What takes minutes: kills at every file operati
 	$(BIN)/python -m pytest -m slow
 
 torture: $(VENV)/installed  ## 50 kills, kills at each operation, 1,000 studies; half an hour
-	$(BIN)/python tests/torture.py
+	$(BIN)/python tests/support/torture.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

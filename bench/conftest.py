@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from scaling_study import runner
-from scaling_study.executors import LocalDevices, local_devices
-from scaling_study.experiment.plan import plan
-from scaling_study.experiment.study import read_study
+from scaling_study.execution import runner
+from scaling_study.execution.executors import LocalDevices, local_devices
+from scaling_study.study.plan import plan
+from scaling_study.study.study import read_study
 
 
 class Trainer:

@@ -11,8 +11,8 @@ from conftest import Trainer
 
 from scaling_study.engine import chunk, compiling
 from scaling_study.engine.record import to_parquet, to_table
-from scaling_study.experiment.conditions import expand, group
-from scaling_study.experiment.study import read_study
+from scaling_study.study.conditions import expand, group
+from scaling_study.study.study import read_study
 
 WORKLOADS = {"throughput": "linear", "throughput-mlp": "network"}
 
@@ -54,7 +54,10 @@ def test_compiling(benchmark):
     [
         ("start Python", "pass"),
         ("import scaling_study", "import scaling_study"),
-        ("import the runner and JAX", "import scaling_study.runner, scaling_study.engine.chunk"),
+        (
+            "import the runner and JAX",
+            "import scaling_study.execution.runner",
+        ),
     ],
 )
 def test_importing(benchmark, name, code):

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scaling_study.errors import StudyError
-    from scaling_study.experiment.problems import Problem
-    from scaling_study.experiment.study import Study
-    from scaling_study.results import Results, load
-    from scaling_study.runner import run
+    from scaling_study.execution.runner import run
+    from scaling_study.storage.results import Results, load
+    from scaling_study.study.problems import Problem
+    from scaling_study.study.study import Study
 
     __version__: str
 
 __all__ = ["Problem", "Results", "Study", "StudyError", "load", "run"]
 
 _HOMES = {
-    "Problem": "experiment.problems",
-    "Results": "results",
-    "Study": "experiment.study",
+    "Problem": "study.problems",
+    "Results": "storage.results",
+    "Study": "study.study",
     "StudyError": "errors",
-    "load": "results",
-    "run": "runner",
+    "load": "storage.results",
+    "run": "execution.runner",
 }
 
 

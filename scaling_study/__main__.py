@@ -7,11 +7,11 @@ from contextlib import suppress
 
 def main() -> None:
     """Run the command line; signals are noticed from here on."""
-    from scaling_study import signals
+    from scaling_study.execution import signals
 
     _open_streams()
     signals.install()
-    from scaling_study.cli import main as command
+    from scaling_study.cli.app import main as command
 
     command()
 

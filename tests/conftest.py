@@ -12,8 +12,8 @@ from processes import SHARED_CACHE
 from tiny_folder import run
 
 import scaling_study
-from scaling_study.experiment.study import PRESETS
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
+from scaling_study.study.study import PRESETS
 
 # A suite writes nothing into its user's cache. (JAX 0.10 also aborted once while it serialized
 # one of the many hundred programs that a suite's one process compiles.)
@@ -97,7 +97,7 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Results:
 # How a suite runs ---------------------------------------------------------------------------
 
 # Two processes share the files: those that take longest come first, so that both end together.
-ORDER = ("report", "tests", "analysis", "engine", "experiment")
+ORDER = ("report", "cli", "execution", "storage", "tests", "analysis", "engine", "study")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scaling_study.engine.models import ACTIVATIONS, INITIALIZERS, MODELS
 from scaling_study.engine.optimizers import OPTIMIZERS
 from scaling_study.errors import StudyError, unknown
-from scaling_study.experiment.problems import PROBLEMS
-from scaling_study.experiment.scalers import SCALERS
-from scaling_study.experiment.study import AXES, presets
+from scaling_study.study.problems import PROBLEMS
+from scaling_study.study.scalers import SCALERS
+from scaling_study.study.study import AXES, presets
 
 REGISTRIES = {
     "activation": ACTIVATIONS,

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from scaling_study.analysis.importance import FEWEST, UNIT_FREE
-from scaling_study.experiment.study import AXES
+from scaling_study.study.study import AXES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

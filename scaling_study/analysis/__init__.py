@@ -1,1 +1,4 @@
-"""What the runs mean: pandas and SciPy, never JAX, so that a report rebuilds from files."""
+"""What the runs mean: statistics, theory and claims, with pandas and SciPy.
+
+May import `study` and `storage`; never JAX.
+"""

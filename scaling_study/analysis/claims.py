@@ -14,9 +14,9 @@ from scaling_study.analysis.fitting import unfit
 from scaling_study.analysis.measures import MEASURES, SHARES
 from scaling_study.analysis.rates import CELL_AXES, RATES
 from scaling_study.errors import StudyError, unknown
-from scaling_study.experiment.conditions import Condition, expand
-from scaling_study.experiment.study import Study
-from scaling_study.experiment.values import listed, number, told
+from scaling_study.study.conditions import Condition, expand
+from scaling_study.study.study import Study
+from scaling_study.study.values import listed, number, told
 
 QUANTIFIERS = ("some", "most", "all")
 EXPECTATIONS = ("beyond", "equivalent")

@@ -5,7 +5,7 @@ unfit(measure, condition, record) -> reason, empty where it fits
 
 from collections.abc import Callable
 
-from scaling_study.experiment.conditions import Condition, problem_of, shape_of
+from scaling_study.study.conditions import Condition, problem_of, shape_of
 
 Need = Callable[[Condition, str], str]
 

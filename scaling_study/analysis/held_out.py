@@ -13,9 +13,9 @@ from scaling_study.analysis.rates import DEFAULT_RATES
 from scaling_study.analysis.statistics import mean_by
 from scaling_study.analysis.tuning import best, halves
 from scaling_study.errors import StudyError
-from scaling_study.experiment import datasets
-from scaling_study.experiment.problems import Problem
-from scaling_study.experiment.study import RAW
+from scaling_study.study import datasets
+from scaling_study.study.problems import Problem
+from scaling_study.study.study import RAW
 
 CELL = ["block", "problem", "model", "optimizer", "scale_factor", "scaler"]
 RUN = [*CELL, "learning_rate", "seed"]
@@ -27,7 +27,7 @@ def scored(runs: pd.DataFrame, own: Mapping[str, Problem] | None = None) -> pd.D
     Parameters
     ----------
     runs : DataFrame
-        As in `scaling_study.results.Results`, of problems that hold rows out.
+        As in `scaling_study.storage.results.Results`, of problems that hold rows out.
     own : mapping of str to Problem, optional
         Problems of a user's own, by their text in ``runs``.
 

@@ -75,7 +75,7 @@ def scored(runs: pd.DataFrame, good_fit: float = GOOD_FIT) -> pd.DataFrame:
     Parameters
     ----------
     runs : DataFrame
-        As in `scaling_study.results.Results`, of a study that records importances.
+        As in `scaling_study.storage.results.Results`, of a study that records importances.
     good_fit : float
         R² from which on a run fits.
 
@@ -159,7 +159,7 @@ def readings(features: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     features : DataFrame
-        As in `scaling_study.results.Results`, ``share_<method>`` and ``share_true`` among them.
+        Of `storage.results.Results`, ``share_<method>`` and ``share_true`` among them.
     kept : DataFrame
         From `reported`.
 

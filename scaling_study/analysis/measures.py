@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from scaling_study.analysis import theory
 from scaling_study.analysis.summary import LOST, TOLD_FROM_ZERO
-from scaling_study.experiment import draws, scalers
-from scaling_study.experiment.component import Component
-from scaling_study.experiment.conditions import Condition, expand, problem_of, shape_of, split
-from scaling_study.experiment.encoding import observed
-from scaling_study.results import Results
-from scaling_study.schema import FEATURE_COLUMNS
+from scaling_study.storage.results import Results
+from scaling_study.storage.schema import FEATURE_COLUMNS
+from scaling_study.study import draws, scalers
+from scaling_study.study.component import Component
+from scaling_study.study.conditions import Condition, expand, problem_of, shape_of, split
+from scaling_study.study.encoding import observed
 
 Array = NDArray[np.float64]
 TOLERANCE = 1e-3  # the usual excess share at which a run has converged

@@ -17,8 +17,8 @@ from scaling_study.analysis.measures import Table, log_steps
 from scaling_study.analysis.rates import at_rates
 from scaling_study.analysis.statistics import Estimate
 from scaling_study.errors import StudyError
-from scaling_study.experiment.study import FEWEST
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
+from scaling_study.study.study import FEWEST
 
 EXAMPLE = "scikit-learn, Importance of Feature Scaling"
 PINHEIRO = "Pinheiro et al. 2025, arXiv 2506.08274"

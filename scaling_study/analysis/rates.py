@@ -5,7 +5,7 @@ import pandas as pd
 
 from scaling_study.analysis import tuning
 from scaling_study.analysis.measures import Table, excess_share, log_steps
-from scaling_study.experiment.study import AXES
+from scaling_study.study.study import AXES
 
 RATES = ("all", "default", "tuned")
 CELL_AXES = (*AXES.keys() - {"epochs"}, "block")

@@ -1,6 +1,6 @@
 """A study's frames by condition: how many runs got there, how far off, how long, how steep.
 
-Every function takes frames of `scaling_study.results.Results` and returns a frame. An estimate
+Every function takes frames of `storage.results.Results` and returns a frame. An estimate
 called ``name`` stands in four columns, ``name``, ``name_low``, ``name_high`` and ``name_n``.
 Diverged and failed runs are counted, and stand in no median; ``name_missing`` counts the
 runs that did neither and still have no finite value.
@@ -39,7 +39,7 @@ def summarize_runs(runs: pd.DataFrame, conditions: pd.DataFrame) -> pd.DataFrame
     Parameters
     ----------
     runs, conditions : DataFrame
-        As in `scaling_study.results.Results`.
+        As in `scaling_study.storage.results.Results`.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def summarize_features(features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFra
     Parameters
     ----------
     features, runs : DataFrame
-        As in `scaling_study.results.Results`.
+        As in `scaling_study.storage.results.Results`.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def training_units(features: pd.DataFrame) -> pd.Series:
     Parameters
     ----------
     features : DataFrame
-        As in `scaling_study.results.Results`.
+        As in `scaling_study.storage.results.Results`.
 
     Returns
     -------
@@ -163,7 +163,7 @@ def larger_weight(features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     features, runs : DataFrame
-        As in `scaling_study.results.Results`.
+        As in `scaling_study.storage.results.Results`.
 
     Returns
     -------
@@ -190,7 +190,7 @@ def larger_weight_difference(
     Parameters
     ----------
     features, runs : DataFrame
-        As in `scaling_study.results.Results`.
+        As in `scaling_study.storage.results.Results`.
     first, second : str
         Conditions; seeds that diverged in either have no difference and are not in ``n``.
 
@@ -215,7 +215,7 @@ def cumulative_incidence(runs: pd.DataFrame, conditions: pd.DataFrame) -> pd.Dat
     Parameters
     ----------
     runs, conditions : DataFrame
-        As in `scaling_study.results.Results`.
+        As in `scaling_study.storage.results.Results`.
 
     Returns
     -------

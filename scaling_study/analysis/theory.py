@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scaling_study.experiment import draws
-from scaling_study.experiment.canonical import canonical, orthogonal
-from scaling_study.experiment.conditions import Condition, split
-from scaling_study.experiment.encoding import Encoding, encode
+from scaling_study.study import draws
+from scaling_study.study.canonical import canonical, orthogonal
+from scaling_study.study.conditions import Condition, split
+from scaling_study.study.encoding import Encoding, encode
 
 Array = NDArray[np.float64]
 

@@ -19,9 +19,9 @@ from scaling_study.analysis.claims import Claim, unmeasured, word
 from scaling_study.analysis.measures import MEASURES, Table
 from scaling_study.analysis.rates import at_rates, counted
 from scaling_study.analysis.statistics import Estimate
-from scaling_study.experiment.conditions import expand
-from scaling_study.experiment.values import told
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
+from scaling_study.study.conditions import expand
+from scaling_study.study.values import told
 
 VERDICTS = ("supported", "refuted", "depends", "inconclusive", "not testable")
 MOST_MISSING = 0.1  # share of a cell's seeds without a value, from which it is not measured

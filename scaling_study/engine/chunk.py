@@ -28,8 +28,9 @@ from scaling_study.engine.record import failed, to_parquet, to_table, with_failu
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Loop, Training
 from scaling_study.errors import CodeError, DataError, Stopped, StudyError
-from scaling_study.experiment import draws
-from scaling_study.experiment.conditions import (
+from scaling_study.storage.provenance import made_by
+from scaling_study.study import draws
+from scaling_study.study.conditions import (
     TRACED_SEEDS,
     Chunk,
     Condition,
@@ -39,9 +40,8 @@ from scaling_study.experiment.conditions import (
     problem_of,
     shape_of,
 )
-from scaling_study.experiment.encoding import Encoding, encode
-from scaling_study.experiment.study import parse
-from scaling_study.identity import made_by
+from scaling_study.study.encoding import Encoding, encode
+from scaling_study.study.study import parse
 
 log = logging.getLogger(__name__)
 OnDevice = Callable[[], AbstractContextManager[Any]]
@@ -97,7 +97,7 @@ def run_chunk(
     Returns
     -------
     bytes
-        A Parquet file whose metadata say who made it, see `scaling_study.identity`.
+        A Parquet file whose metadata say who made it, see `scaling_study.storage.provenance`.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from scaling_study.engine.environment import with_pinned
 from scaling_study.engine.inputs import Inputs, init_seeds, inputs_of, members_of
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Loop, Training
-from scaling_study.experiment.conditions import (
+from scaling_study.study.conditions import (
     Group,
     batches_per_epoch,
     segment_epochs,

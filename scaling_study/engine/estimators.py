@@ -12,13 +12,13 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
-from scaling_study.experiment.estimators import (
+from scaling_study.study.estimators import (
     DATASETS,
     Comparison,
     preprocessor,
 )
-from scaling_study.experiment.study import Study
-from scaling_study.experiment.values import told
+from scaling_study.study.study import Study
+from scaling_study.study.values import told
 
 SEEDS_A_PROCESS = 16  # fewer are fitted sooner than another process starts
 
@@ -35,7 +35,7 @@ def fit_all(study: Study, seeds: Sequence[int]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        One row a comparison, seed and scaler, with `scaling_study.schema.FIT_COLUMNS`.
+        One row a comparison, seed and scaler, with `scaling_study.storage.schema.FIT_COLUMNS`.
 
     Raises
     ------

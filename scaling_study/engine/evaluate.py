@@ -13,10 +13,10 @@ import optax
 from scaling_study.engine import models
 from scaling_study.engine.objective import assemble
 from scaling_study.engine.train import Training
-from scaling_study.experiment import draws
-from scaling_study.experiment.conditions import Chunk, Group, problem_of
-from scaling_study.experiment.draws import Draw
-from scaling_study.experiment.encoding import Encoding, HeldOut, encode_held_out, kinds_of
+from scaling_study.study import draws
+from scaling_study.study.conditions import Chunk, Group, problem_of
+from scaling_study.study.draws import Draw
+from scaling_study.study.encoding import Encoding, HeldOut, encode_held_out, kinds_of
 
 Array = jax.Array
 

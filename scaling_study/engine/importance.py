@@ -18,10 +18,10 @@ import numpy as np
 
 from scaling_study.engine import evaluate, models
 from scaling_study.engine.train import Training
-from scaling_study.experiment import draws
-from scaling_study.experiment.conditions import Chunk, Group, problem_of
-from scaling_study.experiment.encoding import Encoding
-from scaling_study.experiment.importance import permutations_of, true_shares
+from scaling_study.study import draws
+from scaling_study.study.conditions import Chunk, Group, problem_of
+from scaling_study.study.encoding import Encoding
+from scaling_study.study.importance import permutations_of, true_shares
 
 Array = jax.Array
 STEPS, STEPS_OF_KINKS = 128, 1024  # from the mean to a row, of the integral

@@ -11,15 +11,15 @@ from scaling_study.engine import objective
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Best, Data
 from scaling_study.engine.watch import Target
-from scaling_study.experiment import draws, encoding, optimum
-from scaling_study.experiment.conditions import (
+from scaling_study.study import draws, encoding, optimum
+from scaling_study.study.conditions import (
     Chunk,
     Condition,
     Group,
     problem_of,
     segment_epochs,
 )
-from scaling_study.experiment.encoding import Encoding
+from scaling_study.study.encoding import Encoding
 
 FEATURE_TOLERANCE = 0.1  # share of the best weight that a weight may be away from it
 TOLD_FROM_ZERO = 2.0  # standard errors from 0, below which a best weight is no target

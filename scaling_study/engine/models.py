@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax.typing import Array
 
 from scaling_study.errors import StudyError, unknown
-from scaling_study.experiment.component import Component
+from scaling_study.study.component import Component
 
 Parameters = Any  # a pytree of arrays, as Flax makes it
 

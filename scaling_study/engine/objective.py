@@ -35,7 +35,7 @@ Array = jax.Array
 
 
 class Numbers(NamedTuple):
-    """What distinguishes the runs of a block; see `scaling_study.experiment.encoding.Encoding`.
+    """What distinguishes the runs of a block; see `scaling_study.study.encoding.Encoding`.
 
     Attributes
     ----------

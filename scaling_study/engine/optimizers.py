@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from optax import contrib
 
 from scaling_study.errors import StudyError
-from scaling_study.experiment.component import Component, check_arguments
+from scaling_study.study.component import Component, check_arguments
 
 Factory = Callable[..., optax.GradientTransformation]
 

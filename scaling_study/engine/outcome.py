@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from scaling_study.engine.inputs import Goal, Members
-from scaling_study.experiment.encoding import Encoding
+from scaling_study.study.encoding import Encoding
 
 Array = np.ndarray
 SLACK = 64.0  # roundings of the dtype that a loss may be off by, relative to its largest part

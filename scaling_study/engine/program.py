@@ -12,7 +12,7 @@ from scaling_study.engine.batching import Batching
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Data, Loop, Training
 from scaling_study.engine.watch import Trace
-from scaling_study.experiment.conditions import TRACED_SEEDS, Group, problem_of, shape_of
+from scaling_study.study.conditions import TRACED_SEEDS, Group, problem_of, shape_of
 
 LONG_EPOCH = 8  # batches; a visit to all rows would cost more than the update beside it
 

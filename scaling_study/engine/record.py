@@ -2,7 +2,7 @@
 
 A run's features are columns of its row, ``weight/0``, ``weight/1`` and so on (Parquet takes
 three times as long over lists), and its trace is lists, so that a chunk is one file and no row
-can be there without the others. `scaling_study.results` unfolds them into data frames.
+can be there without the others. `scaling_study.storage.results` unfolds them into data frames.
 """
 
 import io
@@ -20,10 +20,10 @@ from scaling_study.engine.inputs import Goal, Members, goal_of, members_of
 from scaling_study.engine.outcome import Loss, agrees, loss_of, of_network
 from scaling_study.engine.train import NEVER, Loop, Training
 from scaling_study.engine.watch import DIVERGED_ABOVE, to_array
-from scaling_study.experiment.conditions import TRACED_SEEDS, Chunk, Group, problem_of
-from scaling_study.experiment.encoding import Encoding
-from scaling_study.identity import METADATA
-from scaling_study.schema import FEATURE_COLUMNS, RUN_NUMBERS, TRACE_COLUMNS
+from scaling_study.storage.provenance import METADATA
+from scaling_study.storage.schema import FEATURE_COLUMNS, RUN_NUMBERS, TRACE_COLUMNS
+from scaling_study.study.conditions import TRACED_SEEDS, Chunk, Group, problem_of
+from scaling_study.study.encoding import Encoding
 
 STATUSES = ("converged", "not_converged", "no_target", "diverged", "failed")
 REASONS = (
@@ -160,7 +160,7 @@ def to_parquet(table: pa.Table, made_by: Mapping[str, Any]) -> bytes:
     table : Table
         Of `to_table`, `failed` or `with_failures`.
     made_by : mapping
-        What `scaling_study.identity.made_by` says, and the digest of the program.
+        What `scaling_study.storage.provenance.made_by` says, and the digest of the program.
     """
     ended = (
         table.select(["status", "reason"])

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from scaling_study.experiment.conditions import ChunkShape
+from scaling_study.study.conditions import ChunkShape
 
 
 class Tiles(NamedTuple):

@@ -1,1 +1,4 @@
-"""How a study is shown: tables, figures and a page, from stored results alone."""
+"""How results are shown: tables, figures and pages, from stored results alone.
+
+May import `study`, `storage` and `analysis`; never JAX.
+"""

@@ -12,11 +12,11 @@ from scaling_study.analysis import measures, statistics, summary, theory
 from scaling_study.analysis.measures import MEASURES, Table
 from scaling_study.analysis.rates import at_rates
 from scaling_study.analysis.verdicts import Verdict
-from scaling_study.experiment import scalers
 from scaling_study.report import figures, plates
 from scaling_study.report.labels import hundredths, listing, number, percent, scaler_name
 from scaling_study.report.sections import Plate
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
+from scaling_study.study import scalers
 
 RATES = ("default", "tuned")
 MOST_POINTS = 3_000  # of a cloud; more says no more, and weighs

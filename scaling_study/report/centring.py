@@ -16,7 +16,7 @@ from scaling_study.report import published_plates
 from scaling_study.report.atlas import predicted_times
 from scaling_study.report.labels import number
 from scaling_study.report.sections import Plate, Section
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
 
 
 def sections_of_centring(results: Results, table: pd.DataFrame) -> list[Section]:

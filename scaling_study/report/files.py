@@ -9,9 +9,9 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from scaling_study.experiment.study import presets
 from scaling_study.report.figures import STYLE
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
+from scaling_study.study.study import presets
 
 
 def write_csv(frame: pd.DataFrame, path: Path, **options: Any) -> None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scaling_study.analysis import summary
 from scaling_study.report import figures
 from scaling_study.report.labels import MINUS, label_conditions, listing, scaler_name, slug
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
 
 MOST_PANELS = 8
 MOST_SETTINGS = 6

@@ -6,14 +6,14 @@ import pandas as pd
 
 from scaling_study.analysis import importance
 from scaling_study.analysis.importance import DISTINCT, FEWEST, GOOD_FIT, NETWORKS
-from scaling_study.experiment.conditions import expand
 from scaling_study.report import importance_plates as plates
 from scaling_study.report import importance_words as words
 from scaling_study.report.importance_plates import TITLES, short, unique
 from scaling_study.report.importance_words import DECOY, inputs_of, is_plain
 from scaling_study.report.labels import MISSING, listing, number, percent
 from scaling_study.report.sections import Plate, Section, write_sections
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
+from scaling_study.study.conditions import expand
 
 DRAWN = ("weight", "integrated_gradients", "permutation")  # of the networks, to be legible
 OTHER_FITS = (0.8, 0.95)  # thresholds, for how much hangs on the one that is used

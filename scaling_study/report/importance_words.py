@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from scaling_study.analysis.importance import FEWEST, GOOD_FIT, NETWORKS, UNIT_FREE, is_plain
-from scaling_study.experiment.component import Component
-from scaling_study.experiment.study import Study
 from scaling_study.report.importance_plates import TITLES, short, titles_of
 from scaling_study.report.labels import budgets_of, listing, number, percent, values_of
+from scaling_study.study.component import Component
+from scaling_study.study.study import Study
 
 MOST = 0.8  # of the readings, for words that speak of them without a number
 SMALLEST = 0.05  # the smallest difference of distortions that would matter to anyone

@@ -19,7 +19,7 @@ def label_conditions(conditions: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     conditions : DataFrame
-        As in `scaling_study.results.Results`.
+        As in `scaling_study.storage.results.Results`.
 
     Returns
     -------

@@ -11,9 +11,6 @@ import pandas as pd
 from scaling_study.analysis.claims import read_claims
 from scaling_study.analysis.verdicts import judge_all
 from scaling_study.errors import StudyError
-from scaling_study.experiment.study import Study, read_study
-from scaling_study.experiment.values import told
-from scaling_study.identity import asked, difference
 from scaling_study.report import tables
 from scaling_study.report.files import (
     command_of,
@@ -28,11 +25,14 @@ from scaling_study.report.importance import write_importance
 from scaling_study.report.paper import CLAIMS, write_paper
 from scaling_study.report.published import write_published
 from scaling_study.report.real_data import write_real_data
-from scaling_study.report.replacing import tidy, written_whole
 from scaling_study.report.sensitivity import write_sensitivity
 from scaling_study.report.tables import Summaries
-from scaling_study.results import Results
-from scaling_study.schema import MANIFEST, STUDY, is_manifest
+from scaling_study.storage.provenance import asked, difference
+from scaling_study.storage.replacing import tidy, written_whole
+from scaling_study.storage.results import Results
+from scaling_study.storage.schema import MANIFEST, STUDY, is_manifest
+from scaling_study.study.study import Study, read_study
+from scaling_study.study.values import told
 
 # What a report writes: nothing else is ever replaced.
 PAGE, TEXT = "index.html", "report.md"

@@ -22,7 +22,7 @@ from scaling_study.report.files import (
     write_page,
 )
 from scaling_study.report.labels import MISSING, listing, number
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
 
 CLAIMS = "claims.json"
 COVERAGE_SEEDS = (10, 30, 200)

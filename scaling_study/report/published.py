@@ -32,7 +32,7 @@ from scaling_study.report import published_plates
 from scaling_study.report.centring import sections_of_centring
 from scaling_study.report.labels import listing, percent
 from scaling_study.report.sections import Plate, Section, write_sections
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
 
 LABELS = {
     "pca-shared": "wine, PCA\n(one for both)",

@@ -7,9 +7,6 @@ import pandas as pd
 
 from scaling_study.analysis import held_out
 from scaling_study.analysis.held_out import against, at_default, at_tuned, scored
-from scaling_study.experiment.datasets import DATASETS
-from scaling_study.experiment.sources import own_problems
-from scaling_study.experiment.study import Study
 from scaling_study.report.labels import budgets_of, listing, number, scaler_name, values_of
 from scaling_study.report.real_data_plates import (
     AS_IT_IS,
@@ -23,7 +20,10 @@ from scaling_study.report.real_data_plates import (
     trouble_panels,
 )
 from scaling_study.report.sections import Plate, Section, write_sections
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
+from scaling_study.study.datasets import DATASETS
+from scaling_study.study.sources import own_problems
+from scaling_study.study.study import Study
 
 PLAIN = ("regression", "classes", "digits")
 SHOWN = ("diabetes", "friedman2", "wine", "breast_cancer")  # over the rates; more would not fit

@@ -16,7 +16,7 @@ from scaling_study.report.files import (
     write_figure,
     write_page,
 )
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
 
 
 class Plate(NamedTuple):

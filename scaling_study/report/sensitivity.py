@@ -12,7 +12,6 @@ from matplotlib.lines import Line2D
 
 from scaling_study.analysis import sensitivity
 from scaling_study.analysis.measures import Table
-from scaling_study.experiment.study import Study
 from scaling_study.report.figures import COLOURS, INK, PALE, STYLE
 from scaling_study.report.labels import (
     batches_of,
@@ -23,7 +22,8 @@ from scaling_study.report.labels import (
     values_of,
 )
 from scaling_study.report.sections import Plate, Section, write_sections
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
+from scaling_study.study.study import Study
 
 LEADERBOARD = "leaderboard.csv"
 COLUMNS = {

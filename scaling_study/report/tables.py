@@ -8,7 +8,7 @@ import pandas as pd
 
 from scaling_study.analysis import summary
 from scaling_study.report.labels import BASELINE, MISSING, label_conditions, number, percent
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
 
 MOST_RUNS = 1_500_000  # that are held as data frames at once
 

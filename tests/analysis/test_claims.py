@@ -8,8 +8,8 @@ from scaling_study.analysis.claims import read_claims, unmeasured
 from scaling_study.analysis.measures import MEASURES
 from scaling_study.analysis.verdicts import judge
 from scaling_study.errors import StudyError
-from scaling_study.experiment.conditions import expand
-from scaling_study.experiment.study import AXES, parse, read_study
+from scaling_study.study.conditions import expand
+from scaling_study.study.study import AXES, parse, read_study
 
 GOOD = {"quote": "so", "measure": "larger", "blocks": "main", "smallest": 0.1}
 

@@ -7,7 +7,7 @@ import pytest
 from scaling_study.analysis import held_out
 from scaling_study.analysis.statistics import resampled_mean
 from scaling_study.errors import StudyError
-from scaling_study.experiment import datasets
+from scaling_study.study import datasets
 
 
 def runs() -> pd.DataFrame:

@@ -6,7 +6,7 @@ from scipy import stats
 
 import scaling_study
 from scaling_study.analysis.measures import MEASURES, SHARES, Table
-from scaling_study.experiment.problems import uniform
+from scaling_study.study.problems import uniform
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from scaling_study.analysis.published import (
 )
 from scaling_study.analysis.statistics import Estimate
 from scaling_study.errors import StudyError
-from scaling_study.experiment.study import Study, read_study
+from scaling_study.study.study import Study, read_study
 
 
 class Stored:

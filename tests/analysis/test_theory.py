@@ -9,10 +9,10 @@ from sklearn.inspection import permutation_importance as permute
 from sklearn.linear_model import Lasso, LinearRegression, Ridge
 
 from scaling_study.analysis import theory
-from scaling_study.experiment import draws, scalers
-from scaling_study.experiment.conditions import expand, problem_of, split
-from scaling_study.experiment.encoding import observed
-from scaling_study.experiment.study import parse
+from scaling_study.study import draws, scalers
+from scaling_study.study.conditions import expand, problem_of, split
+from scaling_study.study.encoding import observed
+from scaling_study.study.study import parse
 
 
 def sample(seed=0, n=50, scale=(1.0, 5.0), offset=(0.0, 2.0)):

@@ -9,12 +9,12 @@ from sklearn.linear_model import LinearRegression
 from tiny_block import bytes_of, column, groups_of, rows_of
 
 from scaling_study.engine import chunk, compiling, models, program
-from scaling_study.experiment import conditions, draws
-from scaling_study.experiment.conditions import Chunk, expand, problem_of
-from scaling_study.experiment.encoding import observed
-from scaling_study.experiment.problems import PROBLEMS
-from scaling_study.experiment.scalers import AFFINE, TRANSFORMERS
-from scaling_study.experiment.study import parse
+from scaling_study.study import conditions, draws
+from scaling_study.study.conditions import Chunk, expand, problem_of
+from scaling_study.study.encoding import observed
+from scaling_study.study.problems import PROBLEMS
+from scaling_study.study.scalers import AFFINE, TRANSFORMERS
+from scaling_study.study.study import parse
 
 SMALL = {"name": "gaussian", "samples": 14, "features": 3, "noise": 0.5}
 FIVE = ["none", "minmax", "standard", "robust", "maxabs"]

@@ -20,8 +20,8 @@ from tiny_block import bytes_of, groups_of, rows_of
 
 from scaling_study.engine import chunk, evaluate, models, objective
 from scaling_study.engine.batching import Batching
-from scaling_study.experiment import draws, encoding
-from scaling_study.experiment.conditions import Chunk, problem_of
+from scaling_study.study import draws, encoding
+from scaling_study.study.conditions import Chunk, problem_of
 
 LONG = {
     "design": "U",

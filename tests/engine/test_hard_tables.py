@@ -9,12 +9,12 @@ from sklearn.linear_model import LinearRegression
 from tiny_block import rows_of
 
 from scaling_study.engine import outcome
-from scaling_study.experiment import draws
-from scaling_study.experiment.conditions import expand, problem_of, split
-from scaling_study.experiment.encoding import observed
-from scaling_study.experiment.problems import PROBLEMS
-from scaling_study.experiment.scalers import AFFINE, affine
-from scaling_study.experiment.study import parse
+from scaling_study.study import draws
+from scaling_study.study.conditions import expand, problem_of, split
+from scaling_study.study.encoding import observed
+from scaling_study.study.problems import PROBLEMS
+from scaling_study.study.scalers import AFFINE, affine
+from scaling_study.study.study import parse
 
 WAYS, DTYPES = ("moments", "samples"), ("float32", "float64")
 ROUNDING = {"float32": 3e-5, "float64": 1e-9}

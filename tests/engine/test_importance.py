@@ -16,11 +16,11 @@ from scaling_study.engine import importance, models
 from scaling_study.engine.chunk import train_chunk
 from scaling_study.engine.importance import METHODS, Rows
 from scaling_study.engine.objective import assemble
-from scaling_study.experiment import draws, encoding
-from scaling_study.experiment.component import Component
-from scaling_study.experiment.conditions import problem_of
-from scaling_study.experiment.importance import permutations_of, true_shares
-from scaling_study.experiment.problems import PROBLEMS
+from scaling_study.study import draws, encoding
+from scaling_study.study.component import Component
+from scaling_study.study.conditions import problem_of
+from scaling_study.study.importance import permutations_of, true_shares
+from scaling_study.study.problems import PROBLEMS
 
 NETWORK = Component("mlp", (("activation", "tanh"), ("hidden", (5, 4))))
 

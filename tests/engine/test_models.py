@@ -11,7 +11,7 @@ import pytest
 from scaling_study.engine import models
 from scaling_study.engine.models import ACROSS_AN_AXIS, ACTIVATIONS, INITIALIZERS, MODELS
 from scaling_study.errors import StudyError
-from scaling_study.experiment.component import Component
+from scaling_study.study.component import Component
 
 FEATURES = 3
 X = np.random.default_rng(0).normal(size=(5, FEATURES)).astype(np.float32)

@@ -10,10 +10,10 @@ from sklearn.preprocessing import QuantileTransformer
 from tiny_block import block_of, hand_problem, leaves, linear_parameters
 
 from scaling_study.engine import models, objective
-from scaling_study.experiment import draws, scalers
-from scaling_study.experiment.conditions import problem_of
-from scaling_study.experiment.encoding import observed
-from scaling_study.experiment.scalers import AFFINE, TRANSFORMERS
+from scaling_study.study import draws, scalers
+from scaling_study.study.conditions import problem_of
+from scaling_study.study.encoding import observed
+from scaling_study.study.scalers import AFFINE, TRANSFORMERS
 
 WAYS = ("moments", "samples")
 SMALL = {"name": "gaussian", "samples": 14, "features": 3, "noise": 0.5, "correlation": 0.3}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scaling_study.engine import optimizers
 from scaling_study.engine.optimizers import OPTIMIZERS
 from scaling_study.errors import StudyError
-from scaling_study.experiment.component import Component
+from scaling_study.study.component import Component
 
 DIALECTS = ("keras", "torch", "optax")
 # A norm over a layer, a factor of a matrix, or one distance or weight for all parameters.

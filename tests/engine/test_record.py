@@ -15,15 +15,15 @@ from scaling_study.engine import chunk, record
 from scaling_study.engine.compiling import loop_of
 from scaling_study.engine.record import REASONS, STATUSES
 from scaling_study.engine.train import Loop
-from scaling_study.experiment.conditions import (
+from scaling_study.storage.results import FEATURE_COLUMNS, TRACE_COLUMNS
+from scaling_study.study.conditions import (
     TRACED_SEEDS,
     Chunk,
     expand,
     problem_of,
     trace_epochs,
 )
-from scaling_study.experiment.study import parse
-from scaling_study.results import FEATURE_COLUMNS, TRACE_COLUMNS
+from scaling_study.study.study import parse
 
 FEATURES, EPOCHS, BATCHES = 3, 6, 3
 BASE = {

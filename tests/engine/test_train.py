@@ -15,8 +15,8 @@ from scaling_study.engine import models, objective, optimizers, train
 from scaling_study.engine.models import MODELS
 from scaling_study.engine.optimizers import OPTIMIZERS
 from scaling_study.engine.train import NEVER
-from scaling_study.experiment.component import Component
-from scaling_study.experiment.scalers import AFFINE
+from scaling_study.study.component import Component
+from scaling_study.study.scalers import AFFINE
 
 WAYS = ("moments", "samples")
 NEWTON = "scaling_study.engine.optimizers:newton"

@@ -10,7 +10,7 @@ from tiny_block import block_of, leaves, linear_parameters
 from scaling_study.engine import watch
 from scaling_study.engine.objective import explode
 from scaling_study.engine.watch import Gauge, Info, Target, Trace
-from scaling_study.experiment.conditions import TRACED_SEEDS
+from scaling_study.study.conditions import TRACED_SEEDS
 
 few = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 losses = st.lists(

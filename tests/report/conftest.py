@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from tiny_study import LINEAR, NETWORK, UPDATES, Build, Change, parquet, run
 
-from scaling_study.experiment import conditions as grid
-from scaling_study.experiment.plan import plan
-from scaling_study.experiment.study import read_study
-from scaling_study.results import Results, load
-from scaling_study.store import Store, identity
+from scaling_study.storage.results import Results, load
+from scaling_study.storage.writer import Store, identity
+from scaling_study.study import conditions as grid
+from scaling_study.study.plan import plan
+from scaling_study.study.study import read_study
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from scaling_study.report import figures
 from scaling_study.report.gallery import drawings
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
 
 PANELS = ["none (raw)", "standard", "adam"]
 

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from tiny_study import LINEAR, Build, Change
 
-from scaling_study.experiment.conditions import Condition
 from scaling_study.report.findings import first_paragraph, second_paragraph
 from scaling_study.report.tables import summarize
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
+from scaling_study.study.conditions import Condition
 
 
 def paragraph(build: Build, change: Change | None = None) -> str:

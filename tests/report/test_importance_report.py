@@ -10,12 +10,12 @@ import pytest
 import scaling_study
 from scaling_study.analysis import importance
 from scaling_study.errors import StudyError
-from scaling_study.experiment.component import Component
-from scaling_study.experiment.study import read_study
 from scaling_study.report import importance_words as words
 from scaling_study.report.importance_words import Count
 from scaling_study.report.page import write_report
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
+from scaling_study.study.component import Component
+from scaling_study.study.study import read_study
 
 LAW = {"name": "uniform", "samples": 64, "noise": 0.01}
 NETWORK = {"name": "mlp", "hidden": 4, "activation": "tanh"}

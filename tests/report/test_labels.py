@@ -3,7 +3,6 @@
 import pandas as pd
 import pytest
 
-from scaling_study.experiment.study import read_study
 from scaling_study.report.labels import (
     batches_of,
     budgets_of,
@@ -15,6 +14,7 @@ from scaling_study.report.labels import (
     slug,
     values_of,
 )
+from scaling_study.study.study import read_study
 
 
 @pytest.mark.parametrize(

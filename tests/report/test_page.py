@@ -15,11 +15,11 @@ from processes import ROOT
 from tiny_study import LINEAR, NETWORK, Build
 
 from scaling_study.errors import StudyError
-from scaling_study.experiment.conditions import Condition
 from scaling_study.report import page
 from scaling_study.report.files import how_it_ran
 from scaling_study.report.page import write_report
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
+from scaling_study.study.conditions import Condition
 
 
 def digests(folder: Path) -> dict[str, str]:

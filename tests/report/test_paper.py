@@ -20,7 +20,7 @@ from scaling_study.analysis.verdicts import judge_all
 from scaling_study.report import atlas, page
 from scaling_study.report import paper as paper_page
 from scaling_study.report.page import write_report
-from scaling_study.results import load
+from scaling_study.storage.results import load
 
 BLOCKED = """
 import sys

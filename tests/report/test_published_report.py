@@ -16,8 +16,8 @@ from processes import command, python
 import scaling_study
 from scaling_study.analysis.published import BACKPROP, HOLDS, REPRODUCED
 from scaling_study.report.page import write_report
-from scaling_study.results import Results
-from scaling_study.schema import FIT_COLUMNS
+from scaling_study.storage.results import Results
+from scaling_study.storage.schema import FIT_COLUMNS
 
 CENTRING: dict[str, Any] = {
     "problem": "gaussian",
@@ -138,7 +138,7 @@ def test_the_command_line_runs_it_and_reports_without_jax(results: Results, tmp_
         "        if name.partition('.')[0] in ('jax', 'jaxlib', 'flax', 'optax'):\n"
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Blocked())\n"
-        "from scaling_study.cli import main\n"
+        "from scaling_study.cli.app import main\n"
         f"main(['report', {str(results.folder)!r}, '-o', {str(tmp_path / 'r')!r}])\n"
     )
     done = python("-c", code, cwd=tmp_path)

@@ -10,11 +10,11 @@ import pytest
 from tiny_study import Build
 
 from scaling_study.analysis import held_out
-from scaling_study.experiment.conditions import Condition
-from scaling_study.experiment.study import read_study
 from scaling_study.report import real_data
 from scaling_study.report.page import write_report
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
+from scaling_study.study.conditions import Condition
+from scaling_study.study.study import read_study
 
 BOTH = {"epochs": 3, "scaler": ["none", "standard"]}
 RATES = [1e-3, 1e-2, 0.1]

@@ -10,10 +10,10 @@ import pytest
 import scaling_study
 from scaling_study.analysis import sensitivity
 from scaling_study.analysis.measures import Table
-from scaling_study.experiment.study import read_study
 from scaling_study.report import sensitivity as page
 from scaling_study.report.page import write_report
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
+from scaling_study.study.study import read_study
 
 STUDY = {
     "name": "small",

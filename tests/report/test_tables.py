@@ -5,7 +5,7 @@ import pytest
 
 from scaling_study.report import tables
 from scaling_study.report.labels import MISSING
-from scaling_study.results import Results
+from scaling_study.storage.results import Results
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,243 @@
+"""Replaying trajectories recorded with another framework through our own training code.
+
+A file holds one problem, one batch order and many cases. Cases that differ only in numbers
+are replayed side by side, as conditions of one block; what is held to the record is every
+update's loss and the final parameters.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scaling_study.engine import inputs, models, objective, optimizers, train, watch
+from scaling_study.engine.batching import Batching
+from scaling_study.engine.environment import check_platform, with_pinned
+from scaling_study.errors import StudyError
+from scaling_study.files import read_text
+from scaling_study.study import draws
+from scaling_study.study.component import Component
+from scaling_study.study.conditions import Condition
+from scaling_study.study.encoding import encode_kinds
+from scaling_study.study.problems import Problem
+from scaling_study.study.study import parse
+
+PARAMETER_TOLERANCE = 1e-4  # of the case's largest parameter
+LOSS_TOLERANCE = 1e-3  # relative, of every update
+
+
+class Deviation(NamedTuple):
+    """How far a replayed case is from its record.
+
+    Attributes
+    ----------
+    case : str
+        Model, optimizer, scaler and target scaling.
+    objective : str
+        The way the loss was computed, ``moments`` or ``samples``.
+    loss, gradient_norm : float
+        Largest relative deviation over all updates (of the largest norm of its feature).
+    parameters : float
+        Largest deviation of a final parameter, relative to the case's largest parameter.
+    """
+
+    case: str
+    objective: str
+    loss: float
+    gradient_norm: float
+    parameters: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether parameters and losses are within their tolerances; NaN is not."""
+        return self.parameters <= PARAMETER_TOLERANCE and self.loss <= LOSS_TOLERANCE
+
+
+@with_pinned
+def verify(path: str | Path) -> list[Deviation]:
+    """Replay every case of a reference file; linear ones by both objectives.
+
+    Raises
+    ------
+    StudyError
+        If the file cannot be read or is not a reference file.
+    """
+    reference = _read(path)
+    check_platform()
+    try:
+        cases = reference["cases"]
+        kinds: dict[Any, list[int]] = {}
+        for index, case in enumerate(cases):
+            kinds.setdefault((_model(case), _optimizer(case)), []).append(index)
+        found: dict[int, list[Deviation]] = {}
+        for (model, optimizer), members in kinds.items():
+            ways = ("moments", "samples") if model.name == "linear" else ("samples",)
+            for way in ways:
+                own = [cases[i] for i in members]
+                replayed = _replay(reference, own, model, optimizer, way)
+                for index, deviation in zip(members, replayed, strict=True):
+                    found.setdefault(index, []).append(deviation)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, StudyError):
+            raise
+        raise StudyError(f"{path}: not a reference trajectory ({error!r})") from None
+    return [deviation for index in sorted(found) for deviation in found[index]]
+
+
+def _replay(
+    reference: dict[str, Any],
+    cases: Sequence[dict[str, Any]],
+    model_of: Component,
+    optimizer: Component,
+    way: str,
+) -> list[Deviation]:
+    """Replay cases that share a model and an optimizer, as the conditions of one block."""
+    problem, drawn = _problem(reference)
+    conditions = [_condition(case, problem, model_of, optimizer) for case in cases]
+    members = inputs.Members.of(conditions)
+    distinct = encode_kinds(problem, drawn, members.kinds, transformed=False)
+    data = inputs.data_of("float32", distinct, members, moments=way == "moments")
+    model = models.build(model_of)
+    size = int(reference["batch_size"])
+    if size < 1:
+        raise ValueError(f"batch_size is {size}")
+    batching = Batching(drawn.u.shape[1], size)
+    loss = (
+        objective.moments(len(problem.coefficients), batching, seeds_last=True)
+        if way == "moments"
+        else objective.samples(model, batching, seeds_last=True)
+    )
+    initialise, update = train.make_update(loss, optimizers.build(optimizer, "optax"))
+    parameters = _parameters([case["initial_params"] for case in cases])
+    parameters = objective.explode(parameters) if way == "moments" else parameters
+
+    order = np.asarray(reference["batch_order"])
+    if not (np.sort(order, axis=1) == np.arange(drawn.u.shape[1])).all():
+        raise ValueError("an epoch of batch_order is not every row once")
+    places = np.argsort(order, axis=1).astype(np.int32)
+    batches = loss.prepare(data.u, data.residual, jnp.asarray(places[None]))
+    batches = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batches)
+
+    def step(state: train.State, batch: Any) -> tuple[train.State, watch.Info]:
+        state, info, _ = update(state, data, batch, jnp.inf, train.NEVER)
+        return state, info
+
+    final, info = jax.jit(lambda p, b: jax.lax.scan(step, initialise(p, data), b))(
+        parameters, batches
+    )
+    ended = jax.device_get(objective.assemble(final.parameters))
+    info = jax.device_get(info)
+    norms = watch.to_array(info.gradient_norm)
+    return [
+        _deviation(
+            case,
+            way,
+            info.loss[:, i, 0],
+            norms[:, :, i, 0],
+            jax.tree.map(lambda x, i=i: x[..., i, 0], ended),
+        )
+        for i, case in enumerate(cases)
+    ]
+
+
+def _deviation(
+    case: dict[str, Any], way: str, loss: np.ndarray, norm: np.ndarray, ended: Any
+) -> Deviation:
+    recorded_loss = np.asarray(case["step_loss"])
+    recorded_norm = np.asarray(case["step_feature_grad_norm"])
+    recorded = [np.asarray(p, dtype=np.float64) for p in case["final_params"]]
+    ours = [layer[name] for layer in _layers(ended) for name in ("kernel", "bias")]
+    if loss.shape != recorded_loss.shape or norm.shape != recorded_norm.shape:
+        raise ValueError(f"{len(recorded_loss)} recorded losses for {len(loss)} updates")
+    largest = max(np.abs(p).max() for p in recorded)
+    off = max(np.abs(a - b).max() for a, b in zip(ours, recorded, strict=True))
+    model = " ".join(map(str, case["model"].values()))
+    optimizer = f"{_optimizer(case).name} {case['optimizer']['learning_rate']:g}"
+    target = "y standardised" if case["standardize_target"] else "y raw"
+    return Deviation(
+        case=f"{model}, {optimizer}, {case['scaler']}, {target}",
+        objective=way,
+        loss=float(np.max(np.abs(loss - recorded_loss) / np.abs(recorded_loss))),
+        gradient_norm=float(np.max(np.abs(norm - recorded_norm) / recorded_norm.max(axis=0))),
+        parameters=float(off / largest),
+    )
+
+
+def _problem(reference: dict[str, Any]) -> tuple[Problem, draws.Draw]:
+    """Return the file's data as a problem whose law is all in the noise."""
+    x = np.asarray(reference["problem"]["X"], dtype=np.float64)
+    y = np.asarray(reference["problem"]["y"], dtype=np.float64)
+    features = x.shape[1]
+    # Powers of two, so that u is x to the bit in another unit.
+    scale = 2.0 ** np.round(np.log2(np.abs(x).max(axis=0)))
+    problem = Problem(lambda seed: (x / scale, y), np.zeros(features), scale, features - 1)
+    return problem, draws.Draw((x / scale)[None], y[None])
+
+
+def _condition(
+    case: dict[str, Any], problem: Problem, model: Component, optimizer: Component
+) -> Condition:
+    grid = parse({"name": "verify"}).blocks["main"]
+    defaults = {key: values[0] for key, values in grid.items() if key != "epochs"}
+    target = "standard" if case["standardize_target"] else "none"
+    own = {
+        "block": "verify",
+        "design": "U",
+        "scale_factor": float(problem.reference_scale[problem.scaled_feature]),
+        "scaler": Component(case["scaler"]),
+        "target_scaler": Component(target),
+        "model": model,
+        "optimizer": optimizer,
+        "learning_rate": float(case["optimizer"]["learning_rate"]),
+        "updates": 1,
+    }
+    return Condition(**{**defaults, **own})
+
+
+def _model(case: dict[str, Any]) -> Component:
+    model = case["model"]
+    if model["kind"] == "linear":
+        return Component("linear")
+    hidden = tuple(model["hidden"])
+    return Component("mlp", (("activation", model["activation"]), ("hidden", hidden)))
+
+
+def _optimizer(case: dict[str, Any]) -> Component:
+    given = {k: v for k, v in case["optimizer"].items() if k not in ("name", "learning_rate")}
+    component = Component(case["optimizer"]["name"], tuple(sorted(given.items())))
+    return component.within(())  # code that a file names is not imported
+
+
+def _parameters(recorded: Sequence[Sequence[Any]]) -> Any:
+    """Return Flax parameters (..., C, 1) from lists of kernel, bias, kernel, bias ..."""
+    stacked = [
+        jnp.asarray(np.stack([np.asarray(p, np.float32) for p in same], axis=-1)[..., None])
+        for same in zip(*recorded, strict=True)
+    ]
+    pairs = zip(stacked[::2], stacked[1::2], strict=True)
+    return {"params": {f"Dense_{i}": {"kernel": k, "bias": b} for i, (k, b) in enumerate(pairs)}}
+
+
+def _layers(parameters: Any) -> list[Any]:
+    layers = parameters["params"]
+    return [layers[f"Dense_{i}"] for i in range(len(layers))]
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    try:
+        reference = json.loads(read_text(path))
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise StudyError(f"{path}: not valid JSON, perhaps truncated ({error})") from None
+    parts = {"problem", "batch_size", "batch_order", "cases"}
+    missing = parts - set(reference) if isinstance(reference, dict) else parts
+    if missing:
+        raise StudyError(f"{path}: not a reference trajectory (no {', '.join(sorted(missing))})")
+    if not reference["cases"]:
+        raise StudyError(f"{path}: not a reference trajectory (cases are empty)")
+    return reference

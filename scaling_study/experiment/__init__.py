@@ -1,1 +1,0 @@
-"""What is asked, and what data it means: NumPy only, in float64."""

@@ -1,0 +1,321 @@
+"""What the rows of a problem must be: finite numbers, valid labels, and a target that varies.
+
+    draw(seed) ─► as_numbers (float64) ─► stack (values checked) ─► encode
+
+A study checks a few of its seeds when it is expanded, so that bad data are refused before
+anything is trained; every other seed is checked when its rows are drawn.
+"""
+
+import numbers
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scaling_study.errors import DataError, StudyError
+from scaling_study.study.problems import Problem
+
+Array = NDArray[np.float64]
+Rows = tuple[Array, Array]
+Draw = Callable[[int], Rows]
+HELD_OUT = 1_000_000  # seeds of held-out rows lie so far from those that are trained on
+MISSING = ("NAType", "NaTType")  # pandas' missing values, by the name of their type
+ROUNDING = 4 * np.finfo(np.float64).eps  # of a target's magnitude, within which it is constant
+
+
+# From whatever a problem returns to float64 ---------------------------------------------------
+
+
+def with_numbers(problem: Problem) -> Problem:
+    """Return a problem whose rows are float64 arrays of the right shapes, or a `DataError`."""
+
+    def converted(function: Draw, name: str) -> Draw:
+        return lambda seed: as_numbers(problem, function(seed), f"{name}({seed})")
+
+    held_out = problem.held_out and converted(problem.held_out, "held_out")
+    return problem._replace(draw=converted(problem.draw, "draw"), held_out=held_out)
+
+
+def as_numbers(problem: Problem, rows: Any, call: str) -> Rows:
+    """Return rows as float64 arrays.
+
+    Parameters
+    ----------
+    problem : Problem
+        For the names of the columns.
+    rows : (array_like, array_like)
+        u and noise: integers, truth values, floats, objects that are numbers, a data frame, a
+        sparse matrix or a masked array. What is missing becomes NaN, and is refused.
+    call : str
+        Where the rows come from, such as ``draw(0)``.
+
+    Returns
+    -------
+    u : ndarray of shape (n_samples, n_features)
+    noise : ndarray of shape (n_samples,)
+
+    Raises
+    ------
+    DataError
+        If they are no pair, no numbers, empty, or of shapes that do not fit.
+    """
+    if not isinstance(rows, tuple | list) or len(rows) != 2:
+        what = f"{len(rows)} values" if isinstance(rows, tuple | list) else type(rows).__name__
+        raise DataError(f"{call} returns {what}, not the pair u, noise")
+    u, noise = rows
+    if not (_is_plain(u, 2) and _is_plain(noise, 1)):
+        names = problem.columns or tuple(map(str, getattr(u, "columns", ())))
+        u, noise = _array(u, f"{call}: u"), _array(noise, f"{call}: noise")
+        _check_shapes(u, noise, call)
+        columns = [_numbers(column, column_of(names, j), call) for j, column in enumerate(u.T)]
+        u, noise = np.stack(columns, axis=-1), _numbers(noise, "target", call)
+        _check_finite(names, u, call)
+    _check_shapes(u, noise, call)
+    return u, noise
+
+
+def column_of(names: Sequence[str], column: int) -> str:
+    """Return how a message names a column: by its name, or by its number, counted from 0."""
+    return f"column {names[column]!r}" if column < len(names) else f"column {column}"
+
+
+def _is_plain(values: Any, axes: int) -> bool:
+    return type(values) is np.ndarray and values.dtype == np.float64 and values.ndim == axes
+
+
+def _array(values: Any, what: str) -> NDArray[Any]:
+    if hasattr(values, "toarray"):  # a sparse matrix
+        values = values.toarray()
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.where(np.ma.getmaskarray(values), None, values.data.astype(object))
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise DataError(f"{what} is not an array of numbers: {error}") from None
+    # Of a list, one text would make text of every number.
+    return np.asarray(values, object) if isinstance(values, list | tuple) else array
+
+
+def _check_shapes(u: NDArray[Any], noise: NDArray[Any], call: str) -> None:
+    if u.ndim != 2:
+        raise DataError(f"{call}: u has shape {u.shape}, not (samples, d)")
+    samples, features = u.shape
+    if not samples or not features:
+        what = "rows" if not samples else "columns"
+        raise DataError(f"{call}: u has shape {u.shape}, so that no {what} are left")
+    if noise.ndim != 1:
+        raise DataError(f"{call}: noise has shape {noise.shape}, not ({samples},)")
+    if len(noise) != samples:
+        raise DataError(f"{call}: u has {samples} rows and noise has {len(noise)}")
+
+
+def _numbers(column: NDArray[Any], what: str, call: str) -> Array:
+    """Return a column as float64, or raise with the count of its values that are no numbers."""
+    if column.dtype.kind in "biuf":
+        return column.astype(np.float64)
+    values = [_number(value) for value in column]
+    wrong = [value for value, found in zip(column, values, strict=True) if found is None]
+    if wrong:
+        first, count = wrong[0], f"{len(wrong)} of {len(column)} rows of {call}"
+        kind = "text" if isinstance(first, str | bytes) else type(first).__name__
+        such = repr(str(first)) if isinstance(first, str) else str(first)
+        raise DataError(
+            f"{what}: {kind} in {count}, such as {such[:40]}; every column must be numeric"
+        )
+    return np.array(values, np.float64)
+
+
+def _number(value: Any) -> float | None:
+    """Return a value as a float, NaN for a missing one; None for what is no real number."""
+    if value is None or type(value).__name__ in MISSING:
+        return np.nan
+    if not isinstance(value, numbers.Real | np.bool_ | Decimal):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf
+
+
+# Values ---------------------------------------------------------------------------------------
+
+
+def stack(
+    problem: Problem,
+    rows: Draw,
+    seeds: Sequence[int],
+    shape: tuple[int, int] | None = None,
+    *,
+    name: str = "draw",
+    trained: bool = True,
+) -> Rows:
+    """Return the rows of several seeds as two arrays, all of whose values are right.
+
+    Parameters
+    ----------
+    problem : Problem
+        From `with_numbers`.
+    rows : callable
+        ``rows(seed) -> u, noise``.
+    seeds : sequence of int
+    shape : (int, int), optional
+        Samples and features that every seed must have; those of the first seed by default.
+    name : str
+        What a message calls ``rows``.
+    trained : bool
+        Whether the rows are trained on, or held out.
+
+    Returns
+    -------
+    u : ndarray of shape (n_seeds, n_samples, n_features)
+    noise : ndarray of shape (n_seeds, n_samples)
+
+    Raises
+    ------
+    DataError
+        With the seed, the column and the count of rows that are wrong.
+    """
+    pairs = [rows(seed) for seed in seeds]
+    shape = shape or pairs[0][0].shape
+    for seed, (u, _) in zip(seeds, pairs, strict=True):
+        if u.shape != shape:
+            raise DataError(
+                f"{name}({seed}) has {u.shape[0]} rows of {u.shape[1]} columns, not {shape[0]} of"
+                f" {shape[1]} as another seed; every seed must have as many"
+            )
+    u, noise = np.stack([u for u, _ in pairs]), np.stack([noise for _, noise in pairs])
+    if not _all_right(problem, u, noise, trained):
+        for seed, pair in zip(seeds, pairs, strict=True):
+            check_values(problem, *pair, f"{name}({seed})", trained=trained)
+    return u, noise
+
+
+def check_values(
+    problem: Problem, u: Array, noise: Array, call: str, *, trained: bool = True
+) -> None:
+    """Raise a `DataError` with the column and the count, unless the rows can be learned from.
+
+    Parameters
+    ----------
+    problem : Problem
+    u : ndarray of shape (n_samples, n_features)
+    noise : ndarray of shape (n_samples,)
+    call : str
+        Where the rows come from, such as ``draw(0)``.
+    trained : bool
+        Whether they are trained on; rows that are held out may be of one class.
+    """
+    _check_finite(problem.columns, u, call)
+    _check_column(noise, "target", call)
+    y = target(problem, u, noise)
+    _check_column(y, "target, signal(u) + noise", call)
+    rows, classes = len(y), problem.classes
+    wrong = y[~_is_label(y, classes)] if classes else y[:0]
+    if len(wrong):
+        raise DataError(
+            f"target: no label from 0 to {classes - 1} in {len(wrong)} of {rows} rows of {call},"
+            f" such as {wrong[0]:g}; labels must be 0 to classes - 1"
+        )
+    if not _varies(y) and (trained or not classes):
+        what = f"class {y[0]:g}" if classes else f"the same value, {y[0]:g},"
+        raise DataError(f"target: {what} in {rows} of {rows} rows of {call}; it must vary")
+
+
+def target(problem: Problem, u: Array, noise: Array) -> Array:
+    """Return the target at the reference scale, of arrays (..., n_samples, n_features)."""
+    with np.errstate(all="ignore"):
+        if problem.signal is not None:
+            return problem.signal(u) + noise
+        return u @ (problem.coefficients * problem.reference_scale) + noise
+
+
+def _all_right(problem: Problem, u: Array, noise: Array, trained: bool) -> bool:
+    """Say at once of a stack of data sets what `check_values` says of each of them."""
+    if not (np.isfinite(u).all() and np.isfinite(noise).all()):
+        return False
+    y = target(problem, u, noise)
+    if not np.isfinite(y).all() or (problem.classes and not _is_label(y, problem.classes).all()):
+        return False
+    return bool(_varies(y).all()) or bool(problem.classes and not trained)
+
+
+def _is_label(y: Array, classes: int) -> NDArray[np.bool_]:
+    return (y == np.floor(y)) & (y >= 0) & (y < classes)
+
+
+def _varies(y: Array) -> NDArray[np.bool_]:
+    low, high = y.min(axis=-1), y.max(axis=-1)
+    return high - low > ROUNDING * np.maximum(np.abs(low), np.abs(high))
+
+
+def _check_finite(names: Sequence[str], u: Array, call: str) -> None:
+    if np.isfinite(u).all():
+        return
+    bad = np.flatnonzero(~np.isfinite(u).all(axis=0))
+    more = {1: "", 2: " (and in 1 more column)"}.get(
+        len(bad), f" (and in {len(bad) - 1} more columns)"
+    )
+    _check_column(u[:, bad[0]], column_of(names, int(bad[0])), call, more)
+
+
+def _check_column(values: Array, what: str, call: str, more: str = "") -> None:
+    counts = {"NaN": int(np.isnan(values).sum()), "infinity": int(np.isinf(values).sum())}
+    found = [f"{kind} in {count}" for kind, count in counts.items() if count]
+    if found:
+        raise DataError(
+            f"{what}: {' and '.join(found)} of {len(values)} rows of {call}{more};"
+            " every value must be a finite number"
+        )
+
+
+# Before anything is trained -------------------------------------------------------------------
+
+
+def check_seeds(problem: Problem, seeds: Sequence[int], *, importances: bool = False) -> None:
+    """Raise a `DataError` unless these seeds' rows can be trained on and scored.
+
+    Parameters
+    ----------
+    problem : Problem
+        From `with_numbers`.
+    seeds : sequence of int
+    importances : bool
+        Whether fresh rows are needed of a problem that holds none out.
+    """
+    draw = tried(problem.draw, "draw")
+    u, noise = stack(problem, draw, seeds)
+    again = draw(seeds[0])
+    if not all(map(np.array_equal, again, (u[0], noise[0]))):
+        raise DataError(
+            f"draw({seeds[0]}) returns other rows each time that it is called; it must be a"
+            " function of its seed, such as of numpy.random.default_rng(seed)"
+        )
+    if problem.held_out is not None:
+        held_out = tried(problem.held_out, "held_out")
+        found, _ = stack(problem, held_out, seeds, name="held_out", trained=False)
+        if found.shape[-1] != u.shape[-1]:
+            raise DataError(
+                f"held_out({seeds[0]}) has {found.shape[-1]} columns, and draw has {u.shape[-1]}"
+            )
+    elif importances and all(map(np.array_equal, draw(HELD_OUT + seeds[0]), again)):
+        raise DataError(
+            "draw returns the same rows for every seed, so that none are held out; importances"
+            " need Problem(held_out=...)"
+        )
+
+
+def tried(rows: Draw, name: str) -> Draw:
+    """Return a function of the seed that raises a `DataError` with whatever ``rows`` raises."""
+
+    def call(seed: int) -> Rows:
+        try:
+            return rows(seed)
+        except StudyError:
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}".rstrip(": ")
+            raise DataError(f"{name}({seed}) raises {what}") from error
+
+    return call

@@ -1,0 +1,215 @@
+"""A component of a condition: the name of a registry's entry and its parameters."""
+
+import copy
+import importlib
+import inspect
+import itertools
+import json
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from scaling_study.errors import CodeError, StudyError, unknown
+from scaling_study.study.values import listed, told
+
+
+class _Everything:
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+# Kinds whose reference may be to an object in place of a factory, and what such an object has.
+OBJECTS = {"scaler": "fit", "problem": "draw"}
+EVERYTHING: Container[str] = _Everything()
+MOST_CONDITIONS = 1_000_000
+FEWER_CONDITIONS = f"a study has at most {MOST_CONDITIONS:,} conditions; list fewer values"
+
+
+@dataclass(frozen=True, order=True)
+class Component:
+    """A named entry of a registry with parameters, such as ``adam(eps=1e-07)``.
+
+    Parameters
+    ----------
+    name : str
+        A key of the registry, or ``"package.module:attribute"`` for a user's own.
+    parameters : tuple of (str, value)
+        What is passed to the registry's factory, sorted by name.
+    allowed : bool
+        Whether code that is named may be imported; a study file alone does not allow it.
+    """
+
+    name: str
+    parameters: tuple[tuple[str, Any], ...] = ()
+    allowed: bool = field(default=True, compare=False, repr=False)
+
+    @property
+    def is_code(self) -> bool:
+        """Whether the name is a reference to code, ``package.module:attribute``."""
+        return ":" in self.name
+
+    @cached_property
+    def canonical(self) -> str:
+        """The component as JSON, whether its code may be imported here or not."""
+        parts = {"allowed": True, "name": self.name, "parameters": self.parameters}
+        return json.dumps(parts, sort_keys=True, separators=(",", ":"))
+
+    def within(self, allowed: Container[str]) -> "Component":
+        """Return the component, which may import code only if its name is among those."""
+        return replace(self, allowed=not self.is_code or self.name in allowed)
+
+    def __str__(self) -> str:
+        if not self.parameters:
+            return self.name
+        return f"{self.name}({', '.join(f'{key}={value}' for key, value in self.parameters)})"
+
+    @classmethod
+    def expand(cls, value: object) -> list["Component"]:
+        """Read ``"name"`` or ``{name = "...", parameter = ...}``, one component per grid cell.
+
+        A parameter that is a list is a grid axis; one whose value is itself a list is
+        written as a list of lists: ``{name = "mlp", hidden = [[16, 16]]}``.
+        """
+        if isinstance(value, str) and value:
+            return [cls(value)]
+        name = value.get("name") if isinstance(value, Mapping) else None
+        if not (isinstance(value, Mapping) and isinstance(name, str) and name):
+            raise StudyError(f'{value!r} is neither a name nor a table {{name = "...", ...}}')
+        axes = {}
+        for key in sorted(value.keys() - {"name"}):
+            with told(f"{name}.{key}"):
+                axes[key] = [_freeze(item) for item in listed(value[key])]
+        count = math.prod(map(len, axes.values()))
+        if count > MOST_CONDITIONS:
+            raise StudyError(f"{name}: {count:,} combinations of parameters; {FEWER_CONDITIONS}")
+        cells = itertools.product(*axes.values())
+        return [cls(name, tuple(zip(axes, cell, strict=True))) for cell in cells]
+
+    def plain(self) -> str | dict[str, Any]:
+        """Return what `expand` reads back: the name alone where there are no parameters."""
+        if not self.parameters:
+            return self.name
+        return {"name": self.name, **{key: _thaw(value) for key, value in self.parameters}}
+
+    def build(self, kind: str, registry: Mapping[str, Callable[..., Any]], **more: Any) -> Any:
+        """Call the factory that the component names.
+
+        Parameters
+        ----------
+        kind : str
+            What the registry holds, for the error message.
+        registry : mapping of str to callable
+            The factories.
+        **more
+            Passed to the factory beside the component's own parameters, which win.
+
+        Raises
+        ------
+        CodeError
+            If the name is of code that is not allowed.
+        StudyError
+            If the name is unknown, or the factory does not take a parameter or its value.
+        """
+        factory = self.resolve(kind, registry)
+        arguments = {**more, **dict(self.parameters)}
+        check_arguments(f"{kind} {self.name!r}", factory, arguments)
+        with told(f"{kind} {self.name!r}", Exception):
+            return factory(**arguments)
+
+    def resolve(self, kind: str, registry: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+        """Return the factory, from the registry or from ``package.module:attribute``."""
+        if self.name in registry:
+            return registry[self.name]
+        module, colon, attribute = self.name.partition(":")
+        if not colon or module.endswith(".py") or "/" in module:
+            raise self._unknown(kind, registry)
+        if not self.allowed:
+            raise CodeError(
+                f"{kind} {self.name!r} is code that the study file names; say --allow-code"
+                " (allow_code=True) if you trust it"
+            )
+        with told(f"{kind} {self.name!r} cannot be imported", Exception, raises=CodeError):
+            factory = getattr(import_module(module), attribute)
+        if not callable(factory) and hasattr(factory, OBJECTS.get(kind, "")):
+            return lambda: copy.deepcopy(factory)  # each data set fits one of its own
+        if not callable(factory):
+            raise StudyError(
+                f"{kind} {self.name!r} cannot be called; name a class or a function that returns it"
+            )
+        return factory
+
+    def _unknown(self, kind: str, registry: Mapping[str, Callable[..., Any]]) -> StudyError:
+        """Return the error for a name that is neither in the registry nor a reference."""
+        path = self.name.replace("/", ".").replace(".py:", ":")
+        module, _, attribute = path.rpartition(":" if ":" in path else ".")
+        if module and attribute.isidentifier():
+            return StudyError(
+                f"unknown {kind} {self.name!r}; write one of your own as package.module:name, here"
+                f" {module.lstrip('.')}:{attribute}"
+            )
+        error = unknown(kind, self.name, registry)
+        if "did you mean" in str(error):
+            return error
+        return StudyError(f"{error}; or one of your own, as package.module:name")
+
+
+def import_module(name: str) -> Any:
+    """Import a module that a user named, from the current directory too.
+
+    The directory is searched last, and only while the module is imported: a command that is
+    run in somebody's folder imports nothing from it otherwise.
+    """
+    with _importing, _current_directory_searched():
+        return importlib.import_module(name)
+
+
+_importing = threading.RLock()  # the search path is the whole process's
+
+
+@contextmanager
+def _current_directory_searched() -> Iterator[None]:
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:  # it was deleted
+        here = None
+    if here is None or here in sys.path:
+        yield
+        return
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        if here in sys.path:
+            sys.path.remove(here)
+
+
+def check_arguments(where: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Raise a `StudyError` that names the first argument the factory does not take."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except ValueError:  # some built-in callables have none
+        return
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for key in arguments:
+        if key not in parameters:
+            error = unknown("parameter", key, parameters)
+            raise StudyError(f"{where}: {error}")
+
+
+def _thaw(value: Any) -> Any:
+    return [list(value)] if isinstance(value, tuple) else value
+
+
+def _freeze(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_freeze(item) for item in value)
+    if not isinstance(value, str | int | float) or value != value:
+        raise StudyError(f"must be text, a number, a truth value or a list of them, not {value!r}")
+    return value

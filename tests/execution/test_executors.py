@@ -1,0 +1,252 @@
+"""Where chunks are computed: the same bits on one device, on two, and on a cluster's workers."""
+
+import json
+import signal
+import threading
+import time
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from cluster import cluster
+from processes import command
+
+import scaling_study
+from scaling_study.errors import Stopped, StudyError
+from scaling_study.execution import executors
+from scaling_study.execution.executors import Elsewhere, LocalDevices, in_order
+from scaling_study.study.plan import plan
+from scaling_study.study.study import read_study
+
+STUDY: dict[str, Any] = {
+    "name": "spread",
+    "scale_factor": [1.0, 1000.0],
+    "scaler": ["none", "standard"],
+    "epochs": 20,
+    "seeds": "0:2048",  # chunks of 256 seeds, of networks 32
+    "blocks": {
+        "linear": {"optimizer": ["adam", "sgd"]},
+        "exact": {"dtype": "float64"},
+    },
+}
+CHUNKS = 24
+
+
+def chunks(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted((folder / "chunks").iterdir())}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """Results of one device, which no test may change."""
+    folder = tmp_path_factory.mktemp("executors") / "one"
+    scaling_study.run(STUDY, output_dir=folder, devices=1)
+    return folder
+
+
+# Dask ---------------------------------------------------------------------------------------
+
+
+def test_workers_give_the_same_bits_and_one_that_dies_loses_only_its_chunk(whole, tmp_path):
+    file = tmp_path / "study.toml"
+    file.write_text(tomli_w.dumps(STUDY))
+    with cluster(tmp_path, workers=2) as started:
+        arguments = ["run", str(file), "--json", "-q", "--scheduler", "scheduler.json"]
+        done = command(*arguments, "-o", "spread", cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout)["runs_trained"] == plan(read_study(STUDY)).runs
+        assert chunks(tmp_path / "spread") == chunks(whole)
+
+        killed: list[float] = []
+
+        def kill(progress: Any) -> None:
+            if not killed and progress.runs_done > progress.runs / 4:
+                started.workers[0].send_signal(signal.SIGKILL)
+                killed.append(time.monotonic())
+
+        from distributed import Client
+
+        with Client(started.address) as client:
+            results = scaling_study.run(
+                STUDY, output_dir=tmp_path / "killed", client=client, on_progress=kill
+            )
+            assert len(client.scheduler_info()["workers"]) == 1
+    assert killed
+    assert chunks(tmp_path / "killed") == chunks(whole)
+    assert not results.runs.duplicated(["condition", "seed"]).any()
+    assert len(results.runs) == plan(read_study(STUDY)).runs
+
+
+def test_a_scheduler_that_does_not_answer_is_told_in_a_line(tmp_path, monkeypatch):
+    done = command("run", "smoke", "--scheduler", "tcp://127.0.0.1:9", cwd=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "--scheduler tcp://127.0.0.1:9: no Dask scheduler answers" in line
+    done = command("run", "smoke", "--scheduler", "nonsense://x", cwd=tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "results").exists()
+    monkeypatch.setattr(executors, "WAIT", 0.2)
+    with pytest.raises(StudyError, match="no address there"):
+        executors.scheduler(str(tmp_path / "never.json")).__enter__()
+
+
+ENDING = """
+import os
+import optax
+def factory(learning_rate):
+    try:
+        from distributed import get_worker
+        get_worker()
+    except ValueError:  # where the study is checked
+        return optax.sgd(learning_rate)
+    os.kill(os.getpid(), 9)  # as a system does for want of memory
+"""
+
+
+@pytest.mark.slow
+def test_a_chunk_that_ends_every_worker_stops_the_run_after_dasks_allowed_failures(tmp_path):
+    (tmp_path / "ending.py").write_text(ENDING, encoding="utf-8")
+    with cluster(tmp_path, workers=1, nanny=True):
+        arguments = ["run", "smoke", "-q", "--set", "linear.optimizer=ending:factory"]
+        arguments += ["--scheduler", "scheduler.json", "-o", "ended"]
+        done = command(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "workers ended again and again" in line
+    assert "--memory-limit" in line
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_dies_is_one_line(tmp_path):
+    file = tmp_path / "study.toml"
+    file.write_text(tomli_w.dumps({**STUDY, "epochs": 2000}), encoding="utf-8")
+    with cluster(tmp_path, workers=1) as started:
+        threading.Timer(12, started.scheduler.kill).start()
+        arguments = ["run", str(file), "-q", "--scheduler", "scheduler.json", "-o", "gone"]
+        done = command(*arguments, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "run the same command again to continue" in line
+
+
+# Anything with submit -----------------------------------------------------------------------
+
+
+class Here:
+    """Computes at once, in this process, and counts."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def submit(self, function, *arguments):
+        self.calls.append((function.__name__, *arguments[1:]))
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def test_anything_with_submit_will_do(whole, tmp_path):
+    here = Here()
+    scaling_study.run(STUDY, output_dir=tmp_path / "here", client=here)
+    assert chunks(tmp_path / "here") == chunks(whole)
+    asked = [call[1] for call in here.calls if call[0] == "run_chunk"]
+    assert len(asked) == len(set(asked)) == CHUNKS  # by the text of the chunk, nothing twice
+
+
+class Dying(Here):
+    """Loses everything after some chunks."""
+
+    def submit(self, function, *arguments):
+        if len(self.calls) > 5:
+            future: Future[Any] = Future()
+            future.set_exception(ConnectionError("gone"))
+            return future
+        return super().submit(function, *arguments)
+
+
+def test_a_cluster_that_is_gone_leaves_a_folder_that_continues(whole, tmp_path):
+    with pytest.raises(Stopped, match=r"ConnectionError: gone; .* to continue"):
+        scaling_study.run(STUDY, output_dir=tmp_path / "gone", client=Dying())
+    kept = chunks(tmp_path / "gone")
+    assert 0 < len(kept) < CHUNKS
+    scaling_study.run(STUDY, output_dir=tmp_path / "gone", devices=1)
+    assert chunks(tmp_path / "gone") == chunks(whole)
+
+
+def test_curves_stay_in_this_process(tmp_path):
+    with pytest.raises(StudyError, match="curves"):
+        scaling_study.run({**STUDY, "record": "curves"}, output_dir=tmp_path / "x", client=Here())
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_bounded_number_is_under_way_and_the_rest_is_cancelled():
+    submitted: list[int] = []
+    cancelled: list[int] = []
+
+    class Held(Future):
+        def __init__(self, item):
+            super().__init__()
+            self.item = item
+            self.set_result(item)
+
+        def cancel(self):
+            cancelled.append(self.item)
+            return True
+
+    def submit(item):
+        submitted.append(item)
+        return Held(item)
+
+    executor = Elsewhere(Here(), ahead=3)
+    results = in_order(executor, range(10), submit)
+    assert next(results) == (0, 0)
+    assert submitted == [0, 1, 2]
+    assert next(results) == (1, 1)
+    results.close()
+    assert submitted == [0, 1, 2, 3]
+    assert cancelled == [2, 3]
+
+
+# Local devices ------------------------------------------------------------------------------
+
+
+def test_two_local_devices_give_the_same_bits(whole, tmp_path):
+    (tmp_path / "study.toml").write_text(tomli_w.dumps(STUDY))
+    arguments = ["run", "study.toml", "--devices", "2", "--json", "-q", "-o", "two"]
+    done = command(*arguments, cwd=tmp_path)  # this process may have started with one
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["devices"] == 2
+    assert chunks(tmp_path / "two") == chunks(whole)
+
+
+def test_a_group_is_compiled_before_its_chunks_are_sent():
+    planned = plan(read_study(STUDY))
+    batches = LocalDevices(1).batches(planned.chunks)
+    assert [len({chunk.group for chunk in batch}) for batch in batches] == [1, 1, 1]
+    assert sum(len(batch) for batch in batches) == CHUNKS
+    assert [len(batch) for batch in Elsewhere(Here()).batches(planned.chunks)] == [CHUNKS]
+
+
+def test_no_dask_is_told(monkeypatch):
+    import builtins
+
+    real = builtins.__import__
+
+    def missing(name, *more, **keys):
+        if name == "distributed":
+            raise ImportError(name)
+        return real(name, *more, **keys)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with (
+        pytest.raises(StudyError, match=r"scaling-study\[cluster\]"),
+        executors.scheduler("tcp://x:1"),
+    ):
+        pass

@@ -1,0 +1,180 @@
+"""Signals: however and whenever they come, a run ends with exit code 130 and whole chunks."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from processes import environment
+from tiny_folder import STUDY, chunks, run
+
+from scaling_study.execution import signals
+from scaling_study.execution.executors import result_of
+from scaling_study.storage import reader as folder_of
+
+# Chunks of some tens of milliseconds, for some seconds: a moment is rarely between two.
+LONG: dict[str, Any] = {**STUDY, "epochs": 400, "seeds": "0:20000"}
+KINDS = [signal.SIGINT, signal.SIGTERM]
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start the command, and wait until it handles signals."""
+    # A shell's background jobs, a suite among them, have their children ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scaling_study", *arguments],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    signal.signal(signal.SIGINT, before)
+    while process.poll() is None and not handles(process.pid):
+        time.sleep(0.001)
+    return process
+
+
+def handles(pid: int) -> bool:
+    """Say whether a process has a handler of its own for SIGTERM, from the system's tables."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return False
+    caught = next(line.split()[1] for line in text.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def ends_whole(process: subprocess.Popen[str], kind: int, folder: Path) -> None:
+    """Send a signal, and hold the process to how it should end."""
+    process.send_signal(kind)
+    begun = time.monotonic()
+    try:
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130, errors
+    assert time.monotonic() - begun < 10
+    (line,) = errors.splitlines()
+    assert line == f"scaling-study: {signals.CONTINUE}"
+    if (folder / "manifest.json").exists() and (folder / "study.toml").exists():
+        assert not folder_of.status(folder).damaged
+
+
+def signals_at_random_moments(count: int, folder: Path, choices: random.Random) -> None:
+    """Run one study again and again, ended by a signal each time, and then to its end."""
+    (folder / "long.toml").write_text(tomli_w.dumps(LONG), encoding="utf-8")
+    arguments = ["run", "long.toml", "-q", "-o", "long", "--devices", "1"]
+    for turn in range(count):
+        process = start(folder, *arguments)
+        time.sleep(choices.uniform(0, 4))
+        ends_whole(process, KINDS[turn % 2], folder / "long")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_a_signal_at_a_random_moment_ends_a_run_with_whole_chunks(tmp_path):
+    signals_at_random_moments(6, tmp_path, random.Random())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_a_hundred_signals_end_a_run_with_whole_chunks(tmp_path):
+    signals_at_random_moments(100, tmp_path, random.Random())
+
+
+SWALLOWING = """
+import sys, time
+from scaling_study.execution import signals
+signals.install()
+print("ready", flush=True)
+while True:
+    try:
+        {work}
+    except BaseException:
+        pass
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_signal_ends_a_process_that_catches_every_exception(kind, tmp_path):
+    code = SWALLOWING.format(work="time.sleep(10)")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    if kind == signal.SIGINT and not _handles_interrupts(process.pid):
+        process.kill()
+        pytest.skip("SIGINT is ignored in a background job")
+    ends_whole(process, kind, tmp_path)
+
+
+def _handles_interrupts(pid: int) -> bool:
+    text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    ignored = next(line.split()[1] for line in text.splitlines() if line.startswith("SigIgn"))
+    return not int(ignored, 16) >> (signal.SIGINT - 1) & 1
+
+
+def test_a_second_signal_ends_at_once(tmp_path):
+    code = SWALLOWING.format(work="time.sleep(10)").replace(
+        "signals.install()", "signals.GRACE = 60; signals.install()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert process.poll() is None
+    ends_whole(process, signal.SIGTERM, tmp_path)
+
+
+def test_an_interruption_from_python_is_raised_between_chunks(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+
+        def interrupt(_: Any) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "stopped", on_progress=interrupt)
+        assert len(chunks(tmp_path / "stopped")) == 1
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    run(tmp_path / "stopped")
+    assert folder_of.status(tmp_path / "stopped").complete
+
+
+def test_waiting_for_a_result_notices_a_signal(monkeypatch):
+    monkeypatch.setattr(signals, "_received", threading.Event())
+    threading.Timer(0.3, signals._received.set).start()
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        result_of(Future())
+    assert time.monotonic() - begun < 5
+
+
+def test_a_timeout_of_the_function_itself_is_its_result():
+    def fails() -> None:
+        raise TimeoutError("its own")
+
+    with ThreadPoolExecutor(1) as threads, pytest.raises(TimeoutError, match="its own"):
+        result_of(threads.submit(fails))
