@@ -24,7 +24,7 @@ class DataError(StudyError):
     """The data of a problem cannot be trained on: no number is stored for them."""
 
 
-class Stopped(StudyError):
+class RunInterrupted(StudyError):
     """The machine, not the study, ended a run; what is stored is whole, and can be continued."""
 
 

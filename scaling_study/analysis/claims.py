@@ -16,7 +16,7 @@ from scaling_study.analysis.rates import CELL_AXES, RATES
 from scaling_study.errors import StudyError, unknown
 from scaling_study.study.conditions import Condition, expand
 from scaling_study.study.study import Study
-from scaling_study.study.values import listed, number, told
+from scaling_study.study.values import error_context, listed, number
 
 QUANTIFIERS = ("some", "most", "all")
 EXPECTATIONS = ("beyond", "equivalent")
@@ -121,15 +121,15 @@ def read_claims(study: Study, more: Mapping[str, Any] | None = None) -> list[Cla
     """
     more = more or {}
     conditions = expand(study) if study.claims or more else []
-    with told(study.origin):
+    with error_context(study.origin):
         own = {name: _read(study, conditions, name, raw) for name, raw in study.claims.items()}
-    with told("--claims"):
+    with error_context("--claims"):
         own |= {name: _read(study, conditions, name, raw) for name, raw in more.items()}
     return list(own.values())
 
 
 def _read(study: Study, conditions: Sequence[Condition], name: str, raw: Any) -> Claim:
-    with told(f"claims.{name}"):
+    with error_context(f"claims.{name}"):
         if not name.replace("-", "").replace("_", "").isalnum():  # it names a file
             raise StudyError("its name may hold letters, digits, '-' and '_' only")
         if not isinstance(raw, Mapping):
@@ -141,7 +141,7 @@ def _read(study: Study, conditions: Sequence[Condition], name: str, raw: Any) ->
             raise StudyError("quote must be the sentence that is judged, as text")
         given = {}
         for key, value in raw.items():
-            with told(key, TypeError, ValueError, KeyError):
+            with error_context(key, TypeError, ValueError, KeyError):
                 given[READERS[key].field] = READERS[key].read(value)
         if given.get("quantifier") == "most":
             given = {"null": 0.5, **given}

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scaling_study.analysis import theory
-from scaling_study.analysis.summary import LOST, TOLD_FROM_ZERO
+from scaling_study.analysis.summary import LOST, SIGNIFICANT_T
 from scaling_study.storage.results import Results
 from scaling_study.storage.schema import FEATURE_COLUMNS
 from scaling_study.study import draws, scalers
@@ -326,7 +326,7 @@ def log_steps_last(table: Table) -> Array:
 
 def _steps_of_feature(table: Table, end: str) -> Array:
     """NaN where least squares itself cannot tell the weight from 0, so that it has no target."""
-    known = np.abs(table[f"t_ols_{end}"]) >= TOLD_FROM_ZERO
+    known = np.abs(table[f"t_ols_{end}"]) >= SIGNIFICANT_T
     return np.where(known, _beyond(table[f"steps_to_feature_target_{end}"]), np.nan)
 
 

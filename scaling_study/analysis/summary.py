@@ -21,7 +21,7 @@ from scaling_study.analysis.statistics import (
 )
 
 LOST = ("diverged", "failed")
-TOLD_FROM_ZERO = 2.0  # standard errors from 0, below which a weight has no target
+SIGNIFICANT_T = 2.0  # standard errors from 0, below which a weight has no target
 RUN_MEASURES = ("weight_error", "weight_error_ols", "final_loss")
 START_MEASURES = ("weight_init", "grad_norm_init")
 FEATURE_MEASURES = (
@@ -103,7 +103,7 @@ def summarize_features(features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFra
         for feature, own in every.groupby("feature"):
             alive = own[own["alive"]]
             row: dict[str, Any] = {"condition": condition, "feature": int(str(feature))}
-            asked = own["weight_init"].notna() & (own["t_ols"].abs() >= TOLD_FROM_ZERO)
+            asked = own["weight_init"].notna() & (own["t_ols"].abs() >= SIGNIFICANT_T)
             watched = own[asked]
             reached = int(watched["steps_to_feature_target"].notna().sum())
             row |= _columns("reached", proportion(reached, len(watched)))

@@ -21,7 +21,7 @@ from scaling_study.analysis.rates import at_rates, counted
 from scaling_study.analysis.statistics import Estimate
 from scaling_study.storage.results import Results
 from scaling_study.study.conditions import expand
-from scaling_study.study.values import told
+from scaling_study.study.values import error_context
 
 VERDICTS = ("supported", "refuted", "depends", "inconclusive", "not testable")
 MOST_MISSING = 0.1  # share of a cell's seeds without a value, from which it is not measured
@@ -276,7 +276,7 @@ def differences(stored: Any, found: Sequence[Mapping[str, Any]]) -> list[str]:
     StudyError
         If what is stored is no ledger.
     """
-    with told("claims.json", TypeError, KeyError, AttributeError):
+    with error_context("claims.json", TypeError, KeyError, AttributeError):
         before = {entry["id"]: entry for entry in stored}
         lines = [f"{name}: is stored, and not found" for name in before.keys() - _ids(found)]
         for entry in found:

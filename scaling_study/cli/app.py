@@ -14,11 +14,11 @@ import typer
 
 from scaling_study import __version__
 from scaling_study.cli.console import FAILED, USAGE, ProgressBar, fail, log, say
-from scaling_study.errors import Stopped, StudyError, unknown
+from scaling_study.errors import RunInterrupted, StudyError, unknown
 from scaling_study.execution.signals import INTERRUPTED, leave
 from scaling_study.execution.signals import check as check_signals
 from scaling_study.files import read_text
-from scaling_study.study.values import told
+from scaling_study.study.values import error_context
 
 if TYPE_CHECKING:
     from scaling_study.storage.results import Results
@@ -324,7 +324,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         sys.stdout.flush()
         check_signals()
-    except Stopped as error:
+    except RunInterrupted as error:
         fail(str(error), FAILED)
     except StudyError as error:
         fail(str(error), USAGE)
@@ -360,7 +360,7 @@ def _check_streams(words: Sequence[str]) -> None:
         except UnicodeEncodeError:
             raise StudyError(f"argument {word!r} is not in UTF-8") from None
     if sys.stdout is None:
-        raise Stopped("standard output is closed; redirect it to a file, or to /dev/null")
+        raise RunInterrupted("standard output is closed; redirect it to a file, or to /dev/null")
 
 
 def _close_output() -> None:
@@ -429,7 +429,7 @@ def _report(
 
 def _claims_of(file: Path) -> dict[str, Any]:
     """Read a TOML file of claims, ``[claims.NAME]``."""
-    with told(file, OSError, ValueError, RecursionError):
+    with error_context(file, OSError, ValueError, RecursionError):
         found = tomllib.loads(read_text(file))
         if found.keys() != {"claims"} or not isinstance(found["claims"], dict):
             raise StudyError("must hold tables [claims.NAME] and nothing else")
@@ -442,7 +442,7 @@ def _ledger(name: str, settings: list[str] | None, report_dir: Path | None) -> t
     from scaling_study.study.study import read_study
 
     file = (report_dir or Path("reports") / read_study(name, settings or []).name) / CLAIMS
-    with told(f"{file}: no ledger to check against", OSError, ValueError):
+    with error_context(f"{file}: no ledger to check against", OSError, ValueError):
         return file, json.loads(read_text(file))
 
 

@@ -27,8 +27,8 @@ from scaling_study.engine.inputs import Inputs, init_seeds, inputs_of, members_o
 from scaling_study.engine.record import failed, to_parquet, to_table, with_failures
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Loop, Training
-from scaling_study.errors import CodeError, DataError, Stopped, StudyError
-from scaling_study.storage.provenance import made_by
+from scaling_study.errors import CodeError, DataError, RunInterrupted, StudyError
+from scaling_study.storage.provenance import provenance
 from scaling_study.study import draws
 from scaling_study.study.conditions import (
     TRACED_SEEDS,
@@ -105,7 +105,7 @@ def run_chunk(
         If code that the study names is not to be had here.
     DataError
         If the data of a seed cannot be trained on.
-    Stopped
+    RunInterrupted
         If there is not enough memory, with the chunk size to try.
     """
     groups, record = groups_of(study_text, chunk_runs)
@@ -117,7 +117,7 @@ def run_chunk(
         _raise_what_is_no_data(own, error)
         log.info("chunk %s", chunk, exc_info=True)
         table, digest = _rows_that_do_not_fail(own, chunk, record, on_device, error)
-    made = made_by(jax.default_backend(), own.components(), environment())
+    made = provenance(jax.default_backend(), own.components(), environment())
     return to_parquet(table, {**made, "program": digest})
 
 
@@ -169,11 +169,11 @@ def _rows_that_do_not_fail(
 
 def _raise_what_is_no_data(own: Group, error: Exception) -> None:
     """Raise what is not a condition's fault: bad data, or code or memory that is missing."""
-    if isinstance(error, CodeError | DataError | Stopped):
+    if isinstance(error, CodeError | DataError | RunInterrupted):
         raise error
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         runs = own.shape.conditions * own.shape.seeds
-        raise Stopped(
+        raise RunInterrupted(
             f"blocks.{own.conditions[0].block}: not enough memory for a chunk of {runs:,} runs;"
             f" try --chunk-size {max(1, runs // 2)}, which needs another folder or --overwrite"
         ) from error

@@ -18,7 +18,7 @@ from scaling_study.study.estimators import (
     preprocessor,
 )
 from scaling_study.study.study import Study
-from scaling_study.study.values import told
+from scaling_study.study.values import error_context
 
 SEEDS_A_PROCESS = 16  # fewer are fitted sooner than another process starts
 
@@ -63,7 +63,7 @@ def fit(comparison: Comparison, seed: int) -> list[dict[str, Any]]:
         it had not converged.
     """
     x, y = DATASETS[comparison.dataset]()
-    with told(f"estimators.{comparison.name}", ValueError):
+    with error_context(f"estimators.{comparison.name}", ValueError):
         x_train, x_test, y_train, y_test = train_test_split(
             x, y, test_size=comparison.test_size, random_state=seed
         )

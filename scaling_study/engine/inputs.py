@@ -22,7 +22,7 @@ from scaling_study.study.conditions import (
 from scaling_study.study.encoding import Encoding
 
 FEATURE_TOLERANCE = 0.1  # share of the best weight that a weight may be away from it
-TOLD_FROM_ZERO = 2.0  # standard errors from 0, below which a best weight is no target
+SIGNIFICANT_T = 2.0  # standard errors from 0, below which a best weight is no target
 
 
 class Members(NamedTuple):
@@ -154,7 +154,7 @@ def data_of(
     """
     rows = members.kinds.rows
     goal = goal_of(distinct, members, classes, rows)
-    known = np.abs(distinct.best) >= TOLD_FROM_ZERO * distinct.error
+    known = np.abs(distinct.best) >= SIGNIFICANT_T * distinct.error
     weight = distinct.best / distinct.gain
     numbers = {name: getattr(distinct, name) for name in objective.Numbers._fields}
     slope = goal.best

@@ -152,15 +152,15 @@ def with_failures(
     return whole.take(np.argsort(places)).combine_chunks()
 
 
-def to_parquet(table: pa.Table, made_by: Mapping[str, Any]) -> bytes:
+def to_parquet(table: pa.Table, provenance: Mapping[str, Any]) -> bytes:
     """Return a table as a Parquet file that says who made it.
 
     Parameters
     ----------
     table : Table
         Of `to_table`, `failed` or `with_failures`.
-    made_by : mapping
-        What `scaling_study.storage.provenance.made_by` says, and the digest of the program.
+    provenance : mapping
+        What `scaling_study.storage.provenance.provenance` says, and the digest of the program.
     """
     ended = (
         table.select(["status", "reason"])
@@ -168,7 +168,7 @@ def to_parquet(table: pa.Table, made_by: Mapping[str, Any]) -> bytes:
         .aggregate([])
     )
     failures = {row["reason"] for row in ended.to_pylist() if row["status"] == "failed"}
-    made = {**made_by, "failures": sorted(failures)}
+    made = {**provenance, "failures": sorted(failures)}
     sink = io.BytesIO()
     pq.write_table(
         table.replace_schema_metadata({METADATA: json.dumps(made, sort_keys=True)}),

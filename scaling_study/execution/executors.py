@@ -16,11 +16,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from scaling_study.errors import Stopped, StudyError
+from scaling_study.errors import RunInterrupted, StudyError
 from scaling_study.execution import signals
 from scaling_study.files import read_text
 from scaling_study.study.conditions import Chunk, Group
-from scaling_study.study.values import told
+from scaling_study.study.values import error_context
 
 WAIT = 60  # seconds for a cluster's first worker
 
@@ -131,7 +131,7 @@ class LocalDevices:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-class Elsewhere:
+class RemoteExecutor:
     """Whatever has ``submit(function, *arguments)`` and returns futures; see `Executor`.
 
     Parameters
@@ -182,7 +182,7 @@ class _Answer:
         except StudyError:
             raise
         except Exception as error:
-            raise Stopped(
+            raise RunInterrupted(
                 f"{_why(error)}; all that is stored is whole, run the same command again to"
                 " continue"
             ) from error
@@ -332,7 +332,10 @@ def _address_in(file: Path) -> str | None:
     end = time.monotonic() + WAIT
     while time.monotonic() < end:
         signals.check()
-        with told(where), suppress(OSError, json.JSONDecodeError):  # not there, or half written
+        with (
+            error_context(where),
+            suppress(OSError, json.JSONDecodeError),
+        ):  # not there, or half written
             found = json.loads(read_text(file))
             address = found.get("address") if isinstance(found, dict) else None
             if isinstance(address, str) and address:

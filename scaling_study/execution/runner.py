@@ -14,9 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from scaling_study.errors import CodeError, Stopped, StudyError
+from scaling_study.errors import CodeError, RunInterrupted, StudyError
 from scaling_study.execution import signals
-from scaling_study.execution.executors import Elsewhere, Executor, LocalDevices, in_order
+from scaling_study.execution.executors import Executor, LocalDevices, RemoteExecutor, in_order
 from scaling_study.storage import writer as store
 from scaling_study.storage.provenance import versions
 from scaling_study.storage.reader import seeds_to_fit
@@ -25,7 +25,7 @@ from scaling_study.storage.schema import members_of
 from scaling_study.study.conditions import Chunk, Condition, problem_of, shape_of
 from scaling_study.study.plan import Plan, plan
 from scaling_study.study.study import Study, read_study
-from scaling_study.study.values import told
+from scaling_study.study.values import error_context
 
 
 @dataclass
@@ -110,7 +110,7 @@ def run(
     ------
     StudyError
         If the study, the seeds or the folder are not right. Nothing has been written then.
-    Stopped
+    RunInterrupted
         If memory, the disk or a worker gave out, or ``fail_fast`` asked for it. What is stored
         is whole, and the same call continues.
     """
@@ -121,7 +121,7 @@ def run(
         raise StudyError("record = 'curves' is kept in this process's memory; use local devices")
     check_address_space()
     # Before anything starts JAX with the devices it would choose.
-    executor = LocalDevices(devices) if client is None else Elsewhere(client)
+    executor = LocalDevices(devices) if client is None else RemoteExecutor(client)
     try:
         check(planned)
         if client is None:
@@ -209,7 +209,7 @@ def train(
 
     Raises
     ------
-    Stopped
+    RunInterrupted
         If ``fail_fast`` asks for it.
     """
     from scaling_study.engine.chunk import run_chunk, run_curves
@@ -235,7 +235,7 @@ def train(
             seconds = time.perf_counter() - start
             on_progress(Progress(stored + trained, trained, planned.runs, seconds, failures))
             if failures and fail_fast:
-                raise Stopped(f"--fail-fast: {failures[0]}")
+                raise RunInterrupted(f"--fail-fast: {failures[0]}")
         compiling += prepared - begun
         running += time.perf_counter() - prepared
     return compiling, running
@@ -306,7 +306,7 @@ def _check_engine(planned: Plan) -> None:
 
     reasons = []
     for own in planned.groups:
-        with told(f"blocks.{own.conditions[0].block}"):
+        with error_context(f"blocks.{own.conditions[0].block}"):
             classes = problem_of(own.static.problem).classes
             model = models.build(own.static.model, classes)
             factory = optimizers.build(own.static.optimizer, own.static.dialect)

@@ -32,7 +32,7 @@ from scaling_study.storage.replacing import tidy, written_whole
 from scaling_study.storage.results import Results
 from scaling_study.storage.schema import MANIFEST, STUDY, is_manifest
 from scaling_study.study.study import Study, read_study
-from scaling_study.study.values import told
+from scaling_study.study.values import error_context
 
 # What a report writes: nothing else is ever replaced.
 PAGE, TEXT = "index.html", "report.md"
@@ -117,7 +117,7 @@ def write_report(
         If the folder holds anything but a report of that study, or cannot be written.
     """
     target = Path(output_dir)
-    with told(target, OSError):
+    with error_context(target, OSError):
         tidy(target)
         _refuse_another(target, results.study, overwrite)
     verdicts = judge_all(results, read_claims(results.study, claims))

@@ -12,17 +12,17 @@ import pyarrow.parquet as pq
 
 from scaling_study.errors import NotRegularError
 from scaling_study.files import checksum_of, read_bytes
-from scaling_study.storage.provenance import make_difference
+from scaling_study.storage.provenance import provenance_difference
 from scaling_study.storage.schema import (
     CHUNKS,
     ESTIMATORS,
     Content,
     check_runs,
     chunk_of,
-    made_of,
     members_digest,
+    provenance_of,
 )
-from scaling_study.study.values import told
+from scaling_study.study.values import error_context
 
 UNREADABLE = (OSError, ValueError, pa.ArrowException)  # what Arrow raises of a file's bytes
 
@@ -33,7 +33,7 @@ def chunk_files(folder: Path) -> Iterator[tuple[str, str, Path]]:
     A file under any other name is not ours.
     """
     place = folder / CHUNKS
-    with told(place, OSError):
+    with error_context(place, OSError):
         names = sorted(os.listdir(place)) if os.path.lexists(place) else []
     for name in names:
         if found := chunk_of(name):
@@ -90,7 +90,7 @@ def _look_at(
 ) -> tuple[str, dict[str, Any], pa.Table | None]:
     """Return a file's fault, who made it, and how each of its runs ended."""
     try:
-        with told(file, OSError):
+        with error_context(file, OSError):
             data = read_bytes(file)
     except NotRegularError as error:
         return str(error).removeprefix(f"{file}: "), {}, None
@@ -101,13 +101,13 @@ def _look_at(
         found = open_parquet(data)
         check_runs(found.schema_arrow)
         if checksum:
-            made = made_of(found.schema_arrow)
+            made = provenance_of(found.schema_arrow)
         rows = found.read(columns=["condition", "seed", "status"], use_threads=False)
     except UNREADABLE as error:
         return no_table("chunk", error), {}, None
     if content and (fault := _content_fault(rows, content)):
         return f"foreign: {fault}", made, rows
-    if checksum and identity and (fault := make_difference(made, identity)):
+    if checksum and identity and (fault := provenance_difference(made, identity)):
         return f"foreign: made by another release or platform ({fault})", made, rows
     return "", made, rows
 
@@ -130,7 +130,7 @@ def _content_fault(rows: pa.Table, content: Content) -> str:
     return ""
 
 
-class Stock(NamedTuple):
+class Inventory(NamedTuple):
     """What of a study's chunks a folder holds.
 
     Attributes
@@ -151,12 +151,12 @@ class Stock(NamedTuple):
     programs: dict[str, str]
 
 
-def take_stock(
+def take_inventory(
     folder: Path,
     contents: Mapping[str, Content],
     manifest: Mapping[str, Any],
     seeds: tuple[int, int],
-) -> Stock:
+) -> Inventory:
     """Compare the files of a study's chunks with the plan, the manifest and each other.
 
     Parameters
@@ -193,7 +193,7 @@ def take_stock(
             faults[file] = fault
     kept = {chunk_in(file): file for file in sorted(whole - faults.keys())}
     failed = {chunk: count for chunk, count in failed.items() if chunk in kept and count}
-    return Stock(kept, failed, dict(sorted(faults.items())), own)
+    return Inventory(kept, failed, dict(sorted(faults.items())), own)
 
 
 def _twice(files: Iterable[Path]) -> dict[Path, str]:
@@ -240,7 +240,7 @@ def chunk_in(file: Path) -> str:
 def metadata_of(source: Any) -> dict[str, Any]:
     """Return who made a chunk, and why runs of it failed, from its file or bytes."""
     data = source if isinstance(source, bytes) else read_bytes(source)
-    return made_of(open_parquet(data).schema_arrow)
+    return provenance_of(open_parquet(data).schema_arrow)
 
 
 def no_table(what: str, error: Exception) -> str:

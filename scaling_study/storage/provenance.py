@@ -43,7 +43,7 @@ def code_digests(components: Iterable[Component]) -> dict[str, str]:
     return {name: _module_digest(name.partition(":")[0]) for name in names}
 
 
-def made_by(
+def provenance(
     platform: str, components: Iterable[Component], environment: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Return what two results must share to be of one make.
@@ -67,7 +67,7 @@ def made_by(
     }
 
 
-def make_difference(made: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+def provenance_difference(made: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
     """Return in what a chunk's make differs from a folder's identity, empty if in nothing.
 
     Parameters
@@ -94,7 +94,7 @@ def asked(study: Study) -> dict[str, Any]:
     return {**parts, "estimators": text.get("estimators", {})}
 
 
-def asked_digest(study: Study) -> str:
+def study_digest(study: Study) -> str:
     """Return twelve hexadecimal digits of `asked`."""
     return _digest([json.dumps(asked(study), sort_keys=True).encode()])
 

@@ -12,8 +12,14 @@ import pandas as pd
 
 from scaling_study.errors import DamagedError, StudyError
 from scaling_study.files import checksum_of, read_bytes
-from scaling_study.storage.inventory import UNREADABLE, chunk_in, no_table, open_parquet, take_stock
-from scaling_study.storage.provenance import SCHEMA_VERSION, asked_digest
+from scaling_study.storage.inventory import (
+    UNREADABLE,
+    chunk_in,
+    no_table,
+    open_parquet,
+    take_inventory,
+)
+from scaling_study.storage.provenance import SCHEMA_VERSION, study_digest
 from scaling_study.storage.schema import (
     CONDITIONS,
     ESTIMATORS,
@@ -25,12 +31,12 @@ from scaling_study.storage.schema import (
     check_fits,
     check_manifest,
     contents_of,
-    is_as_signed,
+    has_valid_checksum,
     members_of,
 )
 from scaling_study.study.plan import Plan, plan
 from scaling_study.study.study import Study, read_study
-from scaling_study.study.values import told
+from scaling_study.study.values import error_context
 
 ELSEWHERE = "choose another folder, or say --overwrite, which discards these results"
 MEND = "run its study again to mend it"
@@ -46,18 +52,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     file = folder / MANIFEST
     try:
-        with told(file, OSError):
+        with error_context(file, OSError):
             data = read_bytes(file)
     except StudyError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise
         raise StudyError(f"{folder}: no results here (no {MANIFEST}); run a study first") from None
-    with told(file):
+    with error_context(file):
         try:
             manifest = json.loads(data.decode("utf-8"))
         except (ValueError, RecursionError) as error:
             raise DamagedError(f"damaged: {error}; {MEND}") from None
-        if not is_as_signed(manifest):
+        if not has_valid_checksum(manifest):
             raise DamagedError(f"damaged: its checksum is not that of what it holds; {MEND}")
         check_manifest(manifest)
     return manifest
@@ -83,7 +89,7 @@ def read_own_study(folder: Path, manifest: Mapping[str, Any], *, allow_code: boo
         If its file is not what was written.
     """
     file = folder / STUDY
-    with told(file, OSError):
+    with error_context(file, OSError):
         data = read_bytes(file)
     mend = f"undo the change, or run the original study with -o {folder}, which keeps its results"
     if manifest.get("files", {}).get(STUDY, checksum_of(data)) != checksum_of(data):
@@ -91,7 +97,7 @@ def read_own_study(folder: Path, manifest: Mapping[str, Any], *, allow_code: boo
     study = read_study(file, allow_code=allow_code)
     # The file's checksum is not there while a run replaces it, and in earlier releases.
     digest = manifest["identity"].get("study")
-    if digest is not None and digest != asked_digest(study):
+    if digest is not None and digest != study_digest(study):
         raise StudyError(f"{file}: not the study of these results; {mend}")
     return study
 
@@ -110,9 +116,9 @@ def read_table(folder: Path, name: str, manifest: Mapping[str, Any]) -> pd.DataF
     file = folder / name
     if name == ESTIMATORS and not file.exists():
         return pd.DataFrame(columns=list(FIT_COLUMNS))
-    with told(file, OSError):
+    with error_context(file, OSError):
         data = read_bytes(file)
-    with told(file):
+    with error_context(file):
         if fault := _table_fault(data, name, manifest):
             raise StudyError(f"{fault}; {MEND}")
         frame = open_parquet(data).read(use_threads=False).to_pandas(use_threads=False)
@@ -126,7 +132,7 @@ def damaged_tables(folder: Path, study: Study, manifest: Mapping[str, Any]) -> l
     damaged = []
     for name in (CONDITIONS, ESTIMATORS) if study.estimators else (CONDITIONS,):
         file = folder / name
-        with told(file, OSError):
+        with error_context(file, OSError):
             if file.exists() and (
                 not file.is_file() or _table_fault(read_bytes(file), name, manifest)
             ):
@@ -287,7 +293,7 @@ def status(folder: str | Path, *, allow_code: bool = False) -> Status:
     wanted = [] if study.record == "curves" else planned.chunks
     members = [members_of(own) for own in planned.groups]
     contents = contents_of(planned.groups, study.seeds, members) if wanted else {}
-    stock = take_stock(folder, contents, manifest, study.seeds)
+    stock = take_inventory(folder, contents, manifest, study.seeds)
     done = [chunk for chunk in wanted if str(chunk) in stock.kept]
     lost = {chunk_in(file) for file in stock.faults} | stock.kept.keys()
     tables = damaged_tables(folder, study, manifest)

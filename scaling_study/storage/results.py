@@ -25,7 +25,7 @@ from scaling_study.storage.schema import (
     contents_in,
 )
 from scaling_study.study.study import Study
-from scaling_study.study.values import told
+from scaling_study.study.values import error_context
 
 SHARE = "share_"  # begins what record = "importances" adds
 Columns = dict[str, np.ndarray]
@@ -213,7 +213,7 @@ class Results:
                 if fault := fault_of(file, checksum, content, identity, program):
                     raise StudyError(f"{file}: {fault}; {MEND}")
                 self._whole.add(name)
-            with told(file, *UNREADABLE):
+            with error_context(file, *UNREADABLE):
                 table = _read(file, wanted, (first, last), self._only)
                 if len(table) or self._only is None:
                     tables.append(table)
@@ -237,7 +237,7 @@ class Results:
         """Return a frame of what lies in lists, so many rows for each run."""
         parts: list[Columns] = []
         for table in tables:
-            with told(self.folder / CHUNKS, ValueError):  # lists of other lengths
+            with error_context(self.folder / CHUNKS, ValueError):  # lists of other lengths
                 each, columns = unfold(table)
             codes = self._codes(table["condition"].to_pandas())
             runs = {"condition": codes, "seed": table["seed"].to_numpy()}

@@ -18,7 +18,7 @@ from scaling_study.storage.provenance import METADATA, SCHEMA_VERSION
 from scaling_study.study.conditions import ChunkShape, Condition, Group
 from scaling_study.study.plan import check_size
 from scaling_study.study.study import read_seeds
-from scaling_study.study.values import number, told, whole
+from scaling_study.study.values import error_context, number, whole
 
 # Names --------------------------------------------------------------------------------------
 
@@ -71,9 +71,9 @@ def check_manifest(manifest: Any) -> None:
         raise StudyError("has no identity, without which nobody can add to its results")
     for key, check in _KEYS.items():
         if key in manifest:
-            with told(key):
+            with error_context(key):
                 check(manifest[key])
-    with told("chunks"):
+    with error_context("chunks"):
         named = [_chunk_named(name) for name in manifest.get("chunks", [])]
         for chunk, count in Counter(named).most_common(1):
             if count > 1:
@@ -94,7 +94,7 @@ def signed(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {**rest, "checksum": checksum_of(text.encode())}
 
 
-def is_as_signed(manifest: Any) -> bool:
+def has_valid_checksum(manifest: Any) -> bool:
     """Say whether a value read from JSON has its own checksum, or none as in earlier releases."""
     if not isinstance(manifest, dict) or "checksum" not in manifest:
         return True
@@ -221,7 +221,7 @@ def _seconds(value: Any) -> None:
 
 def _identity(value: Any) -> None:
     _mapping(value)
-    with told("chunk_size"):
+    with error_context("chunk_size"):
         if "chunk_size" not in value:
             raise StudyError("is missing")
         if value["chunk_size"] is not None:
@@ -329,7 +329,7 @@ def check_fits(schema: pa.Schema) -> None:
     _check_columns(schema, _FIT_KINDS)
 
 
-def made_of(schema: pa.Schema) -> dict[str, Any]:
+def provenance_of(schema: pa.Schema) -> dict[str, Any]:
     """Return who made a chunk, and why runs of it failed, from its schema.
 
     Raises
@@ -340,11 +340,11 @@ def made_of(schema: pa.Schema) -> dict[str, Any]:
     text = (schema.metadata or {}).get(METADATA)
     if text is None:
         raise StudyError("does not say who made it")
-    with told("who made it", ValueError, RecursionError):
+    with error_context("who made it", ValueError, RecursionError):
         made = json.loads(text)
         _mapping(made)
         for key, check in _MADE.items():
-            with told(key):
+            with error_context(key):
                 check(made.get(key))
     return made
 

@@ -26,22 +26,22 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scaling_study.errors import DamagedError, Stopped, StudyError
+from scaling_study.errors import DamagedError, RunInterrupted, StudyError
 from scaling_study.files import checksum_of, read_bytes
 from scaling_study.storage.inventory import (
-    Stock,
+    Inventory,
     chunk_files,
     holds_results,
     metadata_of,
-    take_stock,
+    take_inventory,
 )
 from scaling_study.storage.provenance import (
     SCHEMA_VERSION,
     asked,
-    asked_digest,
     difference,
-    made_by,
-    make_difference,
+    provenance,
+    provenance_difference,
+    study_digest,
 )
 from scaling_study.storage.reader import (
     ELSEWHERE,
@@ -68,7 +68,7 @@ from scaling_study.storage.schema import (
 from scaling_study.study.conditions import Chunk, Condition
 from scaling_study.study.plan import Plan
 from scaling_study.study.study import Study, read_seeds, read_study
-from scaling_study.study.values import told
+from scaling_study.study.values import error_context
 
 
 class Store:
@@ -104,10 +104,10 @@ class Store:
         self.folder, self.study, self.identity = folder, study, identity
         self.damaged: list[str] = []
         self._manifest: dict[str, Any] = {}  # as it was found
-        self._stock = Stock({}, {}, {}, {})
+        self._stock = Inventory({}, {}, {}, {})
         self._sums: dict[str, str] = {}  # of the files beside the chunks
         self._rebuilding = False  # the manifest was lost
-        with told(folder, OSError):
+        with error_context(folder, OSError):
             _refuse_what_is_no_study(folder)
         with _unwritable(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -234,7 +234,7 @@ class Store:
         members = [members_of(own) for own in planned.groups]
         contents = {} if curves else contents_of(planned.groups, seeds, members)
         found = {"identity": self.identity, **self._manifest}
-        self._stock = take_stock(self.folder, contents, found, seeds)
+        self._stock = take_inventory(self.folder, contents, found, seeds)
         foreign = [file for file, fault in self._stock.faults.items() if "foreign" in fault]
         if self._rebuilding and foreign:
             raise StudyError(
@@ -285,10 +285,10 @@ class Store:
         StudyError
             If it was made by other versions, on another platform or by another program than
             the chunks that are kept. Nothing has been written then.
-        Stopped
+        RunInterrupted
             If the file cannot be written, because the disk is full, say.
         """
-        with told(f"{self.folder}: chunk {chunk}", ValueError, pa.ArrowException):
+        with error_context(f"{self.folder}: chunk {chunk}", ValueError, pa.ArrowException):
             made = metadata_of(rows)
         self._check_make(chunk, made)
         name = f"{chunk}-{checksum_of(rows)}.parquet"
@@ -306,7 +306,7 @@ class Store:
 
     def _check_make(self, chunk: Chunk, made: dict[str, Any]) -> None:
         """Refuse a chunk that is not of one make with the others."""
-        different = make_difference(made, self.identity)
+        different = provenance_difference(made, self.identity)
         if different:
             raise StudyError(
                 f"{self.folder}: chunk {chunk} was made elsewhere ({different}); what computes"
@@ -378,8 +378,8 @@ def identity(
         The settings that change bits, where the chunks are computed.
     """
     return {
-        **made_by(platform, planned.study.components(), environment),
-        "study": asked_digest(planned.study),
+        **provenance(platform, planned.study.components(), environment),
+        "study": study_digest(planned.study),
         "chunk_size": planned.chunk_runs,
         "chunk_shapes": [list(group.shape) for group in planned.groups],
     }
@@ -404,7 +404,7 @@ def _stopping(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Stopped(
+        raise RunInterrupted(
             f"{target}: cannot be written: {error.strerror or error}; all that is stored is"
             " whole, run the same command again to continue"
         ) from error

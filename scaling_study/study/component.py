@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from scaling_study.errors import CodeError, StudyError, unknown
-from scaling_study.study.values import listed, told
+from scaling_study.study.values import error_context, listed
 
 
 class _Everything:
@@ -83,7 +83,7 @@ class Component:
             raise StudyError(f'{value!r} is neither a name nor a table {{name = "...", ...}}')
         axes = {}
         for key in sorted(value.keys() - {"name"}):
-            with told(f"{name}.{key}"):
+            with error_context(f"{name}.{key}"):
                 axes[key] = [_freeze(item) for item in listed(value[key])]
         count = math.prod(map(len, axes.values()))
         if count > MOST_CONDITIONS:
@@ -119,7 +119,7 @@ class Component:
         factory = self.resolve(kind, registry)
         arguments = {**more, **dict(self.parameters)}
         check_arguments(f"{kind} {self.name!r}", factory, arguments)
-        with told(f"{kind} {self.name!r}", Exception):
+        with error_context(f"{kind} {self.name!r}", Exception):
             return factory(**arguments)
 
     def resolve(self, kind: str, registry: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
@@ -134,7 +134,7 @@ class Component:
                 f"{kind} {self.name!r} is code that the study file names; say --allow-code"
                 " (allow_code=True) if you trust it"
             )
-        with told(f"{kind} {self.name!r} cannot be imported", Exception, raises=CodeError):
+        with error_context(f"{kind} {self.name!r} cannot be imported", Exception, raises=CodeError):
             factory = getattr(import_module(module), attribute)
         if not callable(factory) and hasattr(factory, OBJECTS.get(kind, "")):
             return lambda: copy.deepcopy(factory)  # each data set fits one of its own

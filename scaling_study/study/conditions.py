@@ -22,7 +22,7 @@ from scaling_study.study import scalers
 from scaling_study.study.component import FEWER_CONDITIONS, MOST_CONDITIONS, Component
 from scaling_study.study.sources import check_data, check_scalers, problem_of, shape_of
 from scaling_study.study.study import Study
-from scaling_study.study.values import told, whole
+from scaling_study.study.values import error_context, whole
 
 TRACED_SEEDS = 8
 TRACE_SLOTS = 25, 200  # fewest and most points of a trace
@@ -205,7 +205,7 @@ def expand(study: Study) -> list[Condition]:
         raise StudyError(f"{study.origin}: {count:,} conditions; {FEWER_CONDITIONS}")
     conditions = []
     for block, grid in study.blocks.items():
-        with told(f"{study.origin}: blocks.{block}"):
+        with error_context(f"{study.origin}: blocks.{block}"):
             cells = itertools.product(*grid.values())
             checked: dict[Any, int] = {}
             named = (dict(zip(grid, cell, strict=True)) for cell in cells)
@@ -238,7 +238,7 @@ def group(conditions: list[Condition], chunk_runs: int | None = None) -> list[Gr
         Upper bound on the runs of a chunk; chosen by `chunk_shape` when not given.
     """
     if chunk_runs is not None:
-        with told("chunk size"):
+        with error_context("chunk size"):
             whole(chunk_runs)
     members: dict[Static, list[Condition]] = {}
     known: dict[Any, Static] = {}  # conditions that differ in numbers alone are split once
@@ -437,5 +437,5 @@ def _checked_updates(study: Study, block: str, cell: dict[str, Any]) -> int:
             f"updates = {updates} is not a whole number of epochs of {per_epoch} updates;"
             f" write {right}"
         )
-    with told("updates"):
+    with error_context("updates"):
         return whole(updates)

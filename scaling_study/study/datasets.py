@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scaling_study.errors import StudyError, unknown
 from scaling_study.study.checks import target
 from scaling_study.study.problems import PROBLEMS, Problem
-from scaling_study.study.values import number, told, whole
+from scaling_study.study.values import error_context, number, whole
 
 Array = NDArray[np.float64]
 SPLIT, OUTLIERS = 4, 5  # the random streams that only this module draws from
@@ -102,7 +102,7 @@ def correlated(
         "informative": informative,
         "effective_rank": effective_rank,
     }.items():
-        with told(name):
+        with error_context(name):
             whole(value)
     if informative > features:
         raise StudyError(f"informative: {informative} columns of {features} cannot be")
@@ -251,12 +251,12 @@ def _split(
 
 
 def _generated(maker: str, samples: int, noise: float, feature: int, **parameters: Any) -> Problem:
-    with told("samples"):
+    with error_context("samples"):
         whole(samples)
-    with told("noise"):
+    with error_context("noise"):
         number(noise, 0, "a finite number of at least 0")
     features = parameters.get("n_features", 4)
-    with told("feature"):
+    with error_context("feature"):
         place = _place(feature, tuple(str(column) for column in range(features)))
 
     def both(seed: int) -> tuple[Array, Array]:
@@ -308,7 +308,7 @@ def _place(feature: int | str, names: tuple[str, ...]) -> int:
 
 
 def _share(name: str, value: float) -> float:
-    with told(name):
+    with error_context(name):
         share = number(value, 0, "a share from 0 to 0.5")
         if share > 0.5:
             raise StudyError(f"must be a share from 0 to 0.5, not {value!r}")

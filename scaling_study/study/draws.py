@@ -19,7 +19,7 @@ from scaling_study.study.conditions import (
     problem_of,
     shape_of,
 )
-from scaling_study.study.values import told
+from scaling_study.study.values import error_context
 
 Array = NDArray[np.float64]
 ORDER_STREAM = 3
@@ -57,7 +57,7 @@ def _stacked(static: Static, seeds: Sequence[int], name: str) -> Draw:
         name, rows, own = "draw", problem.draw, [HELD_OUT + seed for seed in own]
     if name == "draw":
         shape = shape_of(static.problem)
-    with told(f"problem {static.problem.name!r}"):
+    with error_context(f"problem {static.problem.name!r}"):
         parts = checks.stack(problem, rows, own, shape, name=name, trained=trained)
     repeats = len(seeds) // len(own)
     return Draw(*(np.repeat(part, repeats, axis=0) if repeats > 1 else part for part in parts))

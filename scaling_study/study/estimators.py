@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from scaling_study.errors import StudyError, unknown
 from scaling_study.study.component import EVERYTHING, Component
-from scaling_study.study.values import listed, number, told
+from scaling_study.study.values import error_context, listed, number
 
 
 class Comparison(NamedTuple):
@@ -156,7 +156,7 @@ def read_comparisons(tables: Any, allowed: Container[str] = EVERYTHING) -> list[
 
 
 def _read(name: str, raw: Any, allowed: Container[str]) -> Comparison:
-    with told(f"estimators.{name}"):
+    with error_context(f"estimators.{name}"):
         if not isinstance(raw, Mapping):
             raise StudyError(f"must be a table, [estimators.{name}]")
         for key in raw:
@@ -177,7 +177,7 @@ def _read(name: str, raw: Any, allowed: Container[str]) -> Comparison:
         shared = raw.get("shared_steps", False)
         if not isinstance(shared, bool):
             raise StudyError(f"shared_steps must be true or false, not {shared!r}")
-        with told("test_size"):
+        with error_context("test_size"):
             share = number(raw.get("test_size", 0.3), 0, "a share between 0 and 1")
             if not 0 < share < 1:
                 raise StudyError(f"must be a share between 0 and 1, not {share!r}")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling_study.errors import StudyError
-from scaling_study.study.values import number, told, whole
+from scaling_study.study.values import error_context, number, whole
 
 Array = NDArray[np.float64]
 
@@ -87,14 +87,14 @@ def check(problem: Problem) -> tuple[int, int]:
 
 def _check_units(problem: Problem) -> None:
     """Refuse a reference scale or coefficients that no feature can have."""
-    with told("reference_scale", TypeError, ValueError):
+    with error_context("reference_scale", TypeError, ValueError):
         scale = np.asarray(problem.reference_scale, np.float64)
         wrong = np.flatnonzero(~(np.isfinite(scale) & (scale > 0)))
         if len(wrong):
             raise StudyError(
                 f"must be finite and above 0, not {scale[wrong[0]]:g} of feature {wrong[0]}"
             )
-    with told("coefficients", TypeError, ValueError):
+    with error_context("coefficients", TypeError, ValueError):
         wrong = np.flatnonzero(~np.isfinite(np.asarray(problem.coefficients, np.float64)))
         if len(wrong) and problem.signal is None:
             raise StudyError(
@@ -173,7 +173,7 @@ def gaussian(
     _check(samples, noise, features)
     if whitened and (correlation or samples <= features):
         raise StudyError("whitened features have no correlation, and more samples than features")
-    with told("correlation", ValueError):  # an impossible one has no Cholesky factor
+    with error_context("correlation", ValueError):  # an impossible one has no Cholesky factor
         rest = np.eye(features) * (1 - number(correlation))
         mixing = np.linalg.cholesky(np.full((features, features), correlation) + rest)
 
@@ -249,11 +249,11 @@ def _of_law(
 
 
 def _check(samples: int, noise: float, features: int = 2) -> None:
-    with told("samples"):
+    with error_context("samples"):
         whole(samples)
-    with told("noise"):
+    with error_context("noise"):
         number(noise, 0, "a finite number of at least 0")
-    with told("features"):
+    with error_context("features"):
         whole(features)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scaling_study.errors import StudyError
 from scaling_study.study.canonical import canonical
 from scaling_study.study.component import Component
-from scaling_study.study.values import told
+from scaling_study.study.values import error_context
 
 Array = NDArray[np.float64]
 EPS = np.finfo(np.float64).eps
@@ -211,7 +211,7 @@ def transform(scaler: Component, x: Array, new: Array | None = None) -> Array:
     stack = x.reshape(-1, *x.shape[-2:])
     others = [None] * len(stack) if new is None else new.reshape(-1, *new.shape[-2:])
     transformers = [scaler.build("scaler", SCALERS) for _ in stack]
-    with told(f"scaler {scaler.name!r}", Exception):
+    with error_context(f"scaler {scaler.name!r}", Exception):
         fitted = []
         for transformer, data, other in zip(transformers, stack, others, strict=True):
             if isinstance(getattr(transformer, "n_quantiles", None), int):

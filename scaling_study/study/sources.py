@@ -11,7 +11,7 @@ from scaling_study.study.component import Component
 from scaling_study.study.datasets import EVERY_PROBLEM
 from scaling_study.study.problems import Problem
 from scaling_study.study.study import Study
-from scaling_study.study.values import told
+from scaling_study.study.values import error_context
 
 
 def problem_of(component: Component) -> Problem:
@@ -32,7 +32,7 @@ def own_problems(study: Study) -> dict[str, Problem]:
 def shape_of(component: Component) -> tuple[int, int]:
     """Return the number of samples and of features of a problem."""
     problem = problem_of(component)
-    with told(f"problem {component.name!r}", Exception):
+    with error_context(f"problem {component.name!r}", Exception):
         return problems.check(problem._replace(draw=checks.tried(problem.draw, "draw")))
 
 
@@ -41,7 +41,7 @@ def check_data(component: Component, seeds: tuple[int, ...], importances: bool) 
     """Refuse a problem whose rows of these seeds cannot be trained on."""
     shape_of(component)
     problem = problem_of(component)
-    with told(f"problem {component.name!r}", Exception):
+    with error_context(f"problem {component.name!r}", Exception):
         checks.check_seeds(problem, seeds, importances=importances)
 
 

@@ -24,7 +24,7 @@ from scaling_study.study.component import (
     Component,
 )
 from scaling_study.study.estimators import Comparison, read_comparisons
-from scaling_study.study.values import MOST, listed, number, positive, told, whole
+from scaling_study.study.values import MOST, error_context, listed, number, positive, whole
 
 TEXTS = ("name", "title", "description")
 STUDY_KEYS = (*TEXTS, "seeds", "record", "report", "blocks", "estimators", "claims")
@@ -190,7 +190,7 @@ class Study:
         if seeds is None:
             return self
         own = replace(self, seeds=read_seeds(seeds))
-        with told(self.origin), told(f"report = {self.report!r}"):
+        with error_context(self.origin), error_context(f"report = {self.report!r}"):
             _check_report(own.report, own.record, own.blocks, own.estimators, own.seeds)
         return own
 
@@ -285,7 +285,7 @@ def parse(
     StudyError
         If a key or value is not right; it begins with ``origin``, the file's name.
     """
-    with told(origin):
+    with error_context(origin):
         for key in raw:
             if key not in STUDY_KEYS and key not in AXES:
                 raise unknown("key", key, [*AXES, *STUDY_KEYS])
@@ -296,9 +296,9 @@ def parse(
         name = texts.pop("name", Path(origin).stem)
         if not name.replace("-", "").replace("_", "").isalnum():
             raise StudyError(f"name {name!r} may hold letters, digits, '-' and '_' only")
-        with told("record"):
+        with error_context("record"):
             record = _one_of(*RECORDS)(raw.get("record", "standard"))
-        with told("report"):
+        with error_context("report"):
             report = _one_of(*REPORTS)(raw.get("report", "standard"))
         seeds = read_seeds(raw.get("seeds", 16))
         axes = {key: value for key, value in raw.items() if key in AXES}
@@ -306,7 +306,7 @@ def parse(
         blocks = {block: _within(grid, allowed) for block, grid in blocks.items()}
         estimators = raw.get("estimators", {})
         read_comparisons(estimators, allowed)
-        with told(f"report = {report!r}"):
+        with error_context(f"report = {report!r}"):
             _check_report(report, record, blocks, estimators, seeds)
         claims = raw.get("claims", {})
         if not isinstance(claims, Mapping):
@@ -377,7 +377,7 @@ def _grid(block: str, own: dict[str, Any], above: Mapping[str, Any]) -> dict[str
     # A block that names one of the two budgets does not inherit the other.
     dropped = BUDGETS if any(key in own for key in BUDGETS) else ()
     raw = {key: value for key, value in above.items() if key not in dropped} | own
-    with told(f"blocks.{block}"):
+    with error_context(f"blocks.{block}"):
         for key in own:
             if key in STUDY_KEYS:
                 raise StudyError(f"{key!r} is the whole study's; write it above the blocks")
@@ -404,7 +404,7 @@ def _references(value: Any) -> Iterator[str]:
 
 
 def _values(key: str, raw: Any) -> list[Any]:
-    with told(key):
+    with error_context(key):
         values = []
         for item in listed(raw):
             read = AXES[key].read(item)
@@ -426,9 +426,9 @@ def _load(source: str | Path) -> tuple[dict[str, Any], str, bool]:
         if text not in presets():
             raise unknown("preset", text, presets())
         return {"name": text, **_preset(f"{text}.toml")}, text, True
-    with told(text, OSError, ValueError):
+    with error_context(text, OSError, ValueError):
         content = read_text(source)
-    with told(f"{text}: not valid TOML", ValueError, RecursionError):
+    with error_context(f"{text}: not valid TOML", ValueError, RecursionError):
         return tomllib.loads(content), text, False
 
 
@@ -440,7 +440,7 @@ def _set(raw: Mapping[str, Any], setting: str) -> tuple[dict[str, Any], Any]:
     """Return a study's keys with one ``key=value`` put into every block, or one; the value."""
     key, equals, text = setting.partition("=")
     key = key.strip()
-    with told(f"--set {setting!r}"):
+    with error_context(f"--set {setting!r}"):
         if not equals or not key:
             raise StudyError("write key=value")
         value = _value(text)

@@ -13,7 +13,7 @@ LARGEST = sys.float_info.max
 
 
 @contextmanager
-def told(
+def error_context(
     where: object, *also: type[Exception], raises: type[StudyError] = StudyError
 ) -> Iterator[None]:
     """Put a place in front of what a `StudyError` says, and keep it to one line.

@@ -486,15 +486,15 @@ def test_adam_told_the_factor_does_not_feel_it():
         )
         return weight * [1, scale_factor]
 
-    def told(**parameters):
+    def error_context(**parameters):
         factory = "scaling_study.engine.optimizers:adam_rescaled"
         return {"name": factory, "eps": 1e-2, **parameters}
 
     plain = weights({"name": "adam", "eps": 1e-2}, 1.0)
-    np.testing.assert_allclose(weights(told(factor=64.0), 64.0), plain, rtol=1e-12)
+    np.testing.assert_allclose(weights(error_context(factor=64.0), 64.0), plain, rtol=1e-12)
     for ablation in ({"gradient": False}, {"update": False}):
-        assert abs(weights(told(factor=64.0, **ablation), 64.0) - plain).max() > 1e-3
-    start = weights(told(factor=64.0), 64.0, "glorot_uniform")
+        assert abs(weights(error_context(factor=64.0, **ablation), 64.0) - plain).max() > 1e-3
+    start = weights(error_context(factor=64.0), 64.0, "glorot_uniform")
     assert abs(start - weights({"name": "adam", "eps": 1e-2}, 1.0, "glorot_uniform")).max() > 1e-3
 
 

@@ -14,9 +14,9 @@ from cluster import cluster
 from processes import command
 
 import scaling_study
-from scaling_study.errors import Stopped, StudyError
+from scaling_study.errors import RunInterrupted, StudyError
 from scaling_study.execution import executors
-from scaling_study.execution.executors import Elsewhere, LocalDevices, in_order
+from scaling_study.execution.executors import LocalDevices, RemoteExecutor, in_order
 from scaling_study.study.plan import plan
 from scaling_study.study.study import read_study
 
@@ -172,7 +172,7 @@ class Dying(Here):
 
 
 def test_a_cluster_that_is_gone_leaves_a_folder_that_continues(whole, tmp_path):
-    with pytest.raises(Stopped, match=r"ConnectionError: gone; .* to continue"):
+    with pytest.raises(RunInterrupted, match=r"ConnectionError: gone; .* to continue"):
         scaling_study.run(STUDY, output_dir=tmp_path / "gone", client=Dying())
     kept = chunks(tmp_path / "gone")
     assert 0 < len(kept) < CHUNKS
@@ -204,7 +204,7 @@ def test_a_bounded_number_is_under_way_and_the_rest_is_cancelled():
         submitted.append(item)
         return Held(item)
 
-    executor = Elsewhere(Here(), ahead=3)
+    executor = RemoteExecutor(Here(), ahead=3)
     results = in_order(executor, range(10), submit)
     assert next(results) == (0, 0)
     assert submitted == [0, 1, 2]
@@ -231,7 +231,7 @@ def test_a_group_is_compiled_before_its_chunks_are_sent():
     batches = LocalDevices(1).batches(planned.chunks)
     assert [len({chunk.group for chunk in batch}) for batch in batches] == [1, 1, 1]
     assert sum(len(batch) for batch in batches) == CHUNKS
-    assert [len(batch) for batch in Elsewhere(Here()).batches(planned.chunks)] == [CHUNKS]
+    assert [len(batch) for batch in RemoteExecutor(Here()).batches(planned.chunks)] == [CHUNKS]
 
 
 def test_no_dask_is_told(monkeypatch):

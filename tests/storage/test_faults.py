@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 import scaling_study
 from scaling_study.engine import cache, chunk, compiling
-from scaling_study.errors import CodeError, Stopped, StudyError
+from scaling_study.errors import CodeError, RunInterrupted, StudyError
 from scaling_study.files import checksum_of
 from scaling_study.storage import reader as folder_of
 from scaling_study.storage import writer as store
@@ -407,7 +407,7 @@ def test_fail_fast_stops_at_the_first_failure(fail_fast, tmp_path):
     if not fail_fast:
         assert set(run(tmp_path / "all", study).statuses) > {"failed"}
         return
-    with pytest.raises(Stopped, match=r"--fail-fast: .*test_runner:broken fails"):
+    with pytest.raises(RunInterrupted, match=r"--fail-fast: .*test_runner:broken fails"):
         run(tmp_path / "first", study, fail_fast=True)
     assert folder_of.status(tmp_path / "first", allow_code=True).missing
     status = run(tmp_path / "first", study).statuses
@@ -469,7 +469,7 @@ def test_too_little_memory_says_which_chunk_size_to_try(error, where, tmp_path, 
     monkeypatch.setattr(compiling, "_programs", {})
     place = (compiling, "_compile") if where == "compiling" else (chunk, "_train")
     monkeypatch.setattr(*place, fails)
-    with pytest.raises(Stopped, match=r"chunk of 512 runs; try --chunk-size 256"):
+    with pytest.raises(RunInterrupted, match=r"chunk of 512 runs; try --chunk-size 256"):
         run(tmp_path / "large")
     monkeypatch.undo()
     assert chunks(tmp_path / "large") == {}

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scaling_study.storage.provenance import METADATA, made_by
+from scaling_study.storage.provenance import METADATA, provenance
 from scaling_study.storage.results import FEATURE_COLUMNS, Results
 from scaling_study.study import conditions as grid
 
@@ -92,6 +92,6 @@ def parquet(rows: list[dict[str, Any]]) -> bytes:
         if name in ("condition", "status", "reason"):
             arrays[name] = arrays[name].dictionary_encode()
     sink = io.BytesIO()
-    made = {**made_by("cpu", []), "program": "", "failures": []}
+    made = {**provenance("cpu", []), "program": "", "failures": []}
     pq.write_table(pa.table(arrays, metadata={METADATA: json.dumps(made)}), sink)
     return sink.getvalue()
