@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from scaling_study.analysis.fitting import unfit
-from scaling_study.analysis.measures import MEASURES, SHARES
-from scaling_study.analysis.rates import CELL_AXES, RATES
+from scaling_study.analysis.metrics import MEASURES, SHARES
+from scaling_study.analysis.tuning import CELL_AXES, RATES
 from scaling_study.errors import StudyError, unknown
 from scaling_study.study.conditions import Condition, expand
 from scaling_study.study.study import Study

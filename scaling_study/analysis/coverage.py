@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scaling_study.analysis.statistics import (
+from scaling_study.analysis.intervals import (
     Estimate,
     censored_median,
     mean,

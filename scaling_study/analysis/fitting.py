@@ -119,7 +119,7 @@ def unfit(measure: str, condition: Condition, record: str) -> str:
     Parameters
     ----------
     measure : str
-        A key of `scaling_study.analysis.measures.MEASURES`, perhaps with a minus sign.
+        A key of `scaling_study.analysis.metrics.MEASURES`, perhaps with a minus sign.
     condition : Condition
     record : str
         What the study records.

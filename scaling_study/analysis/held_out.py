@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from scaling_study.analysis.rates import DEFAULT_RATES
-from scaling_study.analysis.statistics import mean_by
-from scaling_study.analysis.tuning import best, halves
+from scaling_study.analysis.intervals import mean_by
+from scaling_study.analysis.tuning import DEFAULT_RATES, best_index, tuning_seeds
 from scaling_study.errors import StudyError
 from scaling_study.study import datasets
 from scaling_study.study.problems import Problem
@@ -21,7 +20,7 @@ CELL = ["block", "problem", "model", "optimizer", "scale_factor", "scaler"]
 RUN = [*CELL, "learning_rate", "seed"]
 
 
-def scored(runs: pd.DataFrame, own: Mapping[str, Problem] | None = None) -> pd.DataFrame:
+def run_scores(runs: pd.DataFrame, own: Mapping[str, Problem] | None = None) -> pd.DataFrame:
     """Return the score of each run.
 
     Parameters
@@ -87,14 +86,14 @@ def _each_once(frame: pd.DataFrame) -> pd.DataFrame:
     return once
 
 
-def at_default(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs of `scored` at their optimizer's usual learning rate."""
+def runs_at_default_rate(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of `run_scores` at their optimizer's usual learning rate."""
     usual = frame["optimizer"].map(DEFAULT_RATES).to_numpy(np.float64)
     return frame[np.isclose(frame["learning_rate"], usual)]
 
 
-def at_tuned(frame: pd.DataFrame, cell: Sequence[str] = CELL) -> pd.DataFrame:
-    """Return the runs of `scored` at the rate that scores best on the other half of the seeds.
+def runs_at_tuned_rate(frame: pd.DataFrame, cell: Sequence[str] = CELL) -> pd.DataFrame:
+    """Return the runs of `run_scores` at the rate that scores best on the other half of the seeds.
 
     The first half of the seeds picks each cell's rate by its mean score, the middle one of those
     alike; the second half is returned.
@@ -113,10 +112,10 @@ def at_tuned(frame: pd.DataFrame, cell: Sequence[str] = CELL) -> pd.DataFrame:
         whether the rate is an end of its grid.
     """
     by = list(cell)
-    tuning = halves(frame["seed"])
+    tuning = tuning_seeds(frame["seed"])
     means = frame[tuning].groupby([*by, "learning_rate"], sort=True)["value"].mean().reset_index()
     cells = means.groupby(by)["value"]
-    picked = means[cells.cumcount() == cells.transform(lambda own: best(own.to_numpy()))]
+    picked = means[cells.cumcount() == cells.transform(lambda own: best_index(own.to_numpy()))]
     picked = picked.rename(columns={"value": "reached"})
     ends = frame.groupby(by)["learning_rate"].agg(["min", "max"]).reset_index()
     kept = frame[~tuning].merge(picked, on=[*by, "learning_rate"]).merge(ends, on=by)
@@ -124,8 +123,8 @@ def at_tuned(frame: pd.DataFrame, cell: Sequence[str] = CELL) -> pd.DataFrame:
     return kept.drop(columns=["min", "max"]).assign(edge=edge)
 
 
-def trained(tuned: pd.DataFrame) -> pd.Series:
-    """Say which runs of `at_tuned` are at a rate that was better than chance.
+def better_than_chance(tuned: pd.DataFrame) -> pd.Series:
+    """Say which runs of `runs_at_tuned_rate` are at a rate that was better than chance.
 
     Where none of the grid was, the rate was picked by nothing, and tuned is only what it is
     called.
@@ -133,20 +132,20 @@ def trained(tuned: pd.DataFrame) -> pd.Series:
     return tuned["reached"] > tuned["chance"]
 
 
-def within(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+def mean_scores(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Return `mean_by` of scores, its intervals cut at 0 and 1."""
     return mean_by(frame, by).assign(
         **{end: lambda own, end=end: own[end].clip(0, 1) for end in ("low", "high")}
     )
 
 
-def against(frame: pd.DataFrame, column: str, baseline: object) -> pd.DataFrame:
+def mean_differences(frame: pd.DataFrame, column: str, baseline: object) -> pd.DataFrame:
     """Return the mean difference of each value of a column from a baseline, paired by seed.
 
     Parameters
     ----------
     frame : DataFrame
-        Of `scored`, one run a cell and seed.
+        Of `run_scores`, one run a cell and seed.
     column : str
         Of `CELL`.
     baseline : object

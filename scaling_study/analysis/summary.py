@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling_study.analysis.statistics import (
+from scaling_study.analysis.intervals import (
     Estimate,
     censored_median,
     median,
@@ -20,7 +20,7 @@ from scaling_study.analysis.statistics import (
     proportion,
 )
 
-LOST = ("diverged", "failed")
+DIVERGED_OR_FAILED = ("diverged", "failed")
 SIGNIFICANT_T = 2.0  # standard errors from 0, below which a weight has no target
 RUN_MEASURES = ("weight_error", "weight_error_ols", "final_loss")
 START_MEASURES = ("weight_init", "grad_norm_init")
@@ -65,7 +65,7 @@ def summarize_runs(runs: pd.DataFrame, conditions: pd.DataFrame) -> pd.DataFrame
         row["failed"] = int((status == "failed").sum())
         times = own["steps_to_target"].to_numpy(np.float64)[:judged]
         row |= _columns("steps_to_target", censored_median(times, row["updates"]))
-        kept = own[~status.isin(LOST)]
+        kept = own[~status.isin(DIVERGED_OR_FAILED)]
         for name in RUN_MEASURES:
             row |= _measure(name, kept)
         row["loss_ols"] = float(own["loss_ols"].median())
@@ -121,7 +121,7 @@ def summarize_features(features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFra
 
 def _alive(features: pd.DataFrame, runs: pd.DataFrame) -> np.ndarray:
     """Return which rows of features are of runs that neither diverged nor failed."""
-    lost = runs.loc[runs["status"].isin(LOST), ["condition", "seed"]]
+    lost = runs.loc[runs["status"].isin(DIVERGED_OR_FAILED), ["condition", "seed"]]
     names = pd.Index(lost["condition"].astype(str).unique())
     span = 1 + max(features["seed"].max(), lost["seed"].max()) if len(lost) else 1
 
@@ -157,7 +157,7 @@ def training_units(features: pd.DataFrame) -> pd.Series:
     return ratio.fillna(ratio.groupby(keys, observed=True).transform("median"))
 
 
-def larger_weight(features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+def last_weight_larger(features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """Return how often the last feature's weight ended larger than the first's.
 
     Parameters
@@ -182,10 +182,10 @@ def larger_weight(features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
 
-def larger_weight_difference(
+def last_weight_larger_difference(
     features: pd.DataFrame, runs: pd.DataFrame, first: str, second: str
 ) -> Estimate:
-    """Return by how much `larger_weight` differs between two conditions, paired by seed.
+    """Return by how much `last_weight_larger` differs between two conditions, paired by seed.
 
     Parameters
     ----------

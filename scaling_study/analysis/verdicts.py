@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import adjusted_mutual_info_score
 
-from scaling_study.analysis import statistics
+from scaling_study.analysis import intervals
 from scaling_study.analysis.claims import Claim, unmeasured, word
-from scaling_study.analysis.measures import MEASURES, Table
-from scaling_study.analysis.rates import at_rates, counted
-from scaling_study.analysis.statistics import Estimate
+from scaling_study.analysis.intervals import Estimate
+from scaling_study.analysis.metrics import MEASURES, Table
+from scaling_study.analysis.tuning import counted, select_learning_rates
 from scaling_study.storage.results import Results
 from scaling_study.study.conditions import expand
 from scaling_study.study.values import error_context
@@ -258,7 +258,7 @@ def _estimate_of(cell: pd.Series) -> Estimate:
     return Estimate(float(cell["value"]), float(cell["low"]), float(cell["high"]), int(cell["n"]))
 
 
-def differences(stored: Any, found: Sequence[Mapping[str, Any]]) -> list[str]:
+def changed_claims(stored: Any, found: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return how one ledger differs from another, a line for each claim that does.
 
     Verdicts and factors must be equal. Estimates may differ by a tenth of the interval's width
@@ -333,17 +333,17 @@ def _cells(claim: Claim, sample: pd.DataFrame) -> pd.DataFrame:
 def _estimate(claim: Claim, known: pd.DataFrame) -> Estimate:
     seeds, values = known["seed"].to_numpy(), known["value"].to_numpy(np.float64)
     if claim.slope_on is not None:
-        return statistics.slope(known["x"].to_numpy(np.float64), values, seeds)
+        return intervals.slope(known["x"].to_numpy(np.float64), values, seeds)
     if claim.of_shares:
         return _share(values)
-    return statistics.mean(values)
+    return intervals.mean(values)
 
 
 def _share(values: np.ndarray) -> Estimate:
     """Return the mean, by Wilson's interval where nothing but 0 and 1 is there."""
     if len(values) and np.isin(values, (0.0, 1.0)).all():
-        return statistics.proportion(int(values.sum()), len(values))
-    return statistics.mean(values)
+        return intervals.proportion(int(values.sum()), len(values))
+    return intervals.mean(values)
 
 
 def _sample(claim: Claim, table: Table) -> tuple[pd.DataFrame, list[str]]:
@@ -353,7 +353,7 @@ def _sample(claim: Claim, table: Table) -> tuple[pd.DataFrame, list[str]]:
         return pd.DataFrame(), []
     parts, notes = [], []
     for rates in claim.rates:
-        own, said = at_rates(chosen, rates)
+        own, said = select_learning_rates(chosen, rates)
         notes += said
         for name in claim.measure if len(own) else ():
             value = MEASURES[name.removeprefix("-")](own)

@@ -28,14 +28,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scaling_study.analysis import statistics
-from scaling_study.analysis.measures import (
+from scaling_study.analysis import intervals
+from scaling_study.analysis.intervals import Estimate
+from scaling_study.analysis.metrics import (
     TOLERANCE,
     Table,
     log_steps,
 )
-from scaling_study.analysis.statistics import Estimate
-from scaling_study.analysis.tuning import best, halves
+from scaling_study.analysis.tuning import best_index, tuning_seeds
 from scaling_study.errors import StudyError
 
 Array = NDArray[np.float64]
@@ -88,12 +88,12 @@ class Grid(NamedTuple):
     @property
     def tuning(self) -> NDArray[np.bool_]:
         """Which seeds choose rates, the first half; the others are reported on."""
-        return halves(self.seeds)
+        return tuning_seeds(self.seeds)
 
     @property
     def best(self) -> NDArray[np.intp]:
         """The best rate's place at each scale, by the mean of Γ over the tuning seeds."""
-        return best(self.gone[..., self.tuning].mean(axis=-1))
+        return best_index(self.gone[..., self.tuning].mean(axis=-1))
 
     @property
     def edge(self) -> NDArray[np.bool_]:
@@ -121,7 +121,7 @@ def remaining(table: Table) -> Array:
     """Return the share of the initial excess loss that is left, 1 if more or diverged."""
     with np.errstate(invalid="ignore", divide="ignore"):
         share = table["excess_loss"] / (table["initial_loss"] - table["loss_ols"])
-    return np.where(table.alive & (share < 1), np.maximum(share, 0), 1.0)
+    return np.where(table.completed & (share < 1), np.maximum(share, 0), 1.0)
 
 
 def grids(table: Table) -> dict[str, Grid]:
@@ -147,7 +147,7 @@ def grids(table: Table) -> dict[str, Grid]:
             "gone": -np.log10(np.maximum(left, TOLERANCE)) / DECADES,
             "left": left,
             "updates": steps,
-            "diverged": (~table.alive).astype(np.float64),  # or failed, which is no better
+            "diverged": (~table.completed).astype(np.float64),  # or failed, which is no better
             "failed": (table.runs["status"] == "failed").to_numpy(np.float64),
         }
     )
@@ -188,7 +188,7 @@ def per_seed(grid: Grid) -> dict[str, Array]:
     told = ~grid.tuning
     gone = grid.gone[..., told]
     scales = np.arange(len(grid.scales))
-    one = int(best(grid.gone[..., grid.tuning].mean(axis=(0, 2))))
+    one = int(best_index(grid.gone[..., grid.tuning].mean(axis=(0, 2))))
     away = scales != home
     kept = gone[:, grid.best[home]]
     everywhere = gone[scales, grid.best].mean(axis=0)
@@ -236,7 +236,7 @@ def rate_slope(grid: Grid, *, above: bool) -> Estimate:
     log = np.log10(grid.scales[chosen])[scale]
     if len(np.unique(log)) < 2:
         return Estimate(np.nan, np.nan, np.nan, 0)
-    return statistics.slope(log, best, grid.seeds[seed])
+    return intervals.slope(log, best, grid.seeds[seed])
 
 
 # The leaderboard ------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ def leaderboard(found: dict[str, Grid]) -> pd.DataFrame:
 
 
 def _row(name: str, grid: Grid) -> dict[str, Any]:
-    estimates = {key: statistics.mean(values) for key, values in per_seed(grid).items()}
+    estimates = {key: intervals.mean(values) for key, values in per_seed(grid).items()}
     estimates["rate_slope_below"] = rate_slope(grid, above=False)
     estimates["rate_slope_above"] = rate_slope(grid, above=True)
     status = grid.status
@@ -287,7 +287,7 @@ def _row(name: str, grid: Grid) -> dict[str, Any]:
     return row | {"rates": len(grid.rates), "edges": edges, "n": told}
 
 
-def cells(found: dict[str, Grid]) -> pd.DataFrame:
+def progress_by_rate(found: dict[str, Grid]) -> pd.DataFrame:
     """Return a row for each optimizer, scale factor and rate, over the reported seeds.
 
     Returns
@@ -317,7 +317,7 @@ def cells(found: dict[str, Grid]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def kept_rate(found: dict[str, Grid]) -> pd.DataFrame:
+def progress_by_scale(found: dict[str, Grid]) -> pd.DataFrame:
     """Return Γ at each scale factor with the rate tuned at 1, and with one tuned there.
 
     Returns
@@ -332,7 +332,7 @@ def kept_rate(found: dict[str, Grid]) -> pd.DataFrame:
         for place, scale in enumerate(grid.scales):
             chosen = {"once": grid.best[home], "at every unit": grid.best[place]}
             for tuned, rate in chosen.items():
-                estimate = statistics.mean(gone[place, rate])
+                estimate = intervals.mean(gone[place, rate])
                 axes = {"optimizer": name, "scale_factor": scale, "tuned": tuned}
                 rows.append(axes | estimate._asdict())
     return pd.DataFrame(rows)

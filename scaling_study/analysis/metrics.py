@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scaling_study.analysis import theory
-from scaling_study.analysis.summary import LOST, SIGNIFICANT_T
+from scaling_study.analysis.summary import DIVERGED_OR_FAILED, SIGNIFICANT_T
 from scaling_study.storage.results import Results
 from scaling_study.storage.schema import FEATURE_COLUMNS
 from scaling_study.study import draws, scalers
@@ -102,12 +102,12 @@ class Table:
         return (self.runs["status"].astype(str) == "diverged").to_numpy()
 
     @cached_property
-    def alive(self) -> NDArray[np.bool_]:
+    def completed(self) -> NDArray[np.bool_]:
         """Whether a run neither diverged nor failed."""
-        return ~self.runs["status"].isin(LOST).to_numpy()
+        return ~self.runs["status"].isin(DIVERGED_OR_FAILED).to_numpy()
 
     @cached_property
-    def asked(self) -> NDArray[np.bool_]:
+    def has_target(self) -> NDArray[np.bool_]:
         """Whether a run had a target: its least loss is known, or its study gave one."""
         given = (self.runs["target_loss"].astype(str) != "none").to_numpy()
         return given | np.isfinite(self["loss_least"])
@@ -184,12 +184,12 @@ def share_weight(table: Table) -> Array:
     """Share of |w| that the scaled feature has, in training units; recorded of networks."""
     recorded = _recorded("weight")(table)
     parts = np.abs(np.stack([table["weight_first"], table["weight_last"]], axis=-1))
-    return np.where(table.alive & np.isnan(recorded), share_of(parts), recorded)
+    return np.where(table.completed & np.isnan(recorded), share_of(parts), recorded)
 
 
 def share_contribution(table: Table) -> Array:
     """Share of |w| times the feature's standard deviation, which no unit changes."""
-    return np.where(table.alive, _contribution(table, "weight_original"), np.nan)
+    return np.where(table.completed, _contribution(table, "weight_original"), np.nan)
 
 
 def share_permutation(table: Table) -> Array:
@@ -199,7 +199,7 @@ def share_permutation(table: Table) -> Array:
     """
     recorded = _recorded("permutation")(table)
     closed = _permutation(table, "weight_original")
-    return np.where(table.alive & np.isnan(recorded), closed, recorded)
+    return np.where(table.completed & np.isnan(recorded), closed, recorded)
 
 
 def distortion_weight(table: Table) -> Array:
@@ -249,7 +249,7 @@ def size_of(function: Callable[[Table], Array]) -> Callable[[Table], Array]:
 
 def log_movement_ratio(table: Table) -> Array:
     """log10 of how far the last weight moved over how far the first did (training units)."""
-    return np.where(table.alive, _log(table["movement_last"] / table["movement_first"]), np.nan)
+    return np.where(table.completed, _log(table["movement_last"] / table["movement_first"]), np.nan)
 
 
 def log_gradient_ratio_init(table: Table) -> Array:
@@ -260,7 +260,7 @@ def log_gradient_ratio_init(table: Table) -> Array:
 def log_gradient_ratio_mean(table: Table) -> Array:
     """log10 of the last feature's mean gradient norm over all updates over the first's."""
     ratio = table["grad_norm_mean_last"] / table["grad_norm_mean_first"]
-    return np.where(table.alive, _log(ratio), np.nan)
+    return np.where(table.completed, _log(ratio), np.nan)
 
 
 def log_curvature_ratio(table: Table) -> Array:
@@ -311,7 +311,7 @@ def diverged(table: Table) -> Array:
 
 def log_steps(table: Table) -> Array:
     """log10 of the updates to the target, infinite beyond the budget."""
-    return np.where(table.asked, _beyond(table["steps_to_target"]), np.nan)
+    return np.where(table.has_target, _beyond(table["steps_to_target"]), np.nan)
 
 
 def log_steps_first(table: Table) -> Array:
@@ -373,7 +373,7 @@ def _recorded(method: str) -> Callable[[Table], Array]:
         column = f"share_{method}_last"
         if column not in table.runs:
             return np.full(len(table), np.nan)
-        return np.where(table.alive, table[column], np.nan)
+        return np.where(table.completed, table[column], np.nan)
 
     measure.__doc__ = f"Recorded share of the scaled feature: {method.replace('_', ' ')}."
     return measure
@@ -385,7 +385,7 @@ def stuck(table: Table) -> Array:
     It stays if the same run with the longest of its block's budgets is less than 1 % lower
     than with the next longest; what still falls is slow, not stuck.
     """
-    final = np.where(table.alive, table["final_loss"], np.inf)
+    final = np.where(table.completed, table["final_loss"], np.inf)
     axes = [table.runs[name] for name in RESTART_AXES]
     frame = pd.DataFrame({"seed": table.seeds, "budget": table["updates"], "loss": final})
     frame["cell"] = table.runs.groupby(axes, observed=True, sort=False).ngroup().to_numpy()
@@ -404,12 +404,12 @@ def stuck(table: Table) -> Array:
 
 def log_weight_error(table: Table) -> Array:
     """log10 of the weight-recovery error against the truth, in original units."""
-    return np.where(table.alive, _log(table["weight_error"]), np.nan)
+    return np.where(table.completed, _log(table["weight_error"]), np.nan)
 
 
 def log_weight_error_ols(table: Table) -> Array:
     """log10 of the weight-recovery error against least squares, in original units."""
-    return np.where(table.alive, _log(table["weight_error_ols"]), np.nan)
+    return np.where(table.completed, _log(table["weight_error_ols"]), np.nan)
 
 
 def larger(table: Table) -> Array:
@@ -424,34 +424,36 @@ def larger_twice(table: Table) -> Array:
 
 def first_weight(table: Table) -> Array:
     """The first weight, as it is printed: in training units."""
-    return np.where(table.alive, table["weight_first"], np.nan)
+    return np.where(table.completed, table["weight_first"], np.nan)
 
 
 def first_miss(table: Table) -> Array:
     """|first weight - its coefficient|, read as it is printed: in training units."""
-    return np.where(table.alive, np.abs(table["weight_first"] - table["weight_true_first"]), np.nan)
+    return np.where(
+        table.completed, np.abs(table["weight_first"] - table["weight_true_first"]), np.nan
+    )
 
 
 def first_miss_original(table: Table) -> Array:
     """|first weight - its coefficient|, both in the data's own units."""
     miss = np.abs(table["weight_original_first"] - table["weight_true_first"])
-    return np.where(table.alive, miss, np.nan)
+    return np.where(table.completed, miss, np.nan)
 
 
 def weight_last(table: Table) -> Array:
     """The last weight, to the bit, in training units."""
-    return np.where(table.alive, table["weight_last"], np.nan)
+    return np.where(table.completed, table["weight_last"], np.nan)
 
 
 def log_weight_last(table: Table) -> Array:
     """log10 of the last weight's size, in training units."""
-    return np.where(table.alive, _log(np.abs(table["weight_last"])), np.nan)
+    return np.where(table.completed, _log(np.abs(table["weight_last"])), np.nan)
 
 
 def rank_agreement(table: Table) -> Array:
     """Rank correlation of |w| with permutation importance over the two features: 1 or -1."""
     parts = _permutations(table, "weight_original")
-    order = np.where(table.alive, np.sign(parts[:, -1] - parts[:, 0]), np.nan)
+    order = np.where(table.completed, np.sign(parts[:, -1] - parts[:, 0]), np.nan)
     return np.sign(share_weight(table) - 0.5) * order
 
 
@@ -463,7 +465,7 @@ def rank_agreement_init(table: Table) -> Array:
 
 def _larger(table: Table, factor: float) -> Array:
     first, last = np.abs(table["weight_first"]), np.abs(table["weight_last"])
-    return np.where(table.alive & ~np.isnan(first), last > factor * first, np.nan)
+    return np.where(table.completed & ~np.isnan(first), last > factor * first, np.nan)
 
 
 # Inputs ---------------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from scaling_study.analysis import statistics
-from scaling_study.analysis.measures import Table, log_steps
-from scaling_study.analysis.rates import at_rates
-from scaling_study.analysis.statistics import Estimate
+from scaling_study.analysis import intervals
+from scaling_study.analysis.intervals import Estimate
+from scaling_study.analysis.metrics import Table, log_steps
+from scaling_study.analysis.tuning import select_learning_rates
 from scaling_study.errors import StudyError
 from scaling_study.storage.results import Results
 from scaling_study.study.study import FEWEST
@@ -151,17 +151,17 @@ def accuracy_over_splits(results: Results, comparison: str) -> dict[str, Estimat
     -------
     dict of str to Estimate
         By scaler, and `GAIN`: standardised minus raw. Intervals are those of
-        `statistics.resampled_mean`, cut at 0 and 1 for an accuracy.
+        `intervals.resampled_mean`, cut at 0 and 1 for an accuracy.
     """
     wide = splits(results, comparison)
     own = results.estimators[results.estimators["comparison"] == comparison]
     sizes = int(own["train_rows"].max()), int(own["test_rows"].max())  # the same in every split
     found = {}
     for scaler in (RAW, SCALED):
-        whole = statistics.resampled_mean(wide[scaler], *sizes)
+        whole = intervals.resampled_mean(wide[scaler], *sizes)
         low, high = np.clip([whole.low, whole.high], 0, 1).tolist()
         found[scaler] = whole._replace(low=low, high=high)
-    found[GAIN] = statistics.resampled_mean(wide[SCALED] - wide[RAW], *sizes)
+    found[GAIN] = intervals.resampled_mean(wide[SCALED] - wide[RAW], *sizes)
     return found
 
 
@@ -310,7 +310,7 @@ def tuned_times(results: Results, block: str) -> tuple[Table, pd.DataFrame]:
         In their order: ``scaler, offset, seed, learning_rate, steps``, infinite beyond the
         budget.
     """
-    table, _ = at_rates(Table(results, [block]), "tuned")
+    table, _ = select_learning_rates(Table(results, [block]), "tuned")
     frame = pd.DataFrame(
         {
             "scaler": table.runs["scaler"].astype(str),
@@ -333,7 +333,7 @@ def _ratios(results: Results, block: str) -> Iterator[dict[str, object]]:
         if not set(ends) <= set(wide):
             continue
         slow, fast = (np.log(wide[end].clip(upper=budget)) for end in ends)
-        own = Estimate(*np.exp(statistics.paired_difference(slow, fast)[:3]), n=len(wide))
+        own = Estimate(*np.exp(intervals.paired_difference(slow, fast)[:3]), n=len(wide))
         late = [int(np.isinf(wide[end]).sum()) for end in ends]
         yield {
             "source": BACKPROP,

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling_study.analysis.statistics import (
+from scaling_study.analysis.intervals import (
     censored_median,
     mean,
     mean_by,

@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scaling_study.analysis.held_out import at_tuned
-from scaling_study.analysis.statistics import mean_by, median, proportion
-from scaling_study.analysis.summary import LOST
+from scaling_study.analysis.held_out import runs_at_tuned_rate
+from scaling_study.analysis.intervals import mean_by, median, proportion
+from scaling_study.analysis.summary import DIVERGED_OR_FAILED
 from scaling_study.errors import StudyError
 
 Array = NDArray[np.float64]
@@ -69,7 +69,7 @@ def is_plain(frame: pd.DataFrame) -> pd.Series:
     return (frame["scale_factor"] == 1) & (frame["offset"] == 0)
 
 
-def scored(runs: pd.DataFrame, good_fit: float = GOOD_FIT) -> pd.DataFrame:
+def run_scores(runs: pd.DataFrame, good_fit: float = GOOD_FIT) -> pd.DataFrame:
     """Return how well each run fits rows that it has not seen.
 
     Parameters
@@ -87,7 +87,7 @@ def scored(runs: pd.DataFrame, good_fit: float = GOOD_FIT) -> pd.DataFrame:
         chosen by; ``fits``.
     """
     block = runs["block"].astype(str).to_numpy(str)
-    lost = runs["status"].isin(LOST)
+    lost = runs["status"].isin(DIVERGED_OR_FAILED)
     r2 = runs["r2_held_out"].astype(float).where(~lost).replace([np.inf, -np.inf], np.nan)
     texts = {name: runs[name].astype(str) for name in ("condition", "problem", "model", "scaler")}
     numbers = {name: runs[name].astype(float) for name in ("scale_factor", "offset")}
@@ -103,8 +103,8 @@ def scored(runs: pd.DataFrame, good_fit: float = GOOD_FIT) -> pd.DataFrame:
     return frame[[*SEED, *CELL, "learning_rate", "r2", "value", "fits"]]
 
 
-def reported(runs: pd.DataFrame, good_fit: float = GOOD_FIT) -> pd.DataFrame:
-    """Return `scored` at each cell's rate: half of the seeds picks it, the other is returned.
+def tuned_runs(runs: pd.DataFrame, good_fit: float = GOOD_FIT) -> pd.DataFrame:
+    """Return `run_scores` at each cell's rate: half of the seeds picks it, the other is returned.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def reported(runs: pd.DataFrame, good_fit: float = GOOD_FIT) -> pd.DataFrame:
     """
     if "r2_held_out" not in runs:
         raise StudyError('importances are read of a study with record = "importances"')
-    frame = scored(runs, good_fit)
+    frame = run_scores(runs, good_fit)
     if frame.duplicated([*CELL, "learning_rate", "seed"]).any():
         raise StudyError(
             "importances are read of runs that differ in problem, model, scale factor, offset,"
@@ -121,16 +121,16 @@ def reported(runs: pd.DataFrame, good_fit: float = GOOD_FIT) -> pd.DataFrame:
         )
     if (frame.groupby("part")["model"].nunique().get("inputs", 0)) > 1:
         raise StudyError(f"more than one model needs blocks whose names begin with {NETWORKS!r}")
-    return at_tuned(frame, CELL)
+    return runs_at_tuned_rate(frame, CELL)
 
 
-def fit(kept: pd.DataFrame) -> pd.DataFrame:
+def goodness_of_fit(kept: pd.DataFrame) -> pd.DataFrame:
     """Return how many runs of each cell fit.
 
     Parameters
     ----------
     kept : DataFrame
-        From `reported`.
+        From `tuned_runs`.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def fit(kept: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def readings(features: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+def per_run(features: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
     """Return what each method says of each run that fits.
 
     Parameters
@@ -161,7 +161,7 @@ def readings(features: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
     features : DataFrame
         Of `storage.results.Results`, ``share_<method>`` and ``share_true`` among them.
     kept : DataFrame
-        From `reported`.
+        From `tuned_runs`.
 
     Returns
     -------
@@ -201,15 +201,15 @@ def _of_problem(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def means(read: pd.DataFrame, cells: pd.DataFrame, measure: str) -> pd.DataFrame:
+def cell_means(read: pd.DataFrame, cells: pd.DataFrame, measure: str) -> pd.DataFrame:
     """Return a measure's mean over the runs that fit, for every cell and method.
 
     Parameters
     ----------
     read : DataFrame
-        From `readings`.
+        From `per_run`.
     cells : DataFrame
-        From `fit`: which cells there are.
+        From `goodness_of_fit`: which cells there are.
     measure : str
         Of `MEASURES`.
 
@@ -238,13 +238,13 @@ def _shares_of(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return counts[by].join(pd.DataFrame(rows, columns=["value", "low", "high", "n"]))
 
 
-def paired(read: pd.DataFrame, measure: str = "distortion") -> pd.DataFrame:
+def paired_differences(read: pd.DataFrame, measure: str = "distortion") -> pd.DataFrame:
     """Return what a measure gains over standardised columns, within a seed where both fit.
 
     Parameters
     ----------
     read : DataFrame
-        From `readings`.
+        From `per_run`.
     measure : str
         Of `MEASURES`.
 
@@ -262,8 +262,8 @@ def paired(read: pd.DataFrame, measure: str = "distortion") -> pd.DataFrame:
     return both[[*CELL, "method", "seed", "value"]]
 
 
-def differences(read: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean of `paired` distortion for every cell but the standardised ones.
+def mean_differences(read: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean of `paired_differences` distortion for every cell but the standardised ones.
 
     Returns
     -------
@@ -272,8 +272,8 @@ def differences(read: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
         both ways.
     """
     others = cells[~((cells["scaler"] == "standard") & is_plain(cells))]
-    of_cells = paired(read).rename(columns={"value": "difference"})
-    return means(of_cells, others, "difference")
+    of_cells = paired_differences(read).rename(columns={"value": "difference"})
+    return cell_means(of_cells, others, "difference")
 
 
 def _masked(frame: pd.DataFrame) -> pd.DataFrame:
