@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-from scaling_study.analysis.fitting import unfit
-from scaling_study.analysis.metrics import MEASURES, SHARES
+from scaling_study.analysis.metrics import MEASURES, SHARES, unfit
 from scaling_study.analysis.tuning import CELL_AXES, RATES
 from scaling_study.errors import StudyError, unknown
 from scaling_study.study.conditions import Condition, expand
