@@ -1,10 +1,10 @@
 """Point estimates with confidence intervals, over the seeds of a study.
 
 Every function returns an `Estimate` in the unit of the sample and takes ``confidence``, the
-coverage of the interval. A sample with NaN or infinity raises ValueError: the caller states
-which runs are averaged, and counts diverged runs as a proportion. There are two exceptions:
-`mean_by` omits NaN and returns the number of values left; `censored_median` takes NaN for times
-beyond the budget.
+coverage of the interval (the minimum coverage, for medians). NaN and infinity raise ValueError:
+the caller states which runs are averaged, and counts diverged runs as a proportion. There are two
+exceptions: `mean_by` omits NaN and returns the number of values left; `censored_median` takes NaN
+for times beyond the budget.
 """
 
 from typing import NamedTuple
@@ -41,11 +41,7 @@ UNKNOWN = Estimate(np.nan, np.nan, np.nan, 0)
 def mean(sample: ArrayLike, *, confidence: float = CONFIDENCE) -> Estimate:
     """Return the mean and Student's t interval, ``mean ± t(n - 1) sd / sqrt(n)``.
 
-    Parameters
-    ----------
-    sample : array-like of shape (n_seeds,)
-        Finite; booleans count as 0 and 1.
-    confidence : float
+    Booleans count as 0 and 1.
     """
     values = _finite(sample)
     return _student(values, 1 / max(1, len(values)), confidence)
@@ -60,14 +56,6 @@ def resampled_mean(
     would shrink to zero with their number. The corrected interval is
     ``mean ± t(n - 1) sd sqrt(1/n + test_rows/train_rows)`` (Nadeau and Bengio 2003, "Inference
     for the generalization error", Machine Learning 52, section 3.1).
-
-    Parameters
-    ----------
-    sample : array-like of shape (n_splits,)
-        Finite.
-    train_rows, test_rows : int
-        Of each split, at least 1.
-    confidence : float
     """
     values = _finite(sample)
     if min(train_rows, test_rows) < 1:
@@ -86,7 +74,6 @@ def mean_by(frame: pd.DataFrame, by: list[str], *, confidence: float = CONFIDENC
         `resampled_mean`; without it, or where it is 0, that of `mean`.
     by : list of str
         Columns that identify a group.
-    confidence : float
 
     Returns
     -------
@@ -111,12 +98,6 @@ def proportion(successes: int, n: int, *, confidence: float = CONFIDENCE) -> Est
     With p = successes / n and z the normal quantile, the interval is
     ``(p + z²/2n ± z sqrt(p(1 - p)/n + z²/4n²)) / (1 + z²/n)``. It stays inside [0, 1] and has a
     positive width also at 0 and n successes.
-
-    Parameters
-    ----------
-    successes, n : int
-        ``0 <= successes <= n``.
-    confidence : float
     """
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n} is not a proportion")
@@ -135,14 +116,8 @@ def proportion(successes: int, n: int, *, confidence: float = CONFIDENCE) -> Est
 def median(sample: ArrayLike, *, confidence: float = CONFIDENCE) -> Estimate:
     """Return the median with the distribution-free interval of `censored_median`.
 
-    A bootstrap would assume a smoothness that a median does not have.
-
-    Parameters
-    ----------
-    sample : array-like of shape (n_seeds,)
-        Finite.
-    confidence : float
-        Minimum coverage of the interval. A sample too small for it has NaN ends.
+    A bootstrap would assume a smoothness that a median does not have. A sample too small for an
+    interval has NaN ends.
     """
     values = _finite(sample)
     if (exact := _without_spread(values)) is not None:
@@ -164,8 +139,6 @@ def censored_median(times: ArrayLike, budget: float, *, confidence: float = CONF
         In updates, in [0, budget]; NaN for a seed that did not reach its target.
     budget : float
         In updates.
-    confidence : float
-        Minimum coverage of the interval.
 
     Returns
     -------
@@ -192,14 +165,8 @@ def paired_difference(
 ) -> Estimate:
     """Return the mean over seeds of ``first - second``, with the interval of `mean`.
 
-    Conditions share their random numbers, so the difference within a seed varies less than the
-    values do.
-
-    Parameters
-    ----------
-    first, second : array-like of shape (n_seeds,)
-        Finite values of the same seeds in the same order; booleans count as 0 and 1.
-    confidence : float
+    Both are of the same seeds in the same order. Conditions share their random numbers, so the
+    difference within a seed varies less than the values do.
     """
     one, other = _finite(first), _finite(second)
     if one.shape != other.shape:
@@ -215,18 +182,7 @@ def slope(
     Runs of a seed share data, initialization and batch order, so they are not independent. The
     variance sums residuals within each seed before squaring (Liang and Zeger 1986), and Student's
     t has n_seeds - 1 degrees of freedom.
-
-    Parameters
-    ----------
-    x, y : array-like of shape (n_runs,)
-        Finite; the slope is in y's unit per unit of x.
-    seeds : array-like of int, shape (n_runs,)
-    confidence : float
-
-    Returns
-    -------
-    Estimate
-        ``n`` is the number of seeds; the rest is NaN if x does not vary.
+    ``n`` is the number of seeds; the rest is NaN if x does not vary.
     """
     from statsmodels.regression.linear_model import OLS
 

@@ -52,13 +52,8 @@ def measure(requires: Requirement | None = None) -> Callable[[Measure], Measure]
 def unfit(name: str, condition: Condition, record: str) -> str:
     """Return why a measure does not fit the runs of a condition; empty if it does.
 
-    Parameters
-    ----------
-    name : str
-        A key of `MEASURES`, optionally preceded by a minus sign.
-    condition : Condition
-    record : str
-        What the study records.
+    The name is a key of `MEASURES`, with or without a minus sign; ``record`` is what the study
+    records.
     """
     requirement = REQUIREMENTS.get(name.removeprefix("-"))
     return requirement(condition, record) if requirement else ""
@@ -412,13 +407,12 @@ def _register(name: str, function: Measure, doc: str, requires: Requirement) -> 
     measure(requires)(function)
 
 
-_of_classes = requirements.all_of(requirements.held_out, requirements.classes)
 _SCORES = {
     "loss": ("Loss", np.inf, requirements.held_out),
-    "r2": ("R2", -np.inf, requirements.all_of(requirements.held_out, requirements.quantity)),
-    "accuracy": ("Accuracy", 0.0, _of_classes),
-    "balanced_accuracy": ("Balanced accuracy", 0.0, _of_classes),
-    "auc": ("AUC", 0.0, requirements.all_of(requirements.held_out, requirements.two_classes)),
+    "r2": ("R2", -np.inf, requirements.held_out_quantity),
+    "accuracy": ("Accuracy", 0.0, requirements.held_out_classes),
+    "balanced_accuracy": ("Balanced accuracy", 0.0, requirements.held_out_classes),
+    "auc": ("AUC", 0.0, requirements.held_out_two_classes),
 }
 for _name, (_title, _worst, _requires) in _SCORES.items():
     _register(

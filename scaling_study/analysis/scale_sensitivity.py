@@ -1,25 +1,25 @@
-"""How much an optimizer loses when only the unit of a feature changes.
+"""Sensitivity of an optimizer to the unit of a feature.
 
-Every optimizer has the same grid of learning rates at every scale factor e. With Γ(e, h) the
-share of the way to the target that a run has gone in decades of excess loss, and rates chosen on
-half of the seeds (tuning) and reported on the others:
+Every optimizer has the same grid of learning rates h at every scale factor e. The progress
+Γ(e, h) of a run is the fraction of the decades of excess loss between its start and its target
+that it covered. Rates are chosen on half of the seeds and reported on the others:
 
 sensitivity
-    Mean over e ≠ 1 of Γ(1, h₁) - Γ(e, h₁), h₁ the best rate at e = 1: what another unit costs
-    whoever tuned once.
+    Mean over e ≠ 1 of Γ(1, h₁) - Γ(e, h₁), with h₁ the best rate at e = 1: the loss of progress
+    without retuning.
 sensitivity_tuned
-    The same of whoever tunes at every e: mean over e ≠ 1 of Γ(1, h₁) - Γ(e, hₑ).
+    Mean over e ≠ 1 of Γ(1, h₁) - Γ(e, hₑ): the same with a rate tuned at every e.
 phi
-    Φ = mean over e of max_h Γ(e, h) - max_h mean over e of Γ(e, h): what tuning at every unit
-    buys over one rate for all (Adkins et al. 2024, "A Method for Evaluating Hyperparameter
+    Φ = mean over e of max_h Γ(e, h) - max_h mean over e of Γ(e, h): the gain from tuning at every
+    e over one rate for all (Adkins et al. 2024, "A Method for Evaluating Hyperparameter
     Sensitivity in Reinforcement Learning").
 basin_width
     Decades of learning rate within twice the fewest updates to the target, mean over e.
 excess
-    E_η, the share of the initial excess loss that is left, mean over all rates and e.
+    Share of the initial excess loss that remains, mean over all rates and e.
 rate_slope_below, rate_slope_above
-    Slope of log10 best rate on log10 e, up to e = 1 and from there. Every seed has best rates
-    of its own, so that none has to choose for the others: these two rest on all seeds.
+    Slope of log10 best rate on log10 e, up to e = 1 and from there. The best rates are each
+    seed's own, so these two use all seeds.
 """
 
 from typing import Any, NamedTuple
@@ -29,96 +29,85 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scaling_study.analysis import intervals
-from scaling_study.analysis.intervals import Estimate
-from scaling_study.analysis.metrics import (
-    TOLERANCE,
-    Table,
-    log_steps,
-)
+from scaling_study.analysis.intervals import UNKNOWN, Estimate
+from scaling_study.analysis.metrics import TOLERANCE, Table, log_steps
 from scaling_study.analysis.tuning import best_index, tuning_seeds
 from scaling_study.errors import StudyError
 
 Array = NDArray[np.float64]
 DECADES = -np.log10(TOLERANCE)  # of excess loss, from the start to the target
-REFERENCE = 1.0  # the scale factor at which whoever tunes once has tuned
-TRAINS = 0.5  # of the way at the reference, below which nothing is there to lose
-PROGRESS = 0.01  # of the way, below which an optimizer has gone nowhere
+REFERENCE = 1.0  # the scale factor at which h₁ is tuned
+TRAINS = 0.5  # progress at the reference, below which there is nothing to lose
+PROGRESS = 0.01  # progress below which an optimizer does not train at all
 WITHIN = 2.0  # times the fewest updates, in a basin
 STATUSES = ("ranked", "not trained", "diverged", "failed")
-LOSSES = ("sensitivity", "sensitivity_tuned", "phi")  # of which nothing lost reads as best
+WITH_RATES = STATUSES[:2]  # in the others no rate is better than another
+LOSSES = ("sensitivity", "sensitivity_tuned", "phi")  # 0 also where nothing is trained
+VALUES = ("progress", "remaining", "updates", "diverged", "failed")
 ESTIMATES = (
-    *(
-        "sensitivity",
-        "sensitivity_tuned",
-        "phi",
-        "tuned_at_reference",
-        "tuned_everywhere",
-        "one_rate",
-    ),
-    *("basin_width", "excess", "rate_slope_below", "rate_slope_above", "diverged"),
+    *LOSSES,
+    *("tuned_at_reference", "tuned_everywhere", "one_rate", "basin_width", "excess"),
+    *("rate_slope_below", "rate_slope_above", "diverged"),
 )
 
 
 class Grid(NamedTuple):
-    """One optimizer's runs, as arrays of E scale factors, H learning rates and S seeds.
+    """One optimizer's runs, as arrays of E scale factors, H learning rates and S seeds."""
 
-    Attributes
-    ----------
-    scales, rates, seeds : ndarray of shape (E,), (H,), (S,)
-        In ascending order.
-    gone : ndarray of shape (E, H, S)
-        Γ, in [0, 1]: 1 where a thousandth of the initial excess loss is left, 0 where all is.
-    left : ndarray of shape (E, H, S)
-        Share of the initial excess loss, in [0, 1].
-    updates : ndarray of shape (E, H, S)
-        To the target, infinite beyond the budget.
-    diverged, failed : ndarray of shape (E, H, S)
-        1 or 0; a run that failed counts as diverged, too.
-    """
-
+    #: Of shape (E,), (H,) and (S,), in ascending order.
     scales: Array
     rates: Array
     seeds: Array
-    gone: Array
-    left: Array
+    #: Γ in [0, 1], shape (E, H, S): 1 if at most a thousandth of the initial excess loss remains.
+    progress: Array
+    #: Share of the initial excess loss in [0, 1], shape (E, H, S).
+    remaining: Array
+    #: To the target, infinite beyond the budget, shape (E, H, S).
     updates: Array
+    #: 1 or 0, shape (E, H, S); a run that failed counts as diverged, too.
     diverged: Array
     failed: Array
 
     @property
     def tuning(self) -> NDArray[np.bool_]:
-        """Which seeds choose rates, the first half; the others are reported on."""
+        """Which seeds choose rates; the others are reported."""
         return tuning_seeds(self.seeds)
 
     @property
+    def reference(self) -> int:
+        """Index of the scale factor 1."""
+        if REFERENCE not in self.scales:
+            raise StudyError("sensitivity needs scale_factor 1 among the others")
+        return int(np.flatnonzero(self.scales == REFERENCE)[0])
+
+    @property
     def best(self) -> NDArray[np.intp]:
-        """The best rate's place at each scale, by the mean of Γ over the tuning seeds."""
-        return best_index(self.gone[..., self.tuning].mean(axis=-1))
+        """Index of the best rate at each scale, by mean progress over the tuning seeds."""
+        return best_index(self.progress[..., self.tuning].mean(axis=-1))
 
     @property
     def edge(self) -> NDArray[np.bool_]:
-        """Where the best rate is an end of the grid, so that it is a bound."""
+        """Whether the best rate is an end of the grid, so that it is a bound."""
         return (self.best == 0) | (self.best == len(self.rates) - 1)
 
     @property
     def status(self) -> str:
         """One of `STATUSES`.
 
-        ``failed`` where every run failed. ``diverged`` where no rate makes progress at any
-        scale factor, and runs diverged. ``not trained`` where the best rate goes less than half
-        of the way at scale factor 1.
+        ``failed`` if every run failed; ``diverged`` if no rate makes progress at any scale factor
+        and runs diverged; ``not trained`` if the progress at scale factor 1 is below one half.
         """
         if self.failed.all():
             return "failed"
-        if self.gone.mean(axis=-1).max() < PROGRESS and self.diverged.any():
+        if self.progress.mean(axis=-1).max() < PROGRESS and self.diverged.any():
             return "diverged"
-        home = self.scales == REFERENCE
-        reached = self.gone[home, self.best[home]][..., ~self.tuning].mean()
+        reference = self.reference
+        reached = self.progress[reference, self.best[reference], ~self.tuning].mean()
         return "ranked" if reached >= TRAINS else "not trained"
 
 
 def remaining(table: Table) -> Array:
-    """Return the share of the initial excess loss that is left, 1 if more or diverged."""
+    """Return the share of the initial excess loss that remains, 1 if more or not completed."""
     with np.errstate(invalid="ignore", divide="ignore"):
         share = table["excess_loss"] / (table["initial_loss"] - table["loss_ols"])
     return np.where(table.completed & (share < 1), np.maximum(share, 0), 1.0)
@@ -135,140 +124,114 @@ def grids(table: Table) -> dict[str, Grid]:
     Raises
     ------
     StudyError
-        If conditions of an optimizer differ in something else, or cells are missing.
+        If conditions of an optimizer differ in anything else, or cells are missing.
     """
-    steps, left = 10 ** log_steps(table), remaining(table)
+    left = remaining(table)
     frame = pd.DataFrame(
         {
             "optimizer": table.runs["optimizer"].astype(str).to_numpy(),
             "scale": table["scale_factor"],
             "rate": table["learning_rate"],
             "seed": table.seeds,
-            "gone": -np.log10(np.maximum(left, TOLERANCE)) / DECADES,
-            "left": left,
-            "updates": steps,
-            "diverged": (~table.completed).astype(np.float64),  # or failed, which is no better
+            "progress": -np.log10(np.maximum(left, TOLERANCE)) / DECADES,
+            "remaining": left,
+            "updates": 10 ** log_steps(table),
+            "diverged": (~table.completed).astype(np.float64),
             "failed": (table.runs["status"] == "failed").to_numpy(np.float64),
         }
     )
-    return {str(name): _grid(str(name), own) for name, own in frame.groupby("optimizer")}
+    return {str(name): _grid(str(name), rows) for name, rows in frame.groupby("optimizer")}
 
 
-def _grid(name: str, own: pd.DataFrame) -> Grid:
+def _grid(name: str, rows: pd.DataFrame) -> Grid:
     keys = ["scale", "rate", "seed"]
-    axes = [np.unique(own[key]) for key in keys]
+    axes = [np.unique(rows[key]) for key in keys]
     shape = tuple(len(axis) for axis in axes)
-    if len(own) != np.prod(shape) or own.duplicated(keys).any():
+    if len(rows) != np.prod(shape) or rows.duplicated(keys).any():
         raise StudyError(
             f"optimizer {name}: its sensitivity needs every scale factor with every learning rate,"
             " and nothing else that varies"
         )
-    ordered = own.sort_values(keys)
-    values = [
-        ordered[column].to_numpy(np.float64).reshape(shape)
-        for column in ("gone", "left", "updates", "diverged", "failed")
-    ]
-    return Grid(*axes, *values)
+    ordered = rows.sort_values(keys)
+    return Grid(*axes, *(ordered[key].to_numpy(np.float64).reshape(shape) for key in VALUES))
 
 
-# What is measured of one optimizer: one value for each seed that is reported on ----------------
+# Estimates of one optimizer -------------------------------------------------------------------
 
 
 def per_seed(grid: Grid) -> dict[str, Array]:
-    """Return each quantity of `ESTIMATES` but the slopes, a value for each reported seed.
-
-    Raises
-    ------
-    StudyError
-        If the scale factor 1, at which rates are tuned once, is not there.
-    """
-    if REFERENCE not in grid.scales:
-        raise StudyError("sensitivity needs scale_factor 1 among the others")
-    home = int(np.flatnonzero(grid.scales == REFERENCE)[0])
-    told = ~grid.tuning
-    gone = grid.gone[..., told]
+    """Return the quantities of `ESTIMATES` without the slopes, a value for each reported seed."""
+    reference, reported = grid.reference, ~grid.tuning
+    progress = grid.progress[..., reported]
     scales = np.arange(len(grid.scales))
-    one = int(best_index(grid.gone[..., grid.tuning].mean(axis=(0, 2))))
-    away = scales != home
-    kept = gone[:, grid.best[home]]
-    everywhere = gone[scales, grid.best].mean(axis=0)
+    others = scales != reference
+    one = int(best_index(grid.progress[..., grid.tuning].mean(axis=(0, 2))))
+    one_rate = progress[:, one].mean(axis=0)
+    without_retuning = progress[:, grid.best[reference]]
+    retuned = progress[scales, grid.best]
+    at_reference = without_retuning[reference]
     return {
-        "sensitivity": (kept[home] - kept[away]).mean(axis=0),
-        "sensitivity_tuned": (kept[home] - gone[scales, grid.best][away]).mean(axis=0),
-        "phi": everywhere - gone[:, one].mean(axis=0),
-        "tuned_at_reference": kept[home],
-        "tuned_everywhere": everywhere,
-        "one_rate": gone[:, one].mean(axis=0),
-        "basin_width": _basin_width(grid, told),
-        "excess": grid.left[..., told].mean(axis=(0, 1)),
-        "diverged": grid.diverged[..., told].mean(axis=(0, 1)),
+        "sensitivity": (at_reference - without_retuning[others]).mean(axis=0),
+        "sensitivity_tuned": (at_reference - retuned[others]).mean(axis=0),
+        "phi": retuned.mean(axis=0) - one_rate,
+        "tuned_at_reference": at_reference,
+        "tuned_everywhere": retuned.mean(axis=0),
+        "one_rate": one_rate,
+        "basin_width": _basin_width(grid.updates[..., reported], np.log10(grid.rates)),
+        "excess": grid.remaining[..., reported].mean(axis=(0, 1)),
+        "diverged": grid.diverged[..., reported].mean(axis=(0, 1)),
     }
 
 
-def _basin_width(grid: Grid, told: NDArray[np.bool_]) -> Array:
-    """Return the decades of rate within twice a seed's fewest updates; 0 where none arrives."""
-    updates = grid.updates[..., told]
+def _basin_width(updates: Array, log_rates: Array) -> Array:
+    """Return the decades of rate within twice a seed's fewest updates; 0 if no rate arrives."""
     fewest = updates.min(axis=1, keepdims=True)
     inside = np.isfinite(updates) & (updates <= WITHIN * fewest)
-    log = np.log10(grid.rates)
-    # Each rate stands for the way half to its neighbours.
-    edges = np.concatenate([log[:1], (log[1:] + log[:-1]) / 2, log[-1:]])
+    # Each rate stands for the interval to half way to its neighbours.
+    middles = (log_rates[1:] + log_rates[:-1]) / 2
+    edges = np.concatenate([log_rates[:1], middles, log_rates[-1:]])
     return (inside * np.diff(edges)[:, None]).sum(axis=1).mean(axis=0)
 
 
 def rate_slope(grid: Grid, *, above: bool) -> Estimate:
     """Return the slope of log10 best rate on log10 scale factor, over seeds.
 
-    Each seed has its own best rates: the fewest updates, where it arrives. For gradient descent
-    on features of like variance it is -2 above scale factor 1 and 0 below.
-
-    Parameters
-    ----------
-    grid : Grid
-    above : bool
-        From scale factor 1 on, or up to it.
+    Each seed's best rate takes the fewest updates to the target. For gradient descent on features
+    of equal variance the slope is -2 above scale factor 1 and 0 below. ``above`` selects the scale
+    factors from 1 on, else up to 1.
     """
     chosen = grid.scales >= REFERENCE if above else grid.scales <= REFERENCE
     updates = grid.updates[chosen]
-    arrives = np.isfinite(updates).any(axis=1)
-    scale, seed = np.nonzero(arrives)
+    scale, seed = np.nonzero(np.isfinite(updates).any(axis=1))
     best = np.log10(grid.rates)[updates.argmin(axis=1)[scale, seed]]
-    log = np.log10(grid.scales[chosen])[scale]
-    if len(np.unique(log)) < 2:
-        return Estimate(np.nan, np.nan, np.nan, 0)
-    return intervals.slope(log, best, grid.seeds[seed])
+    log_scale = np.log10(grid.scales[chosen])[scale]
+    if len(np.unique(log_scale)) < 2:
+        return UNKNOWN
+    return intervals.slope(log_scale, best, grid.seeds[seed])
 
 
-# The leaderboard ------------------------------------------------------------------------------
+# Tables ---------------------------------------------------------------------------------------
 
 
 def leaderboard(found: dict[str, Grid]) -> pd.DataFrame:
     """Return a row for each optimizer, the least sensitive first.
 
-    One that goes less than half of the way at scale factor 1 has nothing to lose: it has no rank
-    and no sensitivity. One all of whose runs failed or diverged has no numbers at all. They come
-    last.
-
-    Parameters
-    ----------
-    found : dict of str to Grid
-        From `grids`.
+    An optimizer that is not trained at scale factor 1 has no rank and no sensitivity; one whose
+    runs all failed or diverged has no numbers at all. They come last.
 
     Returns
     -------
     DataFrame
         ``rank, optimizer, status`` (one of `STATUSES`); each of `ESTIMATES` with ``_low`` and
-        ``_high``, its 95 % interval over the reported seeds, of slopes over all seeds, NaN where
-        there is none; ``rates``, how many were tried at each scale factor; ``edges``, at how
-        many scale factors the best is an end of the grid; ``n``, the reported seeds.
+        ``_high``, its 95 % interval over the reported seeds (of slopes over all seeds), NaN if
+        there is none; ``rates``, the number of learning rates; ``edges``, the number of scale
+        factors whose best rate is an end of the grid; ``n``, the number of reported seeds.
     """
     frame = pd.DataFrame([_row(name, grid) for name, grid in found.items()])
     frame["order"] = frame["status"].map(STATUSES.index)
-    frame = frame.sort_values(["order", "sensitivity"], kind="stable")
-    ranked = frame.pop("order").to_numpy() == 0
-    rank = [place if own else pd.NA for place, own in enumerate(ranked, start=1)]
-    frame = frame.reset_index(drop=True)
-    frame.insert(0, "rank", pd.Series(rank, dtype="Int64"))
+    frame = frame.sort_values(["order", "sensitivity"], kind="stable").reset_index(drop=True)
+    ranked = frame.pop("order") == 0
+    frame.insert(0, "rank", pd.Series(frame.index + 1, dtype="Int64").where(ranked))
     return frame
 
 
@@ -280,11 +243,10 @@ def _row(name: str, grid: Grid) -> dict[str, Any]:
     empty = {"ranked": (), "not trained": LOSSES}.get(status, ESTIMATES)
     row: dict[str, Any] = {"optimizer": name, "status": status}
     for key in ESTIMATES:
-        value, low, high, _ = (np.nan,) * 4 if key in empty else estimates[key]
+        value, low, high, _ = UNKNOWN if key in empty else estimates[key]
         row |= {key: value, f"{key}_low": low, f"{key}_high": high}
-    edges = grid.edge.sum() if status in STATUSES[:2] else np.nan
-    told = int((~grid.tuning).sum())
-    return row | {"rates": len(grid.rates), "edges": edges, "n": told}
+    edges = grid.edge.sum() if status in WITH_RATES else np.nan
+    return row | {"rates": len(grid.rates), "edges": edges, "n": int((~grid.tuning).sum())}
 
 
 def progress_by_rate(found: dict[str, Grid]) -> pd.DataFrame:
@@ -293,32 +255,29 @@ def progress_by_rate(found: dict[str, Grid]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``optimizer, scale_factor, learning_rate, gone, diverged, best, edge``.
+        ``optimizer, scale_factor, learning_rate, gone`` (progress), ``diverged, best, edge``.
     """
     parts = []
     for name, grid in found.items():
-        told = ~grid.tuning
         scales, rates = np.meshgrid(grid.scales, grid.rates, indexing="ij")
         best = np.arange(len(grid.rates)) == grid.best[:, None]
-        best &= grid.status in STATUSES[:2]  # otherwise no rate is better than another
+        best &= grid.status in WITH_RATES
+        columns = {
+            "scale_factor": scales,
+            "learning_rate": rates,
+            "gone": grid.progress[..., ~grid.tuning].mean(axis=-1),
+            "diverged": grid.diverged[..., ~grid.tuning].mean(axis=-1),
+            "best": best,
+            "edge": best & grid.edge[:, None],
+        }
         parts.append(
-            pd.DataFrame(
-                {
-                    "optimizer": name,
-                    "scale_factor": scales.ravel(),
-                    "learning_rate": rates.ravel(),
-                    "gone": grid.gone[..., told].mean(axis=-1).ravel(),
-                    "diverged": grid.diverged[..., told].mean(axis=-1).ravel(),
-                    "best": best.ravel(),
-                    "edge": (best & grid.edge[:, None]).ravel(),
-                }
-            )
+            pd.DataFrame({"optimizer": name} | {key: x.ravel() for key, x in columns.items()})
         )
     return pd.concat(parts, ignore_index=True)
 
 
 def progress_by_scale(found: dict[str, Grid]) -> pd.DataFrame:
-    """Return Γ at each scale factor with the rate tuned at 1, and with one tuned there.
+    """Return the progress at each scale factor with the rate tuned at 1, and with one tuned there.
 
     Returns
     -------
@@ -327,12 +286,10 @@ def progress_by_scale(found: dict[str, Grid]) -> pd.DataFrame:
     """
     rows = []
     for name, grid in found.items():
-        home = int(np.flatnonzero(grid.scales == REFERENCE)[0])
-        gone = grid.gone[..., ~grid.tuning]
+        progress = grid.progress[..., ~grid.tuning]
         for place, scale in enumerate(grid.scales):
-            chosen = {"once": grid.best[home], "at every unit": grid.best[place]}
+            chosen = {"once": grid.best[grid.reference], "at every unit": grid.best[place]}
             for tuned, rate in chosen.items():
-                estimate = intervals.mean(gone[place, rate])
                 axes = {"optimizer": name, "scale_factor": scale, "tuned": tuned}
-                rows.append(axes | estimate._asdict())
+                rows.append(axes | intervals.mean(progress[place, rate])._asdict())
     return pd.DataFrame(rows)

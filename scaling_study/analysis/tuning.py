@@ -1,4 +1,4 @@
-"""Choosing a learning rate: half of the seeds tunes, the other half is reported on."""
+"""Choosing a learning rate: half of the seeds picks it, results are reported on the other half."""
 
 from typing import Any
 
@@ -11,103 +11,63 @@ from scaling_study.study.study import AXES
 
 RATES = ("all", "default", "tuned")
 CELL_AXES = (*AXES.keys() - {"epochs"}, "block")
-# What Keras trains with where nobody says otherwise.
+# The defaults of Keras' optimizers.
 DEFAULT_RATES = {"adam": 1e-3, "rmsprop": 1e-3, "sgd": 1e-2, "momentum": 1e-2}
-ALIKE = 1e-9  # scores nearer to each other than this are a tie
+ALIKE = 1e-9  # scores nearer to each other than this are tied
 
 
 def tuning_seeds(seeds: ArrayLike) -> NDArray[np.bool_]:
-    """Return which seeds tune: the smaller half, and one fewer where their number is odd.
-
-    Parameters
-    ----------
-    seeds : array-like of int, shape (n,)
-        In any order; a seed may be there many times.
-
-    Returns
-    -------
-    ndarray of bool, shape (n,)
-        The others are reported on.
-    """
-    own = np.asarray(seeds)
-    return own < np.median(np.unique(own))
+    """Return which seeds tune: the smaller half of the distinct ones, one fewer if odd."""
+    values = np.asarray(seeds)
+    return values < np.median(np.unique(values))
 
 
 def best_index(scores: ArrayLike) -> Any:
-    """Return the place of the best score along the last axis, the middle one of those alike.
+    """Return the index of the best score along the last axis, the middle one of those tied.
 
-    Many rates may go all the way; the middle one is a cautious choice and is not at the edge
-    merely through a tie.
-
-    Parameters
-    ----------
-    scores : array-like of shape (..., n)
-        Finite; the larger the better.
-
-    Returns
-    -------
-    ndarray of int, shape (...)
-        Places, from 0.
+    If many learning rates reach the target, the middle one is a cautious choice, and a tie does
+    not put it at the edge of the grid. Larger scores are better.
     """
-    own = np.asarray(scores, np.float64)
-    places = np.arange(own.shape[-1])
-    alike = own >= own.max(axis=-1, keepdims=True) - ALIKE
-    middle = (places * alike).sum(axis=-1) / alike.sum(axis=-1)
-    distance = np.where(alike, np.abs(places - middle[..., None]), np.inf)
-    return distance.argmin(axis=-1)
+    values = np.asarray(scores, np.float64)
+    index = np.arange(values.shape[-1])
+    tied = values >= values.max(axis=-1, keepdims=True) - ALIKE
+    middle = (index * tied).sum(axis=-1) / tied.sum(axis=-1)
+    return np.where(tied, np.abs(index - middle[..., None]), np.inf).argmin(axis=-1)
 
 
 def select_learning_rates(table: Table, rates: str) -> tuple[Table, list[str]]:
-    """Return the runs of every rate, of the default rates, or of those that tuning picks.
+    """Return the runs at all learning rates, at the default ones, or at the tuned ones.
 
-    Parameters
-    ----------
-    table : Table
-    rates : {"all", "default", "tuned"}
-
-    Returns
-    -------
-    table : Table
-    notes : list of str
-        How many tuned rates are bounds, because they are an end of their grid.
+    The notes say how many tuned rates are bounds, because they are an end of their grid.
     """
     if rates == "all":
         return table, []
-    rate = table["learning_rate"]
     if rates == "default":
-        usual = table.runs["optimizer"].astype(str).map(DEFAULT_RATES).to_numpy(np.float64)
-        return table.take(np.isclose(rate, usual)), []
+        default = table.runs["optimizer"].astype(str).map(DEFAULT_RATES).to_numpy(np.float64)
+        return table.take(np.isclose(table["learning_rate"], default)), []
     picked = tuned(table)
-    keep = picked["chosen"].to_numpy()
     edges = int(picked["edge"].sum())
     note = f"{counted(edges, 'tuned rate')} of {int(picked['cells'].iloc[0])} on the grid's edge"
-    return table.take(keep), [note] if edges else []
+    return table.take(picked["chosen"].to_numpy()), [note] if edges else []
 
 
 def tuned(table: Table) -> pd.DataFrame:
-    """Return which runs are of the best learning rate of their cell, and judged.
+    """Return which runs are at the tuned learning rate of their cell and on reported seeds.
 
-    The first half of the seeds tunes, the second is reported on. Best is the least mean of the
-    updates to the target, where a run that did not get there counts as its budget times
-    ``1 + e / (1 + e)`` with e its excess share, 2 where it diverged; the middle one of rates
-    that tie.
+    The tuned rate has the smallest mean cost over the tuning seeds, the middle one if some are
+    tied. The cost is the number of updates to the target; of a run that does not reach it, the
+    budget times ``1 + e / (1 + e)`` with e its excess share, twice the budget if it diverged.
 
     Returns
     -------
     DataFrame
-        In the order of the runs: ``chosen``; ``edge``, at one run of each cell whose best rate
-        is an end of its grid, where it is a bound; ``cells``, how many there are.
+        In the order of the runs: ``chosen``; ``edge``, true at one run of each cell whose tuned
+        rate is an end of its grid, so that it is a bound; ``cells``, their number.
     """
-    runs = table.runs
-    budget = table.by_condition(lambda c, _: np.float64(c.updates))
-    steps = 10 ** log_steps(table)
-    with np.errstate(divide="ignore"):
-        late = 1 / (1 + 1 / excess_share(table))
-    cost = np.where(np.isfinite(steps), steps, budget * (1 + late))
-    of_rates = {*CELL_AXES} - {"learning_rate"}
-    cell = runs.groupby([n for n in runs if n in of_rates], observed=True, sort=False).ngroup()
     rate, tunes = table["learning_rate"], tuning_seeds(table.seeds)
-    frame = pd.DataFrame({"cell": cell.to_numpy(), "rate": rate, "cost": cost})
+    axes = [name for name in table.runs if name in CELL_AXES and name != "learning_rate"]
+    cell = table.runs.groupby(axes, observed=True, sort=False).ngroup().to_numpy()
+    frame = pd.DataFrame({"cell": cell, "rate": rate, "cost": _cost(table)})
     costs = frame[tunes].groupby(["cell", "rate"])["cost"].mean().unstack().fillna(np.inf)
     best = pd.Series(costs.columns.to_numpy()[best_index(-costs)], index=costs.index)
     ends = frame.groupby("cell")["rate"].agg(["min", "max"])
@@ -118,6 +78,14 @@ def tuned(table: Table) -> pd.DataFrame:
     return pd.DataFrame({"chosen": chosen, "edge": on_edge, "cells": len(best)})
 
 
+def _cost(table: Table) -> NDArray[np.float64]:
+    budget = table.by_condition(lambda condition, _: condition.updates)
+    steps = 10 ** log_steps(table)
+    with np.errstate(divide="ignore"):
+        late = 1 / (1 + 1 / excess_share(table))
+    return np.where(np.isfinite(steps), steps, budget * (1 + late))
+
+
 def counted(n: int, noun: str) -> str:
-    """Return a number of things in words."""
+    """Return a number and a noun, plural unless the number is 1."""
     return f"{n:,} {noun}" + ("" if n == 1 else "s")
