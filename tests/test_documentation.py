@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from scaling_study.analysis.importance import FEWEST, UNIT_FREE
+from scaling_study.analysis.attribution import FEWEST, UNIT_FREE
 from scaling_study.study.study import AXES
 
 ROOT = Path(__file__).parent.parent

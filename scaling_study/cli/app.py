@@ -197,8 +197,8 @@ def rank(
 
     The runs are stored in results/rank, which each ranking replaces, unless told otherwise.
     """
-    from scaling_study.analysis import sensitivity
-    from scaling_study.analysis.measures import Table
+    from scaling_study.analysis import scale_sensitivity
+    from scaling_study.analysis.metrics import Table
     from scaling_study.report.sensitivity import shown
 
     names = list(dict.fromkeys([*RANKED_BESIDE, *optimizers]))
@@ -213,7 +213,7 @@ def rank(
         overwrite=overwrite or output_dir is None,
         devices=devices,
     )
-    board = sensitivity.leaderboard(sensitivity.grids(Table(results)))
+    board = scale_sensitivity.leaderboard(scale_sensitivity.grids(Table(results)))
     if as_json:
         typer.echo(board.to_json(orient="records"))
     else:
@@ -449,10 +449,10 @@ def _ledger(name: str, settings: list[str] | None, report_dir: Path | None) -> t
 def _check(results: "Results", file: Path, ledger: Any, as_json: bool, quiet: bool) -> None:
     """Compare the claims of a study that was trained anew with a ledger."""
     from scaling_study.analysis.claims import read_claims
-    from scaling_study.analysis.verdicts import differences, judge_all
+    from scaling_study.analysis.verdicts import changed_claims, judge_all
 
     verdicts = judge_all(results, read_claims(results.study))
-    found = differences(ledger, [verdict.entry() for verdict in verdicts])
+    found = changed_claims(ledger, [verdict.entry() for verdict in verdicts])
     if as_json:
         typer.echo(json.dumps({"claims": len(verdicts), "differences": found}))
     elif not quiet:
@@ -477,7 +477,7 @@ def _entries(kind: str) -> dict[str, str]:
 
         return {name: f"{axis.meaning} (default {axis.default})" for name, axis in AXES.items()}
     if kind == "measures":
-        from scaling_study.analysis.measures import MEASURES as REGISTRY
+        from scaling_study.analysis.metrics import MEASURES as REGISTRY
     elif kind == "scalers":
         from scaling_study.study.scalers import SCALERS as REGISTRY
     elif kind == "problems":

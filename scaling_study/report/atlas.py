@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling_study.analysis import measures, statistics, summary, theory
-from scaling_study.analysis.measures import MEASURES, Table
-from scaling_study.analysis.rates import at_rates
+from scaling_study.analysis import intervals, metrics, summary, theory
+from scaling_study.analysis.metrics import MEASURES, Table
+from scaling_study.analysis.tuning import select_learning_rates
 from scaling_study.analysis.verdicts import Verdict
 from scaling_study.report import figures, plates
 from scaling_study.report.labels import hundredths, listing, number, percent, scaler_name
@@ -90,7 +90,7 @@ def _article(shelf: Shelf) -> Plate:
     frame = pd.concat(parts, ignore_index=True)
     frame["training_unit"] = summary.training_units(frame)
     frame = frame.assign(panel=frame["scaler"].astype(str).map(scaler_name))
-    error = statistics.mean_by(_values(table, "log_weight_error", "scaler"), ["scaler"])
+    error = intervals.mean_by(_values(table, "log_weight_error", "scaler"), ["scaler"])
     said = ", ".join(
         f"{row['scaler']} {number(10 ** row['value'])}" for row in error.to_dict("records")
     )
@@ -112,12 +112,12 @@ def _importance(shelf: Shelf) -> Plate:
     table = _chosen(shelf.of("units-long"), scaler="none")
     parts = []
     for rates in RATES:
-        own, _ = at_rates(table, rates)
+        own, _ = select_learning_rates(table, rates)
         axes = ["design", "optimizer", "scale_factor"]
-        found = statistics.mean_by(_values(own, "share_permutation", *axes), axes)
+        found = intervals.mean_by(_values(own, "share_permutation", *axes), axes)
         distortion = _values(own, "distortion_permutation", *axes)
         share = distortion.assign(value=MEASURES["share_permutation"](own) - distortion["value"])
-        ols = statistics.mean_by(share, axes)
+        ols = intervals.mean_by(share, axes)
         parts.append(found.assign(rates=rates, ols=ols["value"]))
     frame = pd.concat(parts, ignore_index=True)
     return Plate(
@@ -244,7 +244,7 @@ def _floors(table: Table) -> pd.DataFrame:
         floor = theory.sgd_floor(
             own.eigenvalues, condition.learning_rate, condition.batch_size, own.loss_ols
         )
-        found = statistics.mean(table["excess_loss"][places])
+        found = intervals.mean(table["excess_loss"][places])
         rows.append(
             {"sampling": condition.sampling, "learning_rate": condition.learning_rate,
              "predicted": floor.mean(), **found._asdict()}
@@ -261,12 +261,12 @@ def exponents_of(table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows = []
     for (start, optimizer), part in own.groupby(["start", "optimizer"], sort=False, observed=True):
         known = part.dropna(subset=["value"])
-        found = statistics.slope(known["log_s"], known["value"], known["seed"])
+        found = intervals.slope(known["log_s"], known["value"], known["seed"])
         rows.append(
             {"start": start, "optimizer": optimizer, "predicted": -theory.EXPONENTS[str(optimizer)],
              **found._asdict(), "censored": len(part) - len(known)}
         )  # fmt: skip
-    frame = statistics.mean_by(own, ["start", "optimizer", "scale_factor"])
+    frame = intervals.mean_by(own, ["start", "optimizer", "scale_factor"])
     for name in ("value", "low", "high"):
         frame[name] = 10 ** frame[name]
     frame["scale_factor"] = frame["scale_factor"].astype(float)
@@ -299,8 +299,8 @@ def _basins(shelf: Shelf) -> Plate:
     raw = own["scale_factor"].map(lambda s: f"{s:g}")
     own["inputs"] = np.where(own["scaler"] == "standard", "scaled", raw)
     own["value"] = own["value"].clip(upper=1.0)  # what is worse than the mean is of no more use
-    frame = statistics.mean_by(own, ["optimizer", "inputs", "learning_rate"])
-    frame["low"] = frame["low"].clip(lower=measures.TOLERANCE)
+    frame = intervals.mean_by(own, ["optimizer", "inputs", "learning_rate"])
+    frame["low"] = frame["low"].clip(lower=metrics.TOLERANCE)
     frame["learning_rate"] = frame["learning_rate"].astype(float)
     return Plate(
         "basins",
@@ -320,7 +320,7 @@ def _incidence(shelf: Shelf) -> Plate:
     table = _chosen(whole, target_scaler="standard")
     parts = []
     for rates in RATES:
-        own, _ = at_rates(table, rates)
+        own, _ = select_learning_rates(table, rates)
         conditions = pd.DataFrame(
             {"condition": name, "updates": own.conditions[name].updates}
             for name in own.runs["condition"].astype(str).unique()
@@ -386,11 +386,11 @@ def _shares_over_time(results: Results, table: Table) -> pd.DataFrame:
         scaler=runs["scaler"].astype(str),
         a=scale[:, 0] * units[:, 0],
         b=scale[:, 1] * units[:, 1],
-        ols=measures.share_contribution(table) - measures.distortion_contribution(table),
+        ols=metrics.share_contribution(table) - metrics.distortion_contribution(table),
     )
     both = wide.merge(of_run, on=keys)
     parts = np.abs(np.stack([both[0] * both["a"], both[1] * both["b"]], axis=-1))
-    both["value"] = measures.share_of(parts)
+    both["value"] = metrics.share_of(parts)
     grouped = both.dropna(subset=["value"]).groupby(["scaler", "update"], sort=False)
     found = grouped["value"].agg(["median", "min", "max", "count"]).reset_index()
     found.columns = ["scaler", "update", "value", "low", "high", "n"]
@@ -431,7 +431,7 @@ def invariance_of(shelf: Shelf) -> pd.DataFrame:
                 for table in (one, other)
             )
             off = np.abs(ours - theirs).max(axis=1) / np.abs(theirs).max(axis=1)
-            found = statistics.mean(off)
+            found = intervals.mean(off)
             rows.append({"variant": variant, "scale_factor": factor, **found._asdict()})
     return pd.DataFrame(rows)
 
@@ -476,7 +476,7 @@ def _penalties(shelf: Shelf) -> Plate:
         )
         own["value"] = own["value"] / table["weight_ols_last"]
         own = own.assign(strength=np.asarray(strength), penalty=title)
-        parts.append(statistics.mean_by(own, ["penalty", "strength", "scale_factor"]))
+        parts.append(intervals.mean_by(own, ["penalty", "strength", "scale_factor"]))
         for λ in np.unique(np.asarray(strength)):
             # Two features that matter alike: least squares gives each 1 per unit of u.
             kept = predict(1 / fine, fine, λ) * fine
@@ -507,7 +507,7 @@ def _gradients(shelf: Shelf) -> Plate:
         (f"mean over {_said(table, 'updates')} updates", "log_gradient_ratio_mean"),
     ):
         own = _values(table, measure, "optimizer", "scale_factor")
-        parts.append(statistics.mean_by(own, ["optimizer", "scale_factor"]).assign(when=when))
+        parts.append(intervals.mean_by(own, ["optimizer", "scale_factor"]).assign(when=when))
     frame = pd.concat(parts, ignore_index=True).astype({"scale_factor": float})
     return Plate(
         "gradients",

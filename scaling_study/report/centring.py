@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from scaling_study.analysis import statistics, theory
-from scaling_study.analysis.measures import Table
-from scaling_study.analysis.published import (
+from scaling_study.analysis import intervals, theory
+from scaling_study.analysis.metrics import Table
+from scaling_study.analysis.replication import (
     ALIKE,
     BACKPROP,
     CENTRING_BLOCKS,
@@ -75,7 +75,7 @@ def _times(results: Results, block: str) -> pd.DataFrame:
         late=np.isinf(frame["steps"]),
     )
     axes = ["scaler", "offset"]
-    found = statistics.mean_by(frame, axes)
+    found = intervals.mean_by(frame, axes)
     found[["value", "low", "high"]] = np.exp(found[["value", "low", "high"]])
     rest = frame.groupby(axes).agg(
         predicted=("predicted", "mean"), learning_rate=("learning_rate", "first"),

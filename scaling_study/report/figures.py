@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from scaling_study.analysis.summary import LOST
+from scaling_study.analysis.summary import DIVERGED_OR_FAILED
 from scaling_study.report.labels import MINUS, listing, scaler_name
 
 STYLE: dict[Any, Any] = {
@@ -60,7 +60,7 @@ def weights(features: pd.DataFrame) -> Figure:
     first, last = int(features["feature"].min()), int(features["feature"].max())
     figure, panels = _panels(_names(features), shared=True)
     for axes, own in _each(panels, features):
-        lost = own["status"].isin(LOST)
+        lost = own["status"].isin(DIVERGED_OR_FAILED)
         if lost.any():
             _subtitle(axes, "all diverged" if lost.all() else f"{lost.mean():.1%} diverged")
         if not lost.all():
@@ -210,8 +210,8 @@ def weight_errors(runs: pd.DataFrame) -> Figure:
     scalers = _order(runs["scaler"])
     places = {scaler: place for place, scaler in enumerate(scalers)}
     for axes, own in _each(panels, runs):
-        lost = own[own["status"].isin(LOST)].groupby("scaler").size()
-        kept = own[~own["status"].isin(LOST) & (own["weight_error"] > 0)]
+        lost = own[own["status"].isin(DIVERGED_OR_FAILED)].groupby("scaler").size()
+        kept = own[~own["status"].isin(DIVERGED_OR_FAILED) & (own["weight_error"] > 0)]
         palette = {scaler: _look(scaler, scalers)["color"] for scaler in scalers}
         _dots(axes, kept, places, palette)
         axes.axhline(1, color=INK, linewidth=1, linestyle=(0, (1, 2)))

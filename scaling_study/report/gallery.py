@@ -78,9 +78,9 @@ def _weights(
 ) -> Iterator[Drawing]:
     own = features[features["setting"] == setting]
     own = own.merge(runs[["condition", "seed", "status"]], on=["condition", "seed"])
-    drawn = own["status"].isin(summary.LOST) | own["training_unit"].notna()
+    drawn = own["status"].isin(summary.DIVERGED_OR_FAILED) | own["training_unit"].notna()
     own = own[drawn & own["weight_init"].notna()]
-    if own["feature"].nunique() < 2 or own["status"].isin(summary.LOST).all():
+    if own["feature"].nunique() < 2 or own["status"].isin(summary.DIVERGED_OR_FAILED).all():
         return
     lost = _lost(runs[runs["setting"] == setting])
     seeds = sorted(own["seed"].unique())
@@ -155,7 +155,7 @@ def _convergence(
 def _weight_errors(runs: pd.DataFrame, settings: list[str]) -> Iterator[Drawing]:
     measured = runs.groupby("setting", sort=False)["weight_error"].transform("count") > 0
     own, cut = _panelled(runs[measured], settings)
-    lost = own["status"].isin(summary.LOST) if len(own) else pd.Series(dtype=bool)
+    lost = own["status"].isin(summary.DIVERGED_OR_FAILED) if len(own) else pd.Series(dtype=bool)
     if not len(own) or not (own.loc[~lost, "weight_error"] > 0).any():
         return
     yield Drawing(
@@ -230,7 +230,7 @@ def _seeds(frame: pd.DataFrame) -> str:
 
 def _lost(runs: pd.DataFrame) -> str:
     """Return a sentence on the runs that diverged, by setting and scaler."""
-    lost = runs[runs["status"].isin(summary.LOST)]
+    lost = runs[runs["status"].isin(summary.DIVERGED_OR_FAILED)]
     if not len(lost):
         return ""
     one = runs["setting"].nunique() == 1

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from scaling_study.analysis import importance
-from scaling_study.analysis.importance import DISTINCT, FEWEST, GOOD_FIT, NETWORKS
+from scaling_study.analysis import attribution
+from scaling_study.analysis.attribution import DISTINCT, FEWEST, GOOD_FIT, NETWORKS
 from scaling_study.report import importance_plates as plates
 from scaling_study.report import importance_words as words
 from scaling_study.report.importance_plates import TITLES, short, unique
@@ -29,11 +29,11 @@ def write_importance(results: Results, folder: Path) -> None:
         From `scaling_study.load`, of design U.
     folder : Path
     """
-    kept = importance.reported(results.runs)
-    cells = importance.fit(kept)
-    read = importance.readings(results.features, kept)
-    found = {name: importance.means(read, cells, name) for name in importance.MEASURES}
-    found["differences"] = importance.differences(read, cells)
+    kept = attribution.tuned_runs(results.runs)
+    cells = attribution.goodness_of_fit(kept)
+    read = attribution.per_run(results.features, kept)
+    found = {name: attribution.cell_means(read, cells, name) for name in attribution.MEASURES}
+    found["differences"] = attribution.mean_differences(read, cells)
     cells, found = words.named(cells), {name: words.named(own) for name, own in found.items()}
     networks = {
         str(condition.model): words.network_name(condition.model)
@@ -45,7 +45,7 @@ def write_importance(results: Results, folder: Path) -> None:
         _of_fit(inputs_of(cells)),
         _of_units(found),
         _of_decoy(found),
-        _of_scalers(found, importance.paired(read)),
+        _of_scalers(found, attribution.paired_differences(read)),
         _of_networks(cells, found, networks),
     ]
     answer = [
@@ -63,8 +63,10 @@ def write_importance(results: Results, folder: Path) -> None:
 
 
 def _differences(results: Results, good_fit: float) -> pd.DataFrame:
-    kept = importance.reported(results.runs, good_fit)
-    return importance.differences(importance.readings(results.features, kept), importance.fit(kept))
+    kept = attribution.tuned_runs(results.runs, good_fit)
+    return attribution.mean_differences(
+        attribution.per_run(results.features, kept), attribution.goodness_of_fit(kept)
+    )
 
 
 def _numbers(frame: pd.DataFrame) -> str:

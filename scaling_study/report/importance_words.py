@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from scaling_study.analysis.importance import FEWEST, GOOD_FIT, NETWORKS, UNIT_FREE, is_plain
+from scaling_study.analysis.attribution import FEWEST, GOOD_FIT, NETWORKS, UNIT_FREE, is_plain
 from scaling_study.report.importance_plates import TITLES, short, titles_of
 from scaling_study.report.labels import budgets_of, listing, number, percent, values_of
 from scaling_study.study.component import Component
@@ -97,7 +97,7 @@ def limits(study: Study, by_threshold: dict[float, pd.DataFrame]) -> list[str]:
     ----------
     study : Study
     by_threshold : dict of float to DataFrame
-        `scaling_study.analysis.importance.differences`, by the R² from which on a run fits.
+        `scaling_study.analysis.attribution.mean_differences`, by the R² from which on a run fits.
     """
     parts = []
     for good_fit, differences in by_threshold.items():
@@ -180,7 +180,7 @@ def counts(differences: pd.DataFrame, what: str) -> tuple[Count, Count]:
     Parameters
     ----------
     differences : DataFrame
-        From `scaling_study.analysis.importance.differences`.
+        From `scaling_study.analysis.attribution.mean_differences`.
     what : {"unit", "offset"}
         What is changed.
     """

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling_study.analysis.published import (
+from scaling_study.analysis.replication import (
     CENTRING_BLOCKS,
     DIFFERS,
     DIRECTION_HOLDS,
@@ -69,7 +69,7 @@ def write_published(results: Results, folder: Path) -> None:
     ----------
     results : Results
         Of a study with any of the estimators and blocks that
-        `scaling_study.analysis.published` knows.
+        `scaling_study.analysis.replication` knows.
     folder : Path
     """
     table = published_table(results)

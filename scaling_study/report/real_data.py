@@ -6,7 +6,12 @@ from pathlib import Path
 import pandas as pd
 
 from scaling_study.analysis import held_out
-from scaling_study.analysis.held_out import against, at_default, at_tuned, scored
+from scaling_study.analysis.held_out import (
+    mean_differences,
+    run_scores,
+    runs_at_default_rate,
+    runs_at_tuned_rate,
+)
 from scaling_study.report.labels import budgets_of, listing, number, scaler_name, values_of
 from scaling_study.report.real_data_plates import (
     AS_IT_IS,
@@ -49,15 +54,15 @@ def write_real_data(results: Results, folder: Path) -> None:
     StudyError
         If runs differ in what the report does not tell apart.
     """
-    runs = scored(results.runs, own_problems(results.study))
-    tuned = at_tuned(runs)
-    both = {USUAL: at_default(runs), TUNED: tuned}
+    runs = run_scores(results.runs, own_problems(results.study))
+    tuned = runs_at_tuned_rate(runs)
+    both = {USUAL: runs_at_default_rate(runs), TUNED: tuned}
     scores = _scores(both)
     differences = pd.concat(
-        [against(of, "scaler", "none").assign(rates=name) for name, of in both.items()],
+        [mean_differences(of, "scaler", "none").assign(rates=name) for name, of in both.items()],
         ignore_index=True,
     )
-    by_rate = held_out.within(runs, [*held_out.CELL, "measure", "learning_rate"])
+    by_rate = held_out.mean_scores(runs, [*held_out.CELL, "measure", "learning_rate"])
     sections = [
         _of_scores(scores, differences, tuned),
         _of_rates(by_rate),
@@ -74,11 +79,11 @@ def write_real_data(results: Results, folder: Path) -> None:
 def _scores(both: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the mean score of each cell, and whether any rate of its grid trained it."""
     scores = pd.concat(
-        [held_out.within(of.assign(rates=name), BY) for name, of in both.items()],
+        [held_out.mean_scores(of.assign(rates=name), BY) for name, of in both.items()],
         ignore_index=True,
     )
     tuned = both[TUNED]
-    able = tuned.assign(rates=TUNED, trained=held_out.trained(tuned))
+    able = tuned.assign(rates=TUNED, trained=held_out.better_than_chance(tuned))
     able = able.groupby([*held_out.CELL, "rates"])["trained"].first().reset_index()
     whole = scores.merge(able, on=[*held_out.CELL, "rates"], how="left")
     return whole.assign(trained=whole["trained"].ne(False))  # a usual rate is one, and not judged
@@ -194,7 +199,7 @@ def limits(study: Study, runs: pd.DataFrame) -> list[str]:
     ----------
     study : Study
     runs : DataFrame
-        From `scaling_study.analysis.held_out.scored`.
+        From `scaling_study.analysis.held_out.run_scores`.
     """
     blocks = study.blocks
     problems = values_of(blocks, "problem")
@@ -292,7 +297,7 @@ def _of_scores(scores: pd.DataFrame, differences: pd.DataFrame, tuned: pd.DataFr
 
 def _of_ends(tuned: pd.DataFrame) -> str:
     """Say how many tuned rates are an end of their grid, and how many were picked by nothing."""
-    cells = tuned.assign(trained=held_out.trained(tuned))
+    cells = tuned.assign(trained=held_out.better_than_chance(tuned))
     cells = cells.groupby(held_out.CELL)[["edge", "trained"]].first().reset_index()
     raw, idle = cells["scaler"] == "none", ~cells["trained"]
     return (
@@ -328,7 +333,9 @@ def _of_trouble(scores: pd.DataFrame, both: dict[str, pd.DataFrame]) -> Section:
     adam = scores[scores["problem"].str.startswith(FACTORED) & (scores["optimizer"] == "adam")]
     factor = pd.concat(
         [
-            against(of[of["problem"].isin(FACTORED)], "scale_factor", 1.0).assign(rates=name)
+            mean_differences(of[of["problem"].isin(FACTORED)], "scale_factor", 1.0).assign(
+                rates=name
+            )
             for name, of in both.items()
         ],
         ignore_index=True,

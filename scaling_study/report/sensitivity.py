@@ -10,8 +10,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from scaling_study.analysis import sensitivity
-from scaling_study.analysis.measures import Table
+from scaling_study.analysis import scale_sensitivity
+from scaling_study.analysis.metrics import Table
 from scaling_study.report.figures import COLOURS, INK, PALE, STYLE
 from scaling_study.report.labels import (
     batches_of,
@@ -54,16 +54,19 @@ def write_sensitivity(results: Results, folder: Path) -> None:
     StudyError
         If a cell of the grid is missing.
     """
-    found = {short(name): grid for name, grid in sensitivity.grids(Table(results)).items()}
-    board = sensitivity.leaderboard(found)
+    found = {short(name): grid for name, grid in scale_sensitivity.grids(Table(results)).items()}
+    board = scale_sensitivity.leaderboard(found)
     order = list(board["optimizer"])
-    cells, kept = sensitivity.cells(found), sensitivity.kept_rate(found)
+    cells, kept = (
+        scale_sensitivity.progress_by_rate(found),
+        scale_sensitivity.progress_by_scale(found),
+    )
     board_plate = Plate(
         "leaderboard",
         "What another unit costs",
         f"Mean, over the other scale factors, of the way that is lost (in shares of the"
-        f" {sensitivity.DECADES:g} decades of excess loss to the target) by whoever tuned the rate"
-        " once, at scale factor 1 (filled), and by whoever tunes it anew at every unit (open)."
+        f" {scale_sensitivity.DECADES:g} decades of excess loss to the target) by whoever tuned the"
+        " rate once, at scale factor 1 (filled), and by whoever tunes it anew at every unit (open)."
         f" Lines are 95 % t intervals over {board['n'].iloc[0]} seeds that chose no rate.",
         draw_leaderboard(board),
         board,

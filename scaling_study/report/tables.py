@@ -23,7 +23,7 @@ class Summaries(NamedTuple):
     runs, features : DataFrame
         From `summary.summarize_runs` and `summary.summarize_features`.
     larger : DataFrame
-        From `summary.larger_weight`.
+        From `summary.last_weight_larger`.
     differences : DataFrame
         ``setting, scaler`` and ``value, low, high, n``: the share of runs in which the last
         weight is the larger, unscaled less scaled, paired by seed.
@@ -73,7 +73,7 @@ def _summarize(results: Results, labels: pd.DataFrame) -> tuple[pd.DataFrame, ..
     return (
         summary.summarize_runs(runs, results.conditions),
         summary.summarize_features(features, runs),
-        summary.larger_weight(features, runs),
+        summary.last_weight_larger(features, runs),
         _differences(own, features, runs),
     )
 
@@ -84,7 +84,7 @@ def _differences(labels: pd.DataFrame, features: pd.DataFrame, runs: pd.DataFram
         unscaled = own.loc[own["scaler"] == BASELINE, "condition"]
         for row in own[own["scaler"] != BASELINE].itertuples():
             for baseline in unscaled:
-                found = summary.larger_weight_difference(
+                found = summary.last_weight_larger_difference(
                     features, runs, baseline, str(row.condition)
                 )
                 rows.append({"setting": setting, "scaler": row.scaler, **found._asdict()})

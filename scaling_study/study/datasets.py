@@ -162,7 +162,7 @@ def overlap(problem: str | Problem, test_share: float = TEST_SHARE) -> float:
     """Return test rows over training rows where seeds split the same rows, 0 where they do not.
 
     It is by how much a variance over splits is to be corrected; see
-    `scaling_study.analysis.statistics.resampled_mean`.
+    `scaling_study.analysis.intervals.resampled_mean`.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import scaling_study
-from scaling_study.analysis import importance
+from scaling_study.analysis import attribution
 from scaling_study.errors import StudyError
 from scaling_study.report import importance_words as words
 from scaling_study.report.importance_words import Count
@@ -68,18 +68,18 @@ def test_every_figure_is_shown_and_has_its_numbers(report: Path) -> None:
 
 
 def test_the_tables_are_those_of_the_runs(report: Path, results: Results) -> None:
-    kept = importance.reported(results.runs)
-    read, cells = importance.readings(results.features, kept), importance.fit(kept)
+    kept = attribution.tuned_runs(results.runs)
+    read, cells = attribution.per_run(results.features, kept), attribution.goodness_of_fit(kept)
     for name, found in (
-        ("distortion", importance.means(read, cells, "distortion")),
-        ("differences", importance.differences(read, cells)),
+        ("distortion", attribution.cell_means(read, cells, "distortion")),
+        ("differences", attribution.mean_differences(read, cells)),
         ("fit", cells),
     ):
         stored = pd.read_csv(
             report / "tables" / f"{name}.csv", keep_default_na=False, na_values=[""]
         )
         assert len(stored) == len(found)
-        keys = [*importance.CELL, *(["method"] if "method" in found else [])]
+        keys = [*attribution.CELL, *(["method"] if "method" in found else [])]
         both = found.merge(stored, on=keys, suffixes=("", "_stored"), validate="1:1")
         assert len(both) == len(found)
         for column in ("value", "low", "high", "n"):
@@ -90,7 +90,7 @@ def test_what_is_said_first_is_what_was_fit(report: Path) -> None:
     fit = pd.read_csv(report / "tables" / "fit.csv", keep_default_na=False)
     raw = fit[(fit["part"] == "inputs") & (fit["scaler"] == "none")]
     changed = raw[(raw["scale_factor"] != 1) | (raw["offset"] != 0)]
-    unread = int((changed["fitting"] < importance.FEWEST).sum())
+    unread = int((changed["fitting"] < attribution.FEWEST).sum())
     assert 0 < unread < len(changed)
     assert f"{unread} of {len(changed)} pairs of a problem and another unit" in said(report)
     # No linear model fits the sines; a column of ten thousand and a bit has no slope to be seen.

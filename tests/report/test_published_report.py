@@ -14,7 +14,7 @@ from changed import replace_table
 from processes import command, python
 
 import scaling_study
-from scaling_study.analysis.published import BACKPROP, HOLDS, REPRODUCED
+from scaling_study.analysis.replication import BACKPROP, HOLDS, REPRODUCED
 from scaling_study.report.page import write_report
 from scaling_study.storage.results import Results
 from scaling_study.storage.schema import FIT_COLUMNS

@@ -110,7 +110,7 @@ def test_what_is_undecided_is_not_called_fine() -> None:
 
 
 def test_limits_are_those_of_the_study() -> None:
-    runs = held_out.scored(runs_of_one_cell())
+    runs = held_out.run_scores(runs_of_one_cell())
     grid = {"problem": "friedman2", "model": {"name": "mlp", "hidden": 5}, "epochs": 7}
     text = " ".join(real_data.limits(read_study(grid), runs))
     assert "7 epochs" in text

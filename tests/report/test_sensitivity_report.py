@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 import scaling_study
-from scaling_study.analysis import sensitivity
-from scaling_study.analysis.measures import Table
+from scaling_study.analysis import scale_sensitivity
+from scaling_study.analysis.metrics import Table
 from scaling_study.report import sensitivity as page
 from scaling_study.report.page import write_report
 from scaling_study.storage.results import Results
@@ -41,7 +41,7 @@ def report(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_leaderboard_is_that_of_the_runs(report: Path, results: Results) -> None:
     stored = pd.read_csv(report / "leaderboard.csv")
-    found = sensitivity.leaderboard(sensitivity.grids(Table(results)))
+    found = scale_sensitivity.leaderboard(scale_sensitivity.grids(Table(results)))
     pd.testing.assert_frame_equal(stored, found, check_dtype=False)
     assert len(stored) == 3
 

@@ -1,9 +1,9 @@
-"""Published figures beside ours: what was printed, what comes out, and what follows by rule.
+"""Replication of published results: the published value, ours, and a verdict by rule.
 
-Every figure of an accuracy is asked two things. On its own split, with its own seed: does it come
-out, to the digits printed (``reproduced``)? Over many splits: does it lie in the interval of the
-mean (``holds``, else ``differs``; ``inconclusive`` where the interval would hold nearly anything)?
-A claim about training time is a ratio that should lie on one side of 1.
+A published accuracy is tested twice. On its own split, with its own seed: is it ``reproduced``, to
+the digits printed? Over many splits: does it lie in the interval of the mean (``holds``, else
+``differs``; ``inconclusive`` if the interval is too wide to tell)? A claim about training time is
+a ratio that should lie on one side of 1.
 """
 
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from scaling_study.analysis import statistics
-from scaling_study.analysis.measures import Table, log_steps
-from scaling_study.analysis.rates import at_rates
-from scaling_study.analysis.statistics import Estimate
+from scaling_study.analysis import intervals
+from scaling_study.analysis.intervals import Estimate
+from scaling_study.analysis.metrics import Table, log_steps
+from scaling_study.analysis.tuning import select_learning_rates
 from scaling_study.errors import StudyError
 from scaling_study.storage.results import Results
 from scaling_study.study.study import FEWEST
@@ -24,8 +24,8 @@ EXAMPLE = "scikit-learn, Importance of Feature Scaling"
 PINHEIRO = "Pinheiro et al. 2025, arXiv 2506.08274"
 BACKPROP = "LeCun et al. 1998, Efficient BackProp"
 RAW, SCALED = "none", "standard"
-ALIKE = 0.05  # share by which two times may differ and still count as the same
-WIDEST = 0.1  # accuracy to each side; an interval wider than this confirms no figure
+ALIKE = 0.05  # relative difference within which two times count as equal
+WIDEST = 0.1  # of accuracy to each side; a wider interval confirms no value
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 HOLDS, DIFFERS, INCONCLUSIVE = "holds", "differs", "inconclusive"
 DIRECTION_HOLDS, OPPOSITE = "direction only", "opposite"
@@ -35,63 +35,32 @@ GAIN = "gain by standardising"
 
 
 class Published(NamedTuple):
-    """Accuracies that a source prints of one split, raw and standardised.
-
-    Attributes
-    ----------
-    source : str
-    comparison : str
-        The study's table ``[estimators.NAME]`` that measures them.
-    quantity : str
-        Data, estimator, and what is not as the source had it.
-    raw, scaled : float
-        Accuracies in [0, 1].
-    digits : int
-        Decimals that are printed.
-    altered : bool
-        Whether something is not as the source had it.
-    seed : int
-        That the source drew its split with.
-    """
+    """Accuracies that a source prints of one split, raw and standardized."""
 
     source: str
+    #: The study's table ``[estimators.NAME]`` that measures them.
     comparison: str
+    #: Data, estimator, and what differs from the source.
     quantity: str
     raw: float
     scaled: float
+    #: Decimals that are printed.
     digits: int
+    #: Whether something differs from the source.
     altered: bool = False
+    #: Seed of the source's split.
     seed: int = 42
 
 
+PCA, SVM = "wine, PCA and logistic regression", "wine, linear SVM"
 # The example prints percentages with two decimals.
 PUBLISHED = (
+    Published(EXAMPLE, "pca-shared", f"{PCA}, one PCA in both pipelines", 0.3519, 0.9630, 4),
     Published(
-        EXAMPLE,
-        "pca-shared",
-        "wine, PCA and logistic regression, one PCA in both pipelines",
-        *(0.3519, 0.9630, 4),
+        EXAMPLE, "pca-separate", f"{PCA}, a PCA for each pipeline", 0.3519, 0.9630, 4, altered=True
     ),
-    Published(
-        EXAMPLE,
-        "pca-separate",
-        "wine, PCA and logistic regression, a PCA for each pipeline",
-        *(0.3519, 0.9630, 4),
-        altered=True,
-    ),
-    Published(
-        PINHEIRO,
-        "wine-svm-stopped",
-        "wine, linear SVM stopped at 1,000 iterations",
-        *(0.593, 0.981, 3),
-    ),
-    Published(
-        PINHEIRO,
-        "wine-svm",
-        "wine, linear SVM trained to its end",
-        *(0.593, 0.981, 3),
-        altered=True,
-    ),
+    Published(PINHEIRO, "wine-svm-stopped", f"{SVM} stopped at 1,000 iterations", 0.593, 0.981, 3),
+    Published(PINHEIRO, "wine-svm", f"{SVM} trained to its end", 0.593, 0.981, 3, altered=True),
     Published(PINHEIRO, "wine-knn", "wine, 5 nearest neighbours", 0.741, 0.963, 3),
     Published(PINHEIRO, "wine-mlp", "wine, MLP", 0.981, 0.981, 3),
     Published(PINHEIRO, "breast-cancer-mlp", "breast cancer, MLP", 0.965, 0.977, 3),
@@ -99,21 +68,14 @@ PUBLISHED = (
 
 
 class Ratio(NamedTuple):
-    """A claim that training takes longer under one scaler and offset than under another.
+    """A claim that training takes longer under one scaler and offset than under another."""
 
-    Attributes
-    ----------
-    quantity : str
-        With a place for the largest offset.
-    slow, fast : tuple of (str, bool)
-        Scaler, and whether at the largest offset (else at none).
-    claimed : str
-        ``"> 1"`` or ``"= 1"``.
-    """
-
+    #: With a place for the largest offset.
     quantity: str
+    #: Scaler, and whether at the largest offset (else at none).
     slow: tuple[str, bool]
     fast: tuple[str, bool]
+    #: ``"> 1"`` or ``"= 1"``.
     claimed: str
 
 
@@ -126,47 +88,8 @@ RATIOS = (
 CENTRING_BLOCKS = {"full-batch": "full batch", "minibatch": "minibatches of 10"}
 
 
-def splits(results: Results, comparison: str) -> pd.DataFrame:
-    """Return the accuracies of a comparison, a row a seed and a column a scaler.
-
-    Raises
-    ------
-    StudyError
-        If the results have no such comparison, or not both scalers.
-    """
-    fits = results.estimators
-    own = fits[fits["comparison"] == comparison]
-    wide = own.pivot(index="seed", columns="scaler", values="accuracy")
-    if not {RAW, SCALED} <= set(wide):
-        raise StudyError(
-            f"{results.folder}: lacks estimators.{comparison} with scalers {RAW!r} and {SCALED!r}"
-        )
-    return wide
-
-
-def accuracy_over_splits(results: Results, comparison: str) -> dict[str, Estimate]:
-    """Return the mean over splits of each accuracy, and of their difference within a split.
-
-    Returns
-    -------
-    dict of str to Estimate
-        By scaler, and `GAIN`: standardised minus raw. Intervals are those of
-        `statistics.resampled_mean`, cut at 0 and 1 for an accuracy.
-    """
-    wide = splits(results, comparison)
-    own = results.estimators[results.estimators["comparison"] == comparison]
-    sizes = int(own["train_rows"].max()), int(own["test_rows"].max())  # the same in every split
-    found = {}
-    for scaler in (RAW, SCALED):
-        whole = statistics.resampled_mean(wide[scaler], *sizes)
-        low, high = np.clip([whole.low, whole.high], 0, 1).tolist()
-        found[scaler] = whole._replace(low=low, high=high)
-    found[GAIN] = statistics.resampled_mean(wide[SCALED] - wide[RAW], *sizes)
-    return found
-
-
 def published_table(results: Results) -> pd.DataFrame:
-    """Return every published figure with ours and the verdict.
+    """Return every published value with ours and the verdict.
 
     Parameters
     ----------
@@ -176,16 +99,16 @@ def published_table(results: Results) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``source, quantity, published, ours, interval, verdict`` as they are printed, and
-        ``measured`` (`ON_ITS_SPLIT`, `OVER_SPLITS` or `TRAINING`), ``comparison``, ``altered``
-        (not as the source had it), ``value, low, high, n`` as numbers; ``reached``, the share of
-        splits on which the value is at least the published one, to the digits printed;
-        ``beyond_budget``, how many runs of a ratio did not arrive and count as the budget.
+        ``source, quantity, published, ours, interval, verdict`` as text; ``measured``
+        (`ON_ITS_SPLIT`, `OVER_SPLITS` or `TRAINING`), ``comparison``, ``altered`` (differs from
+        the source), ``value, low, high, n``; ``reached``, the share of splits on which the value
+        is at least the published one, to the digits printed; ``beyond_budget``, how many runs of a
+        ratio did not reach the target and count as the budget.
 
     Raises
     ------
     StudyError
-        If the study has none of them, or fewer seeds than an interval takes.
+        If the study has none of them, or too few seeds for an interval.
     """
     first, last = results.study.seeds
     if last - first < FEWEST:
@@ -212,8 +135,41 @@ def published_table(results: Results) -> pd.DataFrame:
 # Accuracies -----------------------------------------------------------------------------------
 
 
+def splits(results: Results, comparison: str) -> pd.DataFrame:
+    """Return the accuracies of a comparison, a row a seed and a column a scaler."""
+    fits = results.estimators
+    fits = fits[fits["comparison"] == comparison]
+    wide = fits.pivot(index="seed", columns="scaler", values="accuracy")
+    if not {RAW, SCALED} <= set(wide):
+        raise StudyError(
+            f"{results.folder}: lacks estimators.{comparison} with scalers {RAW!r} and {SCALED!r}"
+        )
+    return wide
+
+
+def accuracy_over_splits(results: Results, comparison: str) -> dict[str, Estimate]:
+    """Return the mean over splits of each accuracy, and of their difference within a split.
+
+    Returns
+    -------
+    dict of str to Estimate
+        By scaler, and `GAIN`: standardized minus raw. Intervals are those of
+        `intervals.resampled_mean`, clipped to [0, 1] for an accuracy.
+    """
+    wide = splits(results, comparison)
+    fits = results.estimators[results.estimators["comparison"] == comparison]
+    sizes = int(fits["train_rows"].max()), int(fits["test_rows"].max())  # equal in every split
+    found = {}
+    for scaler in (RAW, SCALED):
+        whole = intervals.resampled_mean(wide[scaler], *sizes)
+        low, high = np.clip([whole.low, whole.high], 0, 1).tolist()
+        found[scaler] = whole._replace(low=low, high=high)
+    found[GAIN] = intervals.resampled_mean(wide[SCALED] - wide[RAW], *sizes)
+    return found
+
+
 def _on_its_split(results: Results, entry: Published) -> Iterator[dict[str, object]]:
-    """Yield whether the printed figures come out; nothing where their seed is not stored."""
+    """Yield whether the published values are reproduced; nothing if their seed is not stored."""
     wide = splits(results, entry.comparison)
     if entry.seed not in wide.index:
         return
@@ -233,14 +189,14 @@ def _over_splits(results: Results, entry: Published) -> Iterator[dict[str, objec
         verdict = judge_accuracy(printed, found[scaler])
         reached = float((wide[scaler] >= printed - rounding).mean())
         yield _row(entry, NAMES[scaler], OVER_SPLITS, printed, found[scaler], verdict, reached)
-    gain, own = entry.scaled - entry.raw, found[GAIN]
-    # The difference of two printed figures carries the rounding of both.
+    gain, ours = entry.scaled - entry.raw, found[GAIN]
+    # The difference of two printed values carries the rounding of both.
     reached = float((wide[SCALED] - wide[RAW] >= gain - 2 * rounding).mean())
-    yield _row(entry, GAIN, OVER_SPLITS, gain, own, judge_gain(gain, own), reached)
+    yield _row(entry, GAIN, OVER_SPLITS, gain, ours, judge_gain(gain, ours), reached)
 
 
 def judge_accuracy(printed: float, ours: Estimate) -> str:
-    """Return whether a published figure lies in an interval, and that is narrow enough to tell."""
+    """Return whether a published value lies in an interval narrow enough to tell."""
     if not ours.low <= printed <= ours.high:
         return DIFFERS
     narrow = max(ours.high - ours.value, ours.value - ours.low) <= WIDEST
@@ -248,12 +204,12 @@ def judge_accuracy(printed: float, ours: Estimate) -> str:
 
 
 def judge_gain(printed: float, ours: Estimate) -> str:
-    """Return what an interval says of a published gain.
+    """Return the verdict on a published gain.
 
-    ``holds``: the interval holds it, and is all on its side of zero; ``direction only``: on its
-    side, and without it; ``opposite``: on the other side; ``inconclusive``: it
-    holds zero as well; ``differs``: it holds zero, and not the published gain. Where no gain was
-    published, it is judged as an accuracy is.
+    On the published side of zero the interval ``holds`` with the value inside, else it is
+    ``direction only``; on the other side it is ``opposite``. If it contains zero it is
+    ``inconclusive`` with the value inside, else it ``differs``. A published gain of zero is judged
+    as an accuracy.
     """
     if round(printed, 4) == 0:
         return judge_accuracy(printed, ours)
@@ -296,21 +252,21 @@ def _printed(ours: Estimate, form: str) -> dict[str, str]:
     return {"ours": form.format(ours.value), "interval": ends}
 
 
-# Times ----------------------------------------------------------------------------------------
+# Training times -------------------------------------------------------------------------------
 
 
 def tuned_times(results: Results, block: str) -> tuple[Table, pd.DataFrame]:
-    """Return updates to target at tuned rates: half of the seeds pick for the other half.
+    """Return updates to target at tuned learning rates, of the reported half of the seeds.
 
     Returns
     -------
     table : Table
-        The runs of the other half, at the rates that were picked.
+        The runs.
     frame : DataFrame
         In their order: ``scaler, offset, seed, learning_rate, steps``, infinite beyond the
         budget.
     """
-    table, _ = at_rates(Table(results, [block]), "tuned")
+    table, _ = select_learning_rates(Table(results, [block]), "tuned")
     frame = pd.DataFrame(
         {
             "scaler": table.runs["scaler"].astype(str),
@@ -333,45 +289,39 @@ def _ratios(results: Results, block: str) -> Iterator[dict[str, object]]:
         if not set(ends) <= set(wide):
             continue
         slow, fast = (np.log(wide[end].clip(upper=budget)) for end in ends)
-        own = Estimate(*np.exp(statistics.paired_difference(slow, fast)[:3]), n=len(wide))
+        ours = Estimate(*np.exp(intervals.paired_difference(slow, fast)[:3]), n=len(wide))
         late = [int(np.isinf(wide[end]).sum()) for end in ends]
+        what = f"updates to target, {ratio.quantity.format(most)}"
         yield {
             "source": BACKPROP,
-            "quantity": f"{CENTRING_BLOCKS[block]}: updates to target, "
-            f"{ratio.quantity.format(most)}",
+            "quantity": f"{CENTRING_BLOCKS[block]}: {what}",
             "published": ratio.claimed,
-            **_printed(own, _form(own.value)),
-            "verdict": judge_ratio(ratio.claimed, open_ended(own, *late)),
+            **_printed(ours, _form(ours.value)),
+            "verdict": judge_ratio(ratio.claimed, open_ended(ours, *late)),
             "measured": TRAINING,
             "comparison": block,
             "altered": False,
-            **own._asdict(),
+            **ours._asdict(),
             "beyond_budget": sum(late),
         }
 
 
 def open_ended(ours: Estimate, slow_late: int, fast_late: int) -> Estimate:
-    """Return an interval of a ratio without the ends that times beyond the budget leave unknown.
+    """Return the interval of a ratio slow / fast, without ends that censoring leaves unknown.
 
-    What did not arrive counts as the budget, too short a time. Above the line it makes the ratio
-    too small, so that it has no upper end; below the line too large, so that it has no lower one.
-
-    Parameters
-    ----------
-    ours : Estimate
-        Of the ratio slow over fast.
-    slow_late, fast_late : int
-        How many runs of each did not arrive.
+    A censored time counts as the budget, which is too short. In the numerator it makes the ratio
+    too small, so the upper end is unknown; in the denominator too large, so the lower end is. The
+    last two arguments are the numbers of censored times.
     """
     low, high = 0.0 if fast_late else ours.low, np.inf if slow_late else ours.high
     return ours._replace(low=low, high=high)
 
 
 def judge_ratio(claimed: str, ours: Estimate) -> str:
-    """Return what an interval of a ratio of times says of ``"> 1"`` or of ``"= 1"``.
+    """Return the verdict on a ratio of times that is claimed to be ``"> 1"`` or ``"= 1"``.
 
-    Times count as the same within `ALIKE`: an interval wholly within it holds ``"= 1"``, one
-    wholly beyond it differs, and one that is too wide to tell is inconclusive.
+    Ratios within `ALIKE` of 1 count as equal: an interval inside holds ``"= 1"``, one outside
+    differs, any other is inconclusive.
     """
     if claimed == "= 1":
         least, most = 1 / (1 + ALIKE), 1 + ALIKE

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 import scaling_study
-from scaling_study.analysis.measures import MEASURES, SHARES, Table
+from scaling_study.analysis.metrics import MEASURES, SHARES, Table
 from scaling_study.study.problems import uniform
 
 
@@ -102,7 +102,7 @@ def test_scaled_weights_have_the_same_share_of_contribution_whatever_the_unit(ta
 
 
 def test_ratios_are_of_last_over_first(table):
-    alive = table.alive
+    alive = table.completed
     found = MEASURES["log_movement_ratio"](table)[alive]
     wanted = np.log10(table["movement_last"] / table["movement_first"])[alive]
     np.testing.assert_allclose(found[np.isfinite(wanted)], wanted[np.isfinite(wanted)])
@@ -115,10 +115,10 @@ def test_ratios_are_of_last_over_first(table):
 def test_what_did_not_arrive_is_beyond_and_not_missing(table):
     steps = MEASURES["log_steps"](table)
     assert np.isinf(steps[np.isnan(table["steps_to_target"])]).all()
-    assert np.isinf(steps[~table.alive]).all()
+    assert np.isinf(steps[~table.completed]).all()
     share, left = MEASURES["excess_share"](table), MEASURES["unfinished"](table)
     assert (share >= 0).all()
-    assert np.isinf(share[~table.alive]).all()
+    assert np.isinf(share[~table.completed]).all()
     np.testing.assert_array_equal(left, np.maximum(share, 1e-3))
 
 

@@ -7,9 +7,9 @@ import optax
 import pytest
 
 import scaling_study
-from scaling_study.analysis import sensitivity
-from scaling_study.analysis.measures import Table
-from scaling_study.analysis.sensitivity import Grid
+from scaling_study.analysis import scale_sensitivity
+from scaling_study.analysis.metrics import Table
+from scaling_study.analysis.scale_sensitivity import Grid
 from scaling_study.errors import StudyError
 from scaling_study.report.sensitivity import shown
 
@@ -52,7 +52,7 @@ def of_units(power):
 
 multiplied, divided = of_units(1), of_units(-1)
 NEWTON = "scaling_study.engine.optimizers:newton"
-OWN = [f"test_sensitivity:{name}" for name in ("multiplied", "divided")]
+OWN = [f"test_scale_sensitivity:{name}" for name in ("multiplied", "divided")]
 
 
 def grid(gone: np.ndarray, updates: np.ndarray | None = None) -> Grid:
@@ -70,8 +70,8 @@ def board(tmp_path_factory):
     results = scaling_study.run(
         {**STUDY, "optimizer": names}, output_dir=tmp_path_factory.mktemp("s") / "s"
     )
-    found = sensitivity.grids(Table(results))
-    return sensitivity.leaderboard(found).set_index("optimizer")
+    found = scale_sensitivity.grids(Table(results))
+    return scale_sensitivity.leaderboard(found).set_index("optimizer")
 
 
 def test_what_newton_loses_is_nothing(board):
@@ -106,7 +106,7 @@ def test_sensitivity_and_phi_are_those_worked_out_by_hand():
     gone = np.zeros((3, 5))
     gone[0, 3], gone[1, 2], gone[2, 1] = 0.8, 1.0, 0.6  # best rates 1, 0.1, 0.01
     gone[0, 2], gone[2, 2] = 0.5, 0.1
-    found = sensitivity.per_seed(grid(gone))
+    found = scale_sensitivity.per_seed(grid(gone))
     np.testing.assert_allclose(found["sensitivity"], (0.5 + 0.9) / 2)
     np.testing.assert_allclose(found["sensitivity_tuned"], (0.2 + 0.4) / 2)
     np.testing.assert_allclose(found["phi"], (0.8 + 1.0 + 0.6) / 3 - (0.5 + 1.0 + 0.1) / 3)
@@ -117,18 +117,18 @@ def test_basin_and_slope_are_those_worked_out_by_hand():
     updates = np.full((3, 5), np.inf)
     updates[0, 3], updates[1, 2], updates[2, 1] = 10, 20, 30
     updates[1, 1], updates[1, 3] = 40, 41  # within twice, and not
-    found = sensitivity.per_seed(grid(np.zeros((3, 5)), updates))
+    found = scale_sensitivity.per_seed(grid(np.zeros((3, 5)), updates))
     np.testing.assert_allclose(found["basin_width"], (1 + 2 + 1) / 3)
     own = grid(np.zeros((3, 5)), updates)
-    assert sensitivity.rate_slope(own, above=True).value == pytest.approx(-1)
-    assert sensitivity.rate_slope(own, above=False).value == pytest.approx(-1)
+    assert scale_sensitivity.rate_slope(own, above=True).value == pytest.approx(-1)
+    assert scale_sensitivity.rate_slope(own, above=False).value == pytest.approx(-1)
 
 
 def test_a_rate_at_an_end_of_the_grid_is_marked():
     gone = np.zeros((3, 5))
     gone[0, 0], gone[1, 2], gone[2, 4] = 1, 1, 1
     assert grid(gone).edge.tolist() == [True, False, True]
-    cells = sensitivity.cells({"x": grid(gone)})
+    cells = scale_sensitivity.progress_by_rate({"x": grid(gone)})
     assert cells["best"].sum() == 3
     assert cells["edge"].sum() == 2
 
@@ -136,20 +136,22 @@ def test_a_rate_at_an_end_of_the_grid_is_marked():
 def test_rates_are_chosen_on_seeds_that_are_not_reported():
     gone = np.zeros((3, 5, len(SEEDS)))
     gone[:, 1, :4], gone[:, 3, 4:] = 1, 1  # what is best for one half is not for the other
-    own = grid(np.zeros((3, 5)))._replace(gone=gone)
+    own = grid(np.zeros((3, 5)))._replace(progress=gone)
     assert own.best.tolist() == [1, 1, 1]
-    assert sensitivity.per_seed(own)["tuned_at_reference"].tolist() == [0] * 4
+    assert scale_sensitivity.per_seed(own)["tuned_at_reference"].tolist() == [0] * 4
 
 
 def test_what_does_not_train_has_no_rank():
-    board = sensitivity.leaderboard({"idle": grid(np.zeros((3, 5))), "full": grid(np.ones((3, 5)))})
+    board = scale_sensitivity.leaderboard(
+        {"idle": grid(np.zeros((3, 5))), "full": grid(np.ones((3, 5)))}
+    )
     assert board["optimizer"].tolist() == ["full", "idle"]
     assert board["rank"].isna().tolist() == [False, True]
 
 
 def lost(gone: float, *, diverged: float, failed: float) -> Grid:
     own = grid(np.full((3, 5), gone))
-    ones = np.ones_like(own.gone)
+    ones = np.ones_like(own.progress)
     return own._replace(diverged=diverged * ones, failed=failed * ones)
 
 
@@ -157,24 +159,24 @@ def test_what_fails_diverges_or_does_not_train_comes_last_without_numbers_that_r
     found = {
         "broken": lost(0, diverged=1, failed=1),
         "exploded": lost(0, diverged=1, failed=0),
-        "uphill": grid(np.zeros((3, 5)))._replace(diverged=grid(np.eye(3, 5)).gone),
+        "uphill": grid(np.zeros((3, 5)))._replace(diverged=grid(np.eye(3, 5)).progress),
         "idle": grid(np.zeros((3, 5))),
         "slow": grid(np.full((3, 5), 0.3)),
         "full": grid(np.ones((3, 5))),
     }
-    board = sensitivity.leaderboard(found).set_index("optimizer")
+    board = scale_sensitivity.leaderboard(found).set_index("optimizer")
     assert board["status"].to_dict() == {
         "full": "ranked", "idle": "not trained", "slow": "not trained", "exploded": "diverged",
         "uphill": "diverged", "broken": "failed",
     }  # fmt: skip
     assert [*board["rank"].isna()] == [False] + 5 * [True]
     for name in ("exploded", "uphill", "broken"):
-        for key in sensitivity.ESTIMATES:
+        for key in scale_sensitivity.ESTIMATES:
             assert board.loc[name, [key, f"{key}_low", f"{key}_high"]].isna().all()
     for name in ("idle", "slow"):
         assert board.loc[name, ["sensitivity", "sensitivity_tuned", "phi"]].isna().all()
     assert board.loc["slow", "tuned_at_reference"] == pytest.approx(0.3)
-    cells = sensitivity.cells(found)
+    cells = scale_sensitivity.progress_by_rate(found)
     assert {*cells.loc[cells["best"], "optimizer"]} == {"full", "idle", "slow"}
 
 
@@ -201,9 +203,9 @@ def late(learning_rate):
 
 
 def test_a_factory_that_raises_and_a_wrong_sign_are_failed_and_diverged(tmp_path):
-    own = [f"test_sensitivity:{name}" for name in ("broken", "uphill", "late")]
+    own = [f"test_scale_sensitivity:{name}" for name in ("broken", "uphill", "late")]
     results = scaling_study.run({**STUDY, "optimizer": ["sgd", *own]}, output_dir=tmp_path / "s")
-    board = sensitivity.leaderboard(sensitivity.grids(Table(results)))
+    board = scale_sensitivity.leaderboard(scale_sensitivity.grids(Table(results)))
     assert [*board["status"]] == ["ranked", "diverged", "failed", "failed"]
     assert board["optimizer"][1] == own[1]
     assert [*shown(board)["rank"]] == ["1", "diverged", "failed", "failed"]
@@ -214,4 +216,4 @@ def test_a_grid_with_holes_is_refused(tmp_path):
     more = {"optimizer": "sgd", "seeds": 4, "updates": 1, "scaler": ["none", "standard"]}
     results = scaling_study.run({**STUDY, **more}, output_dir=tmp_path / "s")
     with pytest.raises(StudyError, match=r"optimizer sgd: .* nothing else that varies"):
-        sensitivity.grids(Table(results))
+        scale_sensitivity.grids(Table(results))

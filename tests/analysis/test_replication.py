@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling_study.analysis import published
-from scaling_study.analysis.published import (
+from scaling_study.analysis import replication
+from scaling_study.analysis.intervals import Estimate
+from scaling_study.analysis.replication import (
     DIFFERS,
     DIRECTION_HOLDS,
     HOLDS,
@@ -25,7 +26,6 @@ from scaling_study.analysis.published import (
     open_ended,
     published_table,
 )
-from scaling_study.analysis.statistics import Estimate
 from scaling_study.errors import StudyError
 from scaling_study.study.study import Study, read_study
 
@@ -166,8 +166,8 @@ def test_what_is_not_there_is_told():
 
 def test_every_entry_is_asked_by_the_preset():
     study = read_study("published")
-    assert {entry.comparison for entry in published.PUBLISHED} == set(study.estimators)
-    assert set(published.CENTRING_BLOCKS) == set(study.blocks)
+    assert {entry.comparison for entry in replication.PUBLISHED} == set(study.estimators)
+    assert set(replication.CENTRING_BLOCKS) == set(study.blocks)
     assert study.seeds[0] <= 42 < study.seeds[1]
     assert study.report == "published"
-    assert np.isfinite([entry.raw for entry in published.PUBLISHED]).all()
+    assert np.isfinite([entry.raw for entry in replication.PUBLISHED]).all()

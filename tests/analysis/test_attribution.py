@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling_study.analysis import importance
-from scaling_study.analysis.importance import CELL, FEWEST, METHODS
-from scaling_study.analysis.statistics import proportion
+from scaling_study.analysis import attribution
+from scaling_study.analysis.attribution import CELL, FEWEST, METHODS
+from scaling_study.analysis.intervals import proportion
 from scaling_study.errors import StudyError
 
 SEEDS, RATES = range(16), (0.01, 0.1)
@@ -34,8 +34,8 @@ def study(scalers=("none", "standard"), **changed) -> tuple[pd.DataFrame, pd.Dat
 
 
 def read_of(runs: pd.DataFrame, features: pd.DataFrame):
-    kept = importance.reported(runs)
-    return importance.readings(features, kept), importance.fit(kept)
+    kept = attribution.tuned_runs(runs)
+    return attribution.per_run(features, kept), attribution.goodness_of_fit(kept)
 
 
 def at(frame: pd.DataFrame, method: str, scaler: str = "none") -> pd.Series:
@@ -46,12 +46,12 @@ def at(frame: pd.DataFrame, method: str, scaler: str = "none") -> pd.Series:
 def test_what_says_the_truth_is_not_distorted_and_all_for_the_wrong_one_is_by_one():
     shares = np.array([TRUTH, [0, 0, 1], [1, 0, 0]])
     truth = np.array([TRUTH, [1, 0, 0], [1, 0, 0]])
-    np.testing.assert_allclose(importance.distortion(shares, truth), [0, 1, 0])
+    np.testing.assert_allclose(attribution.distortion(shares, truth), [0, 1, 0])
 
 
 def test_negative_shares_are_kept():
     shares, truth = np.array([[1.0, -0.2]]), np.array([[1.0, 0.0]])
-    np.testing.assert_allclose(importance.distortion(shares, truth), 0.1)
+    np.testing.assert_allclose(attribution.distortion(shares, truth), 0.1)
 
 
 @pytest.mark.parametrize(
@@ -64,18 +64,18 @@ def test_negative_shares_are_kept():
     ],
 )
 def test_a_ranking_is_flipped_by_one_pair_that_truly_differs(shares, expected):
-    found = importance.flipped(np.array([shares]), np.array([[0.55, 0.3, 0.15]]))
+    found = attribution.flipped(np.array([shares]), np.array([[0.55, 0.3, 0.15]]))
     np.testing.assert_equal(found, [expected])
 
 
 def test_features_that_matter_alike_have_no_order():
     truth = np.array([[0.54, 0.46]])
-    np.testing.assert_equal(importance.flipped(np.array([[0.1, 0.9]]), truth), [np.nan])
+    np.testing.assert_equal(attribution.flipped(np.array([[0.1, 0.9]]), truth), [np.nan])
 
 
 def test_distortion_lean_and_flips_are_those_worked_out_by_hand():
     read, cells = read_of(*study())
-    found = {name: importance.means(read, cells, name) for name in importance.MEASURES}
+    found = {name: attribution.cell_means(read, cells, name) for name in attribution.MEASURES}
     # ½ (0.4 + 0 + 0.4); 0.6 - 0.2; 0.6
     for name, expected in (("distortion", 0.4), ("lean", 0.4), ("last", 0.6)):
         assert at(found[name], "weight")[["value", "low", "high"]].to_numpy(float) == pytest.approx(
@@ -95,7 +95,7 @@ def test_half_of_the_seeds_picks_the_rate_and_the_other_half_is_reported():
     runs, _ = study()
     late = runs["seed"] >= 8
     runs.loc[late & (runs["learning_rate"] == 0.01), "r2_held_out"] = 0.99  # not for it to see
-    kept = importance.reported(runs)
+    kept = attribution.tuned_runs(runs)
     assert set(kept["seed"]) == set(range(8, 16))
     assert set(kept["learning_rate"]) == {0.1}
     assert kept["edge"].all()
@@ -113,7 +113,7 @@ def test_a_run_that_does_not_fit_enters_nothing_but_the_share_that_fits(spoilt):
     features.loc[off, "share_weight"] = np.nan if "status" in spoilt else 100.0
     read, cells = read_of(runs, features)
     assert set(read.loc[read["scaler"] == "none", "seed"]) == set(range(8, 14))
-    weight = at(importance.means(read, cells, "distortion"), "weight")
+    weight = at(attribution.cell_means(read, cells, "distortion"), "weight")
     assert (weight["value"], weight["n"]) == (pytest.approx(0.4), 6)
     (raw,) = cells[cells["scaler"] == "none"].iloc
     assert tuple(raw[["value", "low", "high", "n"]]) == pytest.approx(proportion(6, 8))
@@ -124,7 +124,7 @@ def test_a_run_that_does_not_fit_enters_nothing_but_the_share_that_fits(spoilt):
 def test_infinity_is_no_fit_and_no_median():
     runs, _ = study()
     runs.loc[runs["seed"] == 15, "r2_held_out"] = -np.inf
-    cells = importance.fit(importance.reported(runs))
+    cells = attribution.goodness_of_fit(attribution.tuned_runs(runs))
     assert set(cells["lost"]) == {1}
     assert set(cells["r2"]) == {0.95}
 
@@ -136,9 +136,9 @@ def test_a_cell_with_too_few_fitting_runs_is_not_read_and_says_so(fitting):
     runs.loc[raw, "r2_held_out"] = 0.5
     read, cells = read_of(runs, features)
     for frame in (
-        importance.means(read, cells, "distortion"),
-        importance.means(read, cells, "flipped"),
-        importance.differences(read, cells),
+        attribution.cell_means(read, cells, "distortion"),
+        attribution.cell_means(read, cells, "flipped"),
+        attribution.mean_differences(read, cells),
     ):
         row = at(frame, "weight")
         assert row["n"] == fitting
@@ -149,15 +149,15 @@ def test_a_cell_without_any_fitting_run_is_there_and_empty():
     runs, features = study()
     runs.loc[runs["scaler"] == "none", "r2_held_out"] = 0.1
     read, cells = read_of(runs, features)
-    row = at(importance.means(read, cells, "distortion"), "weight")
+    row = at(attribution.cell_means(read, cells, "distortion"), "weight")
     assert row["n"] == 0
     assert np.isnan(row["value"])
-    assert at(importance.means(read, cells, "distortion"), "weight", "standard")["n"] == 8
+    assert at(attribution.cell_means(read, cells, "distortion"), "weight", "standard")["n"] == 8
     runs["r2_held_out"] = 0.1
     read, cells = read_of(runs, features)
     assert len(read) == 0
-    assert len(importance.means(read, cells, "distortion")) == 0
-    assert len(importance.differences(read, cells)) == 0
+    assert len(attribution.cell_means(read, cells, "distortion")) == 0
+    assert len(attribution.mean_differences(read, cells)) == 0
 
 
 def test_differences_are_within_the_seeds_that_fit_both_ways():
@@ -169,7 +169,7 @@ def test_differences_are_within_the_seeds_that_fit_both_ways():
     runs.loc[(runs["seed"] == 9) & (runs["scaler"] == "standard"), "r2_held_out"] = 0.0
     runs.loc[(runs["seed"] == 10) & (runs["scaler"] == "none"), "r2_held_out"] = 0.0
     read, cells = read_of(runs, features)
-    own = importance.paired(read)
+    own = attribution.paired_differences(read)
     assert set(own["seed"]) == set(range(8, 16)) - {9, 10}
     assert set(own["scaler"]) == {"none"}
     by_seed = {
@@ -179,7 +179,7 @@ def test_differences_are_within_the_seeds_that_fit_both_ways():
     weight = own[own["method"] == "weight"].set_index("seed")["value"]
     expected = (by_seed["none"] - by_seed["standard"]).dropna()
     pd.testing.assert_series_equal(weight.sort_index(), expected.sort_index(), check_names=False)
-    row = at(importance.differences(read, cells), "weight")
+    row = at(attribution.mean_differences(read, cells), "weight")
     assert (row["value"], row["n"]) == (pytest.approx(expected.mean()), 6)
 
 
@@ -189,7 +189,7 @@ def test_the_order_of_rows_does_not_matter():
     random = np.random.default_rng(0)
     shuffled = (frame.iloc[random.permutation(len(frame))] for frame in (runs, features))
     found = [
-        importance.means(*read_of(*pair), "distortion").sort_values([*CELL, "method"])
+        attribution.cell_means(*read_of(*pair), "distortion").sort_values([*CELL, "method"])
         for pair in ((runs, features), tuple(shuffled))
     ]
     pd.testing.assert_frame_equal(*(frame.reset_index(drop=True) for frame in found))
@@ -197,7 +197,7 @@ def test_the_order_of_rows_does_not_matter():
 
 def test_blocks_of_networks_are_a_part_of_their_own():
     runs, _ = study()
-    kept = importance.reported(pd.concat([runs, runs.assign(block="networks-width", model="n")]))
+    kept = attribution.tuned_runs(pd.concat([runs, runs.assign(block="networks-width", model="n")]))
     assert set(zip(kept["part"], kept["model"], strict=True)) == {
         ("inputs", "m"),
         ("networks", "n"),
@@ -207,8 +207,8 @@ def test_blocks_of_networks_are_a_part_of_their_own():
 def test_what_cannot_be_read_is_refused():
     runs, _ = study()
     with pytest.raises(StudyError, match='record = "importances"'):
-        importance.reported(runs.drop(columns="r2_held_out"))
+        attribution.tuned_runs(runs.drop(columns="r2_held_out"))
     with pytest.raises(StudyError, match="differ in problem, model"):
-        importance.reported(pd.concat([runs, runs]))
+        attribution.tuned_runs(pd.concat([runs, runs]))
     with pytest.raises(StudyError, match="more than one model needs blocks"):
-        importance.reported(pd.concat([runs, runs.assign(model="n")]))
+        attribution.tuned_runs(pd.concat([runs, runs.assign(model="n")]))

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling_study.analysis.statistics import (
+from scaling_study.analysis.intervals import (
     censored_median,
     mean,
     mean_by,
@@ -170,7 +170,7 @@ def test_splits_of_the_same_rows_have_an_interval_that_stays_wide():
     )
     assert (many.high - many.low) / (few.high - few.low) == pytest.approx(1, abs=0.2)
     assert resampled_mean([0.5, 0.5], 100, 50)[:3] == (0.5, 0.5, 0.5)
-    with pytest.raises(ValueError, match="no split"):
+    with pytest.raises(ValueError, match="a split needs"):
         resampled_mean([0.5, 0.6], 0, 50)
 
 
