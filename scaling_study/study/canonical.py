@@ -15,19 +15,11 @@ EPS = np.finfo(np.float64).eps
 
 
 class Canonical(NamedTuple):
-    """Columns in canonical coordinates.
+    """Columns in canonical coordinates."""
 
-    Attributes
-    ----------
-    values : ndarray of shape (..., n_samples, d)
-        Mean 0 and standard deviation 1; all 0 where a column is constant.
-    mean, unit : ndarray of shape (..., d)
-        Mean and standard deviation of each column; the unit of a constant column is 1.
-    """
-
-    values: Array
-    mean: Array
-    unit: Array
+    values: Array  # (..., n_samples, d), mean 0 and standard deviation 1; 0 if constant
+    mean: Array  # (..., d)
+    unit: Array  # (..., d), the standard deviation; 1 for a constant column
 
     def of(self, u: Array) -> Array:
         """Return other rows of the same columns in these coordinates."""
@@ -65,20 +57,8 @@ def orthogonal(values: Array) -> tuple[Array, Array]:
     """Return orthonormal columns q of mean 0, and the triangle r with ``values = q r``.
 
     Products of nearly collinear columns keep few digits of their differences; those of q keep
-    them all, and r carries the rest.
-
-    Parameters
-    ----------
-    values : ndarray of shape (..., n_samples, d)
-        Columns of mean 0.
-
-    Returns
-    -------
-    q : ndarray of shape (..., n_samples, d)
-        ``mean(q_i q_j)`` is 1 for i = j and 0 otherwise; the columns beyond the rank that
-        n_samples allows are 0.
-    r : ndarray of shape (..., d, d)
-        Upper triangular.
+    them all. The columns of ``values`` (..., n_samples, d) have mean 0; in q, ``mean(q_i q_j)`` is
+    1 for i = j and 0 otherwise, and columns beyond the rank that n_samples allows are 0.
     """
     n, d = values.shape[-2:]
     ones = np.ones((*values.shape[:-1], 1))

@@ -129,26 +129,11 @@ def stack(
     name: str = "draw",
     trained: bool = True,
 ) -> Rows:
-    """Return the rows of several seeds as two arrays, after checking every value.
+    """Return the rows of several seeds, (S, N, d) and (S, N), after checking every value.
 
-    Parameters
-    ----------
-    problem : Problem
-        From `with_numbers`.
-    rows : callable
-        ``rows(seed) -> u, noise``.
-    seeds : sequence of int
-    shape : (int, int), optional
-        Samples and features that every seed must have; those of the first seed by default.
-    name : str
-        What a message calls ``rows``.
-    trained : bool
-        Whether the rows are trained on; held-out rows may be of one class.
-
-    Returns
-    -------
-    u : ndarray of shape (n_seeds, n_samples, n_features)
-    noise : ndarray of shape (n_seeds, n_samples)
+    ``rows(seed)`` is a function of a problem from `with_numbers`, which messages call ``name``.
+    Every seed must have the same shape, that of the first seed if none is given. Rows that are
+    held out, not trained on, may be of one class.
 
     Raises
     ------
@@ -234,49 +219,34 @@ def _check_column(values: Array, what: str, call: str, more: str = "") -> None:
 
 
 def check_parts(problem: Problem) -> tuple[int, int]:
-    """Return the number of samples and of features of a problem, or refuse a part of it.
-
-    Parameters
-    ----------
-    problem : Problem
-        From `with_numbers`.
-
-    Raises
-    ------
-    StudyError
-        If a part does not fit the rows, with the part.
-    """
+    """Return the number of samples and of features of a problem, or refuse a part of it."""
     u, _ = tried(problem.draw, "draw")(0)
-    features = u.shape[1]
-    linear = problem.signal is None
-    scale, coefficients = (
-        _vector(problem, name, features) for name in ("reference_scale", "coefficients")
-    )
-    if not linear:
+    samples, features = u.shape
+    _check_vector(problem, "reference_scale", features, "finite and above 0", least=0)
+    if problem.signal is None:
+        _check_vector(problem, "coefficients", features, "finite where there is no signal")
+    else:
+        _check_shape("coefficients", problem.coefficients, (features,))
         with np.errstate(all="ignore"):  # values that are not finite are counted by `stack`
-            found = np.shape(problem.law(np.stack([u, u])))
-        if found != (2, len(u)):
-            what = "signal(u) for u of (2, samples, d)"
-            raise StudyError(f"{what} has shape {found}, not {(2, len(u))}")
-    _refuse("reference_scale", scale, np.isfinite(scale) & (scale > 0), "finite and above 0")
-    fine = np.isfinite(coefficients) | (not linear)
-    _refuse("coefficients", coefficients, fine, "finite where there is no signal")
+            y = problem.law(np.stack([u, u]))
+        _check_shape("signal(u) for u of (2, samples, d)", y, (2, samples))
     _check_counts(problem, features)
-    return len(u), features
+    return samples, features
 
 
-def _vector(problem: Problem, name: str, features: int) -> Array:
-    values = getattr(problem, name)
-    if np.shape(values) != (features,):
-        raise StudyError(f"{name} has shape {np.shape(values)}, not {(features,)}")
+def _check_vector(
+    problem: Problem, name: str, features: int, rule: str, least: float = -np.inf
+) -> None:
+    _check_shape(name, getattr(problem, name), (features,))
     with error_context(name, TypeError, ValueError):
-        return np.asarray(values, np.float64)
+        values = np.asarray(getattr(problem, name), np.float64)
+        for feature in np.flatnonzero(~(np.isfinite(values) & (values > least))):
+            raise StudyError(f"must be {rule}, not {values[feature]:g} of feature {feature}")
 
 
-def _refuse(name: str, values: Array, fine: NDArray[np.bool_], rule: str) -> None:
-    if not fine.all():
-        feature = int(np.argmin(fine))
-        raise StudyError(f"{name}: must be {rule}, not {values[feature]:g} of feature {feature}")
+def _check_shape(what: str, values: Any, shape: tuple[int, ...]) -> None:
+    if np.shape(values) != shape:
+        raise StudyError(f"{what} has shape {np.shape(values)}, not {shape}")
 
 
 def _check_counts(problem: Problem, features: int) -> None:
@@ -303,13 +273,7 @@ def _is_whole(value: object) -> bool:
 def check_seeds(problem: Problem, seeds: Sequence[int], *, importances: bool = False) -> None:
     """Raise a `DataError` unless these seeds' rows can be trained on and scored.
 
-    Parameters
-    ----------
-    problem : Problem
-        From `with_numbers`.
-    seeds : sequence of int
-    importances : bool
-        Whether a problem without `held_out` must draw fresh rows for other seeds.
+    ``importances`` says whether a problem without `held_out` must draw fresh rows.
     """
     draw = tried(problem.draw, "draw")
     u, noise = stack(problem, draw, seeds)

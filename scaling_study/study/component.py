@@ -34,20 +34,11 @@ _import_lock = threading.RLock()  # the search path belongs to the whole process
 
 @dataclass(frozen=True, order=True)
 class Component:
-    """A named entry of a registry with parameters, such as ``adam(eps=1e-07)``.
+    """A named entry of a registry with parameters, such as ``adam(eps=1e-07)``."""
 
-    Parameters
-    ----------
-    name : str
-        A key of the registry, or ``"package.module:attribute"`` for a user's own code.
-    parameters : tuple of (str, value)
-        The arguments of the registry's factory, sorted by name.
-    allowed : bool
-        Whether the code that is named may be imported; a study file alone does not allow it.
-    """
-
-    name: str
-    parameters: tuple[tuple[str, Any], ...] = ()
+    name: str  # a key of the registry, or "package.module:attribute" for a user's own code
+    parameters: tuple[tuple[str, Any], ...] = ()  # of the registry's factory, sorted by name
+    # Whether the code that is named may be imported; a study file alone does not allow it.
     allowed: bool = field(default=True, compare=False, repr=False)
 
     @property
@@ -99,16 +90,9 @@ class Component:
         return {"name": self.name, **nested}
 
     def build(self, kind: str, registry: Mapping[str, Callable[..., Any]], **defaults: Any) -> Any:
-        """Call the factory that the component names.
+        """Call the factory that the component names, with its parameters over the defaults.
 
-        Parameters
-        ----------
-        kind : str
-            What the registry holds, for error messages.
-        registry : mapping of str to callable
-            The factories.
-        **defaults
-            Further arguments of the factory; the component's own parameters take precedence.
+        ``kind`` is what the registry holds, for error messages.
 
         Raises
         ------

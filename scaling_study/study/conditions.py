@@ -13,7 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -131,24 +131,12 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The conditions that share one compiled program.
+    """The conditions that share one compiled program."""
 
-    Parameters
-    ----------
-    index : int
-        Its place among the study's groups.
-    static : Static
-        What the conditions share.
-    conditions : tuple of Condition
-        In the order of the study.
-    shape : ChunkShape
-        The shape of every chunk, a function of the group alone.
-    """
-
-    index: int
+    index: int  # its place among the study's groups
     static: Static
-    conditions: tuple[Condition, ...]
-    shape: ChunkShape
+    conditions: tuple[Condition, ...]  # in the order of the study
+    shape: ChunkShape  # of every chunk, a function of the group alone
 
     def chunks(self, seeds: tuple[int, int]) -> Iterator[Chunk]:
         """Yield the chunks that hold the group's conditions for seeds in [first, last)."""
@@ -218,13 +206,13 @@ def expand(study: Study) -> list[Condition]:
 def _block(study: Study, name: str, grid: Any) -> list[Condition]:
     """Return the cells of a block's grid as conditions."""
     # The check of a cell is slow, and depends on few of its axes.
-    updates_of = cache(partial(_checked_updates, study))
+    updates_of = cache(lambda *key: _checked_updates(study, **dict(zip(CHECKED, key, strict=True))))
     conditions = []
     for values in itertools.product(*grid.values()):
-        cell = dict(zip(grid, values, strict=True))
-        updates = updates_of(*(cell[axis] for axis in CHECKED))
+        cell: dict[str, Any] = dict(zip(grid, values, strict=True))
+        cell["updates"] = updates_of(*(cell[axis] for axis in CHECKED))
         del cell["epochs"]
-        conditions.append(Condition(block=name, **cell | {"updates": updates}))
+        conditions.append(Condition(block=name, **cell))
     return conditions
 
 
@@ -243,22 +231,11 @@ CHECKED = (
 )
 
 
-def _checked_updates(
-    study: Study,
-    problem: Component,
-    design: str,
-    scaler: Component,
-    target_scaler: Component,
-    batch_size: int,
-    sampling: str,
-    epochs: int,
-    updates: int | str,
-    data_seed: int | str,
-) -> int:
+def _checked_updates(study: Study, problem: Component, design: str, **cell: Any) -> int:
     """Return the budget of a condition in updates, or refuse axes that do not fit each other."""
-    built = problem_of(problem)
-    check_data(problem, _seeds_to_check(study, data_seed), study.record == "importances")
-    scaler.resolve("scaler", scalers.SCALERS)  # before anything that is cached
+    built, target_scaler = problem_of(problem), cell["target_scaler"]
+    check_data(problem, _seeds_to_check(study, cell["data_seed"]), study.record == "importances")
+    cell["scaler"].resolve("scaler", scalers.SCALERS)  # before anything that is cached
     if not scalers.is_affine(target_scaler):
         raise unknown("target_scaler", target_scaler.name, scalers.AFFINE)
     if target_scaler.parameters:
@@ -270,9 +247,9 @@ def _checked_updates(
             f"problem {problem.name!r} has classes, which no target_scaler scales;"
             " write target_scaler = 'none'"
         )
-    per_epoch = _batches(sampling, batch_size, problem)
-    if isinstance(updates, str):
-        updates = epochs * per_epoch
+    per_epoch, updates = _batches(problem, cell["batch_size"], cell["sampling"]), cell["updates"]
+    if updates == "none":
+        updates = cell["epochs"] * per_epoch
     elif updates % per_epoch:
         below = updates - updates % per_epoch
         right = f"{below} or {below + per_epoch}" if below else str(per_epoch)
@@ -291,13 +268,13 @@ def _seeds_to_check(study: Study, data_seed: int | str) -> tuple[int, ...]:
     return tuple(sorted({0, *seeds}))
 
 
-def _batches(sampling: str, batch_size: int, problem: Component) -> int:
+def _batches(problem: Component, batch_size: int, sampling: str) -> int:
     return 1 if sampling == "full" else -(-shape_of(problem)[0] // batch_size)
 
 
 def batches_per_epoch(static: Static | Condition) -> int:
     """Return the number of updates of an epoch."""
-    return _batches(static.sampling, static.batch_size, static.problem)
+    return _batches(static.problem, static.batch_size, static.sampling)
 
 
 # From conditions to groups --------------------------------------------------------------------
@@ -347,7 +324,9 @@ def split(condition: Condition) -> Static:
         )
     if objective == "auto":
         objective = "moments" if applies and _moments_pay(condition) else "samples"
-    shared = dict(zip(SHARED, _shared_axes(condition), strict=True)) | {"objective": objective}
+    shared: dict[str, Any] = dict(zip(SHARED, _shared_axes(condition), strict=True)) | {
+        "objective": objective
+    }
     return Static(**shared, transformed=not affine, penalised=_penalised(condition))
 
 

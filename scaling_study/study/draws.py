@@ -21,16 +21,10 @@ ORDER_STREAM = 3
 
 
 class Draw(NamedTuple):
-    """The data of several seeds, in canonical units.
+    """The data of several seeds, in canonical units."""
 
-    Attributes
-    ----------
-    u : ndarray of shape (n_seeds, n_samples, n_features)
-    noise : ndarray of shape (n_seeds, n_samples)
-    """
-
-    u: Array
-    noise: Array
+    u: Array  # (n_seeds, n_samples, n_features)
+    noise: Array  # (n_seeds, n_samples)
 
 
 def draw(static: Static, seeds: Sequence[int]) -> Draw:
@@ -62,13 +56,9 @@ def orders(static: Static, seeds: Sequence[int], epochs: int) -> Iterator[NDArra
     """Yield the order of the data, at most ``epochs`` epochs at a time.
 
     Each seed keeps its generator from block to block, so that the numbers do not depend on the
-    size of the blocks.
-
-    Yields
-    ------
-    ndarray of shape (n_seeds, n_epochs, n_samples)
-        The place of each sample in the epoch. With replacement, the indices of the samples
-        drawn instead, the batches end to end: (n_seeds, n_epochs, n_batches · batch_size).
+    size of the blocks. Yields the place of each sample in the epoch, (n_seeds, n_epochs,
+    n_samples), or with replacement the samples that are drawn, the batches end to end:
+    (n_seeds, n_epochs, n_batches · batch_size).
     """
     samples, _ = shape_of(static.problem)
     streams = seeds if static.order_seed == "vary" else [int(static.order_seed)] * len(seeds)

@@ -20,31 +20,21 @@ from scaling_study.study.values import error_context, listed, number, one_of, tr
 BELOW_ONE = 1 - 2**-53  # the largest float below 1
 
 
+def by_name(*functions: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    """Return a registry of functions by their names, with hyphens."""
+    return {function.__name__.replace("_", "-"): function for function in functions}
+
+
 class Comparison(NamedTuple):
-    """One estimator on one data set, under several scalers.
+    """One estimator on one data set, under several scalers."""
 
-    Attributes
-    ----------
-    name : str
-        The name of its table.
-    dataset : str
-        A key of `DATASETS`.
-    estimator : Component
-        A key of `ESTIMATORS`, or a reference to a function of ``seed``, with parameters.
-    scalers : tuple of str
-        Keys of `PREPROCESSORS`, in the order in which the pipelines are fitted.
-    test_size : float
-        Share of the rows that is held out, in (0, 1).
-    shared_steps : bool
-        Whether the pipelines of all scalers share one estimator object, so that fitting a later
-        pipeline changes an earlier one: a published mistake, reproduced to measure its effect.
-    """
-
-    name: str
-    dataset: str
-    estimator: Component
-    scalers: tuple[str, ...] = ("none", "standard")
-    test_size: float = 0.3
+    name: str  # of its table
+    dataset: str  # a key of `DATASETS`
+    estimator: Component  # a key of `ESTIMATORS`, or a reference to a function of ``seed``
+    scalers: tuple[str, ...] = ("none", "standard")  # in the order in which pipelines are fitted
+    test_size: float = 0.3  # share of the rows that is held out
+    # Whether the pipelines of all scalers share one estimator object, so that fitting a later
+    # pipeline changes an earlier one: a published mistake, reproduced to measure its effect.
     shared_steps: bool = False
 
     def build(self, seed: int) -> Any:
@@ -105,16 +95,8 @@ def pca_logistic(seed: int, *, n_components: int = 2) -> Any:
     return make_pipeline(PCA(n_components=n_components), logistic)
 
 
-DATASETS: dict[str, Callable[[], tuple[Any, Any]]] = {
-    "wine": wine,
-    "breast-cancer": breast_cancer,
-}
-ESTIMATORS: dict[str, Callable[..., Any]] = {
-    "linear-svm": linear_svm,
-    "knn": knn,
-    "mlp": mlp,
-    "pca-logistic": pca_logistic,
-}
+DATASETS = by_name(wine, breast_cancer)
+ESTIMATORS = by_name(linear_svm, knn, mlp, pca_logistic)
 # scikit-learn's transformers, by the names of scalers.
 PREPROCESSORS: dict[str, str] = {
     "none": "FunctionTransformer",

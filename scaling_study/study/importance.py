@@ -20,7 +20,8 @@ def true_shares(problem: Problem, u: Array, orders: NDArray[np.int32]) -> Array:
     """Return each feature's share of permutation importance under the law itself.
 
     The error of the law is its noise. So permuting a feature adds the mean square of the change
-    in the law's value, which does not depend on the unit of the feature.
+    in the law's value, which does not depend on the unit of the feature. NaN where the law is
+    constant, as for a real data set, whose law is unknown.
 
     Parameters
     ----------
@@ -29,11 +30,6 @@ def true_shares(problem: Problem, u: Array, orders: NDArray[np.int32]) -> Array:
         Held-out rows, in canonical units.
     orders : ndarray of shape (P, M)
         Permutations of the rows.
-
-    Returns
-    -------
-    ndarray of shape (d,)
-        NaN where the law is constant, as for a real data set, whose law is unknown.
     """
     value, parts = problem.law(u), np.zeros(u.shape[1])
     for feature in range(u.shape[1]):

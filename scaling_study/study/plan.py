@@ -29,27 +29,15 @@ MOST_FITS = 10_000_000
 
 @dataclass(frozen=True)
 class Plan:
-    """The work of a study, before anything runs.
-
-    Attributes
-    ----------
-    study : Study
-    conditions : list of Condition
-    groups : list of Group
-    chunks : list of Chunk
-    runs, updates : int
-        Requested trainings, and the sum of their updates.
-    chunk_runs : int or None
-        The requested chunk size.
-    """
+    """The work of a study, before anything runs."""
 
     study: Study
     conditions: list[Condition]
     groups: list[Group]
     chunks: list[Chunk]
-    runs: int
-    updates: int
-    chunk_runs: int | None = None
+    runs: int  # requested trainings
+    updates: int  # of all these runs together
+    chunk_runs: int | None = None  # the requested chunk size
 
     def summary(self) -> dict[str, Any]:
         """Return the plan in numbers, with estimates of memory, disk and time."""

@@ -86,19 +86,8 @@ def normalizer(**parameters: Any) -> Any:
     return Normalizer(**parameters)
 
 
-AFFINE: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
-    "none": none,
-    "minmax": minmax,
-    "standard": standard,
-    "center": center,
-    "robust": robust,
-    "maxabs": maxabs,
-}
-TRANSFORMERS: dict[str, Callable[..., Any]] = {
-    "quantile": quantile,
-    "power": power,
-    "normalizer": normalizer,
-}
+AFFINE = {scaler.__name__: scaler for scaler in (none, minmax, standard, center, robust, maxabs)}
+TRANSFORMERS = {scaler.__name__: scaler for scaler in (quantile, power, normalizer)}
 SCALERS: dict[str, Callable[..., Any]] = {**AFFINE, **TRANSFORMERS}
 
 

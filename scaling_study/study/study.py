@@ -1,69 +1,30 @@
-"""The study file: its keys, their defaults, and which values are accepted.
+"""The study file: TOML with axes, blocks and seeds, and the checks of its keys and values.
 
-A study is TOML. Top-level axes apply to every block; ``[blocks.NAME]`` overrides them. A scalar
-or a list is a grid axis. The default of every axis is in `AXES`, and nowhere else.
+Top-level axes apply to every block; ``[blocks.NAME]`` overrides them. A scalar or a list is a
+grid axis.
 """
 
 import tomllib
-from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import tomli_w
 
 from scaling_study.errors import StudyError, unknown
 from scaling_study.files import read_text
-from scaling_study.study.component import (
-    EVERYTHING,
-    FEWER_CONDITIONS,
-    MOST_CONDITIONS,
-    Component,
-)
+from scaling_study.study.axes import AXES, BUDGETS, check_keys, read_grid
+from scaling_study.study.component import EVERYTHING, Component
 from scaling_study.study.estimators import Comparison, read_comparisons
-from scaling_study.study.values import (
-    MOST,
-    error_context,
-    listed,
-    not_negative,
-    number,
-    of_type,
-    one_of,
-    positive,
-    text,
-    whole,
-)
+from scaling_study.study.values import MOST, error_context, of_type, one_of, text, whole
 
-BUDGETS = ("epochs", "updates")
-DIALECTS = ("keras", "torch", "optax")
-SAMPLINGS = ("reshuffled", "replacement", "full")
-OBJECTIVES = ("auto", "moments", "samples")
 RECORDS = ("standard", "importances", "curves")
 REPORTS = ("standard", "sensitivity", "real-data", "published", "importance")
 FEWEST = 4  # seeds of a report that tunes: two pick a learning rate, two give an interval
 RAW = "-raw"  # ends the name of a block of further learning rates for raw columns
 PRESETS = resources.files("scaling_study") / "presets"
-
-
-class Axis(NamedTuple):
-    """A key of a block: its default, the reader of one value, and its description."""
-
-    default: Any
-    read: Callable[[Any], Any]
-    meaning: str
-
-
-def _or(word: str, read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def either(value: Any) -> Any:
-        try:
-            return word if value == word else read(value)
-        except StudyError as error:
-            raise StudyError(f'{error}; or write "{word}"') from None
-
-    return either
 
 
 def _name(value: Any) -> str:
@@ -72,37 +33,6 @@ def _name(value: Any) -> str:
     return value
 
 
-_seed = _or("vary", partial(whole, least=0))
-
-AXES: dict[str, Axis] = {
-    "problem": Axis("article", Component.expand, "source of the data"),
-    "design": Axis(
-        "F", one_of("FU"), "F: fixed coefficient of the feature; U: only its unit changes"
-    ),
-    "scale_factor": Axis(1.0, positive, "factor that multiplies the scaled feature"),
-    "offset": Axis(0.0, number, "constant that is then added to it"),
-    "scaler": Axis("none", Component.expand, "feature scaler"),
-    "target_scaler": Axis("none", Component.expand, "target scaler, an affine one"),
-    "model": Axis("linear", Component.expand, "network"),
-    "dialect": Axis("keras", one_of(DIALECTS), "framework whose optimizer defaults are used"),
-    "optimizer": Axis("adam", Component.expand, "Optax optimizer and its hyperparameters"),
-    "learning_rate": Axis(1e-3, positive, "learning rate"),
-    "l1_penalty": Axis(0.0, not_negative, "strength of the L1 penalty in the training loss"),
-    "l2_penalty": Axis(0.0, not_negative, "strength of the L2 penalty in the training loss"),
-    "batch_size": Axis(32, whole, "rows per batch; the last of an epoch may be smaller"),
-    "sampling": Axis("reshuffled", one_of(SAMPLINGS), "how batches are drawn"),
-    "epochs": Axis(200, whole, "passes over the data (one update each if sampling is full)"),
-    "updates": Axis("none", _or("none", whole), "budget in updates, instead of epochs"),
-    "dtype": Axis("float32", one_of(("float32", "float64")), "number type of the training"),
-    "objective": Axis("auto", one_of(OBJECTIVES), "loss computed from second moments or samples"),
-    "data_seed": Axis("vary", _seed, "seed of the data, or vary with the run's seed"),
-    "init_seed": Axis("vary", _seed, "seed of the initialisation, or vary"),
-    "order_seed": Axis("vary", _seed, "seed of the batch order, or vary"),
-    "tolerance": Axis(
-        1e-3, positive, "converged at this excess loss: 0 is the least, 1 the mean's"
-    ),
-    "target_loss": Axis("none", _or("none", positive), "converged at this loss, instead"),
-}
 # Keys of a study that are single values, with their readers.
 SINGLE: dict[str, Callable[[Any], Any]] = {
     "name": _name,
@@ -279,14 +209,20 @@ def parse(
     A `StudyError` begins with ``origin``, the file's name; see `Study` for ``allowed``.
     """
     with error_context(origin):
-        _check_keys(raw, [*AXES, *STUDY_KEYS])
+        check_keys(raw, [*AXES, *STUDY_KEYS])
         given = {"name": Path(origin).stem, **raw}
-        single = {key: _read(key, read, given[key]) for key, read in SINGLE.items() if key in given}
+        single = {key: value for key, value in given.items() if key in SINGLE}
+        for key, value in single.items():
+            with error_context(key):
+                SINGLE[key](value)
         axes = {key: value for key, value in raw.items() if key in AXES}
+        blocks = {}
+        for name, block in _blocks(raw).items():
+            with error_context(f"blocks.{name}"):
+                _refuse_study_keys(block)
+                blocks[name] = read_grid(block, axes, allowed)
         study = Study(
-            blocks={
-                name: _grid(name, block, axes, allowed) for name, block in _blocks(raw).items()
-            },
+            blocks=blocks,
             seeds=read_seeds(raw.get("seeds", 16)),
             origin=origin,
             allowed=allowed,
@@ -297,15 +233,10 @@ def parse(
         return study
 
 
-def _check_keys(raw: Mapping[str, Any], known: Container[str]) -> None:
-    for key in raw:
-        if key not in known:
-            raise unknown("key", key, list(known))
-
-
-def _read(key: str, read: Callable[[Any], Any], value: Any) -> Any:
-    with error_context(key):
-        return read(value)
+def _refuse_study_keys(block: Mapping[str, Any]) -> None:
+    for key in block:
+        if key in STUDY_KEYS:
+            raise StudyError(f"{key!r} is a key of the whole study; write it above the blocks")
 
 
 def _check_report(study: Study) -> None:
@@ -352,41 +283,6 @@ def _blocks(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: dict(block) for name, block in blocks.items()}
 
 
-def _grid(
-    name: str, block: dict[str, Any], above: Mapping[str, Any], allowed: Container[str]
-) -> dict[str, list[Any]]:
-    """Return every axis of a block, from its own keys, those above the blocks, and defaults."""
-    # A block that names one of the two budgets does not inherit the other.
-    dropped = BUDGETS if any(key in block for key in BUDGETS) else ()
-    raw = {key: value for key, value in above.items() if key not in dropped} | block
-    with error_context(f"blocks.{name}"):
-        for key in block:
-            if key in STUDY_KEYS:
-                raise StudyError(f"{key!r} is a key of the whole study; write it above the blocks")
-        _check_keys(block, AXES)
-        return {
-            key: _read(key, partial(_values, axis.read, allowed), raw.get(key, axis.default))
-            for key, axis in AXES.items()
-        }
-
-
-def _values(read: Callable[[Any], Any], allowed: Container[str], raw: Any) -> list[Any]:
-    """Return the distinct values of an axis; a component is one value for each grid cell."""
-    values = []
-    for item in listed(raw):
-        found = read(item)
-        components = isinstance(found, list)
-        values += [part.within(allowed) for part in found] if components else [found]
-        if len(values) > MOST_CONDITIONS:
-            raise StudyError(f"more than {MOST_CONDITIONS:,} values; {FEWER_CONDITIONS}")
-    ((value, count),) = Counter(values).most_common(1)
-    if count > 1:
-        nested = isinstance(value, Component) and value.parameters
-        hint = "; write a list that is one value inside a list, [[16, 16]]" if nested else ""
-        raise StudyError(f"lists {value!s} more than once{hint}")
-    return values
-
-
 def _references(value: Any) -> Iterator[str]:
     """Yield each text of a nested value that could be a reference to code."""
     if isinstance(value, str):
@@ -430,7 +326,7 @@ def _set(raw: Mapping[str, Any], setting: str) -> tuple[dict[str, Any], Any]:
         if dot and name not in blocks:
             raise unknown("block", name, blocks)
         if not dot:
-            _check_keys({axis: value}, [*AXES, *STUDY_KEYS])
+            check_keys({axis: value}, [*AXES, *STUDY_KEYS])
         dropped = BUDGETS if axis in BUDGETS else ()
         for block in [blocks[name]] if dot else blocks.values():
             for budget in dropped:

@@ -18,14 +18,7 @@ def error_context(
 ) -> Iterator[None]:
     """Prefix the message of a `StudyError` with a place, and keep it to one line.
 
-    Parameters
-    ----------
-    where : object
-        The file, block or key that is being read.
-    *also : type of Exception
-        Other exceptions that can only mean bad input here; they become a `StudyError` too.
-    raises : type of StudyError
-        The class that those exceptions become.
+    Exceptions of the types ``also`` can only mean bad input here: they become ``raises``.
 
     Examples
     --------
