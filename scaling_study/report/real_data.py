@@ -22,7 +22,7 @@ from scaling_study.report.real_data_plates import (
 from scaling_study.report.sections import Plate, Section, write_sections
 from scaling_study.storage.results import Results
 from scaling_study.study.datasets import DATASETS
-from scaling_study.study.sources import own_problems
+from scaling_study.study.sources import user_problems
 from scaling_study.study.study import Study
 
 PLAIN = ("regression", "classes", "digits")
@@ -49,7 +49,7 @@ def write_real_data(results: Results, folder: Path) -> None:
     StudyError
         If runs differ in what the report does not tell apart.
     """
-    runs = scored(results.runs, own_problems(results.study))
+    runs = scored(results.runs, user_problems(results.study))
     tuned = at_tuned(runs)
     both = {USUAL: at_default(runs), TUNED: tuned}
     scores = _scores(both)

@@ -22,7 +22,7 @@ def problem_of(component: Component) -> Problem:
     return checks.with_numbers(problem)
 
 
-def own_problems(study: Study) -> dict[str, Problem]:
+def user_problems(study: Study) -> dict[str, Problem]:
     """Return the problems of a study that are a user's own code, by their text."""
     named = {part for grid in study.blocks.values() for part in grid["problem"]}
     return {str(component): problem_of(component) for component in named if component.is_code}
