@@ -1,4 +1,4 @@
-"""Reading files that somebody else may have put there: only regular files, so that nothing blocks."""
+"""Reading files that somebody else may have made: only regular ones, so that nothing blocks."""
 
 import hashlib
 import os

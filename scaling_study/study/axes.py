@@ -4,13 +4,15 @@ The default of every axis is in `AXES`, and nowhere else.
 """
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Container, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from scaling_study.errors import StudyError, unknown
+from scaling_study.errors import StudyError
 from scaling_study.study.component import FEWER_CONDITIONS, MOST_CONDITIONS, Component
 from scaling_study.study.values import (
+    Reader,
+    check_keys,
     error_context,
     listed,
     not_negative,
@@ -31,11 +33,11 @@ class Axis(NamedTuple):
     """A key of a block: its default, the reader of one value, and its description."""
 
     default: Any
-    read: Callable[[Any], Any]
+    read: Reader
     meaning: str
 
 
-def _or(word: str, read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _or(word: str, read: Reader) -> Reader:
     def either(value: Any) -> Any:
         try:
             return word if value == word else read(value)
@@ -72,13 +74,6 @@ AXES: dict[str, Axis] = {
     "tolerance": Axis(1e-3, positive, "converged at this share of the excess loss of the mean"),
     "target_loss": Axis("none", _or("none", positive), "converged at this loss, instead"),
 }
-
-
-def check_keys(raw: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Refuse the first key that is not known."""
-    for key in raw:
-        if key not in known:
-            raise unknown("key", key, known)
 
 
 def read_grid(

@@ -12,10 +12,11 @@ only for a study that has such a table.
 from collections.abc import Callable, Container, Mapping
 from typing import Any, NamedTuple
 
-from scaling_study.errors import StudyError, unknown
+from scaling_study.errors import StudyError
+from scaling_study.study import values
 from scaling_study.study.component import EVERYTHING, Component
 from scaling_study.study.datasets import load
-from scaling_study.study.values import error_context, listed, number, one_of, truth
+from scaling_study.study.values import error_context
 
 BELOW_ONE = 1 - 2**-53  # the largest float below 1
 
@@ -31,7 +32,7 @@ class Comparison(NamedTuple):
     name: str  # of its table
     dataset: str  # a key of `DATASETS`
     estimator: Component  # a key of `ESTIMATORS`, or a reference to a function of ``seed``
-    scalers: tuple[str, ...] = ("none", "standard")  # in the order in which pipelines are fitted
+    scalers: tuple[str, ...]  # in the order in which the pipelines are fitted
     test_size: float = 0.3  # share of the rows that is held out
     # Whether the pipelines of all scalers share one estimator object, so that fitting a later
     # pipeline changes an earlier one: a published mistake, reproduced to measure its effect.
@@ -123,15 +124,13 @@ def _one_estimator(value: Any) -> Component:
     return found[0]
 
 
-READERS: dict[str, Callable[[Any], Any]] = {
-    "dataset": one_of(DATASETS, "dataset"),
+READERS: dict[str, values.Reader] = {
+    "dataset": values.one_of(DATASETS, "dataset"),
     "estimator": _one_estimator,
-    "scaler": lambda value: tuple(map(one_of(PREPROCESSORS, "scaler"), listed(value))),
-    "test_size": lambda value: number(value, 2**-1074, "a share between 0 and 1", BELOW_ONE),
-    "shared_steps": truth,
+    "scaler": lambda x: tuple(map(values.one_of(PREPROCESSORS, "scaler"), values.listed(x))),
+    "test_size": lambda x: values.number(x, 2**-1074, "a share between 0 and 1", BELOW_ONE),
+    "shared_steps": values.truth,
 }
-
-FIELDS = {"scaler": "scalers"}
 
 
 def read_comparisons(tables: Any, allowed: Container[str] = EVERYTHING) -> list[Comparison]:
@@ -143,17 +142,12 @@ def _read(name: str, table: Any, allowed: Container[str]) -> Comparison:
     with error_context(f"estimators.{name}"):
         if not isinstance(table, Mapping):
             raise StudyError(f"must be a table, [estimators.{name}]")
-        for key in table:
-            if key not in READERS:
-                raise unknown("key", key, READERS)
+        values.check_keys(table, READERS)
         for key in ("dataset", "estimator"):
             if key not in table:
                 raise StudyError(f"lacks {key}")
-        values = {}
-        for key, value in table.items():
-            with error_context(key):
-                values[FIELDS.get(key, key)] = READERS[key](value)
-        comparison = Comparison(name, **values)
+        found = values.read_known({"scaler": ["none", "standard"], **table}, READERS)
+        comparison = Comparison(name, scalers=found.pop("scaler"), **found)
         estimator = comparison.estimator.within(allowed)
         if estimator.allowed:
             comparison.build(seed=0)

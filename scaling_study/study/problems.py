@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling_study.errors import StudyError
-from scaling_study.study.values import error_context, not_negative, number, truth, whole
+from scaling_study.study import values
+from scaling_study.study.values import error_context
 
 Array = NDArray[np.float64]
 Rows = tuple[Array, Array]
@@ -69,13 +70,13 @@ class Problem(NamedTuple):
 
 
 PROBLEMS: dict[str, Callable[..., Problem]] = {}
-READERS: dict[str, Callable[[Any], Any]] = {  # of the parameters of built-in problems
-    **dict.fromkeys(("samples", "features", "informative", "effective_rank"), whole),
-    "noise": not_negative,
-    "correlation": number,
-    "test_share": lambda x: number(x, 1e-300, "a share above 0 and at most 0.5", 0.5),
-    "outliers": lambda x: number(x, 0, "a share from 0 to 0.5", 0.5),
-    "heavy_tails": truth,
+READERS: dict[str, values.Reader] = {  # of the parameters of built-in problems
+    **dict.fromkeys(("samples", "features", "informative", "effective_rank"), values.whole),
+    "noise": values.not_negative,
+    "correlation": values.number,
+    "test_share": lambda x: values.number(x, 1e-300, "a share above 0 and at most 0.5", 0.5),
+    "outliers": lambda x: values.number(x, 0, "a share from 0 to 0.5", 0.5),
+    "heavy_tails": values.truth,
 }
 
 
@@ -84,10 +85,7 @@ def checked(build: Callable[..., Problem]) -> Callable[..., Problem]:
 
     @wraps(build)
     def with_checks(**arguments: Any) -> Problem:
-        for key, value in arguments.items():
-            if key in READERS:
-                with error_context(key):
-                    READERS[key](value)
+        values.read_known(arguments, READERS)
         return build(**arguments)
 
     return with_checks

@@ -5,7 +5,7 @@ grid axis.
 """
 
 import tomllib
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -15,10 +15,11 @@ import tomli_w
 
 from scaling_study.errors import StudyError, unknown
 from scaling_study.files import read_text
-from scaling_study.study.axes import AXES, BUDGETS, check_keys, read_grid
+from scaling_study.study import values
+from scaling_study.study.axes import AXES, BUDGETS, read_grid
 from scaling_study.study.component import EVERYTHING, Component
 from scaling_study.study.estimators import Comparison, read_comparisons
-from scaling_study.study.values import MOST, error_context, of_type, one_of, text, whole
+from scaling_study.study.values import error_context
 
 RECORDS = ("standard", "importances", "curves")
 REPORTS = ("standard", "sensitivity", "real-data", "published", "importance")
@@ -28,20 +29,20 @@ PRESETS = resources.files("scaling_study") / "presets"
 
 
 def _name(value: Any) -> str:
-    if not text(value).replace("-", "").replace("_", "").isalnum():
+    if not values.text(value).replace("-", "").replace("_", "").isalnum():
         raise StudyError(f"may hold letters, digits, '-' and '_' only, not {value!r}")
     return value
 
 
 # Keys of a study that are single values, with their readers.
-SINGLE: dict[str, Callable[[Any], Any]] = {
+SINGLE: dict[str, values.Reader] = {
     "name": _name,
-    "title": text,
-    "description": text,
-    "record": one_of(RECORDS),
-    "report": one_of(REPORTS),
-    "estimators": of_type(Mapping, "tables, [estimators.NAME]"),
-    "claims": of_type(Mapping, "tables, [claims.NAME]"),
+    "title": values.text,
+    "description": values.text,
+    "record": values.one_of(RECORDS),
+    "report": values.one_of(REPORTS),
+    "estimators": values.of_type(Mapping, "tables, [estimators.NAME]"),
+    "claims": values.of_type(Mapping, "tables, [claims.NAME]"),
 }
 STUDY_KEYS = (*SINGLE, "seeds", "blocks")
 
@@ -140,11 +141,11 @@ def read_seeds(value: Any) -> tuple[int, int]:
             first, last = (0, value) if isinstance(value, int) else value
         if isinstance(value, bool):
             raise TypeError
-        whole(first, 0)
-        whole(last - 1, first)
+        values.whole(first, 0)
+        values.whole(last - 1, first)
     except (TypeError, ValueError):
         raise StudyError(
-            f"seeds {value!r} is not a range; write A:B with 0 <= A < B <= {MOST + 1},"
+            f"seeds {value!r} is not a range; write A:B with 0 <= A < B <= {values.MOST + 1},"
             " such as 0:1000"
         ) from None
     return first, last
@@ -209,12 +210,9 @@ def parse(
     A `StudyError` begins with ``origin``, the file's name; see `Study` for ``allowed``.
     """
     with error_context(origin):
-        check_keys(raw, [*AXES, *STUDY_KEYS])
+        values.check_keys(raw, [*AXES, *STUDY_KEYS])
         given = {"name": Path(origin).stem, **raw}
-        single = {key: value for key, value in given.items() if key in SINGLE}
-        for key, value in single.items():
-            with error_context(key):
-                SINGLE[key](value)
+        single = values.read_known(given, SINGLE)
         axes = {key: value for key, value in raw.items() if key in AXES}
         blocks = {}
         for name, block in _blocks(raw).items():
@@ -326,7 +324,7 @@ def _set(raw: Mapping[str, Any], setting: str) -> tuple[dict[str, Any], Any]:
         if dot and name not in blocks:
             raise unknown("block", name, blocks)
         if not dot:
-            check_keys({axis: value}, [*AXES, *STUDY_KEYS])
+            values.check_keys([axis], [*AXES, *STUDY_KEYS])
         dropped = BUDGETS if axis in BUDGETS else ()
         for block in [blocks[name]] if dot else blocks.values():
             for budget in dropped:

@@ -2,12 +2,13 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from scaling_study.errors import StudyError, unknown
 
+Reader = Callable[[Any], Any]
 MOST = 2**31 - 1  # seeds, sizes and updates are counted in 32 bits
 LARGEST = sys.float_info.max
 
@@ -69,7 +70,7 @@ def _in_range(value: Any, kind: Any, least: float, most: float, what: str) -> An
     return value
 
 
-def of_type(kind: type, what: str) -> Callable[[Any], Any]:
+def of_type(kind: type, what: str) -> Reader:
     """Return a reader of values of a type."""
 
     def read(value: Any) -> Any:
@@ -93,6 +94,23 @@ def one_of(choices: Iterable[str], kind: str = "value") -> Callable[[Any], str]:
         return value
 
     return read
+
+
+def read_known(raw: Mapping[str, Any], readers: Mapping[str, Reader]) -> dict[str, Any]:
+    """Return the values of the keys that have a reader, each read by it."""
+    values = {}
+    for key in raw:
+        if key in readers:
+            with error_context(key):
+                values[key] = readers[key](raw[key])
+    return values
+
+
+def check_keys(raw: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse the first key that is not known."""
+    for key in raw:
+        if key not in known:
+            raise unknown("key", key, known)
 
 
 def listed(value: Any) -> list[Any]:
