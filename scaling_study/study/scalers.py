@@ -73,7 +73,7 @@ def quantile(*, n_quantiles: int = 100, **parameters: Any) -> Any:
 
 
 def power(**parameters: Any) -> Any:
-    """Make columns more normal, then standardise: `sklearn.preprocessing.PowerTransformer`."""
+    """Make columns closer to normal, then standardise: `sklearn.preprocessing.PowerTransformer`."""
     from sklearn.preprocessing import PowerTransformer
 
     return PowerTransformer(**parameters)
