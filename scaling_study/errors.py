@@ -1,4 +1,4 @@
-"""What a user or a machine can cause, and the words it is told in."""
+"""The errors that a user or a machine can cause, and how they are worded."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -9,23 +9,23 @@ class StudyError(ValueError):
 
 
 class CodeError(StudyError):
-    """Code that a study names is not allowed here, or is not to be had."""
+    """Code that a study names is not allowed, or cannot be imported."""
 
 
 class NotRegularError(StudyError):
-    """What should be a file is a named pipe, a folder or a device."""
+    """A path that should be a file is a named pipe, a folder or a device."""
 
 
 class DamagedError(StudyError):
-    """A stored file is not what was written."""
+    """A stored file differs from what was written."""
 
 
 class DataError(StudyError):
-    """The data of a problem cannot be trained on: no number is stored for them."""
+    """The data of a problem cannot be trained on, so that nothing is stored for them."""
 
 
 class RunInterrupted(StudyError):
-    """The machine, not the study, ended a run; what is stored is whole, and can be continued."""
+    """The machine, not the study, ended a run; stored results are complete and can be continued."""
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> StudyError:
@@ -34,11 +34,16 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> StudyError:
     Parameters
     ----------
     kind : str
-        What the name should have named, as the user calls it: ``"scaler"``.
+        What the name refers to, such as ``"scaler"``.
     name : object
         The name given.
     known : iterable of str
-        The names that would have been right.
+        The valid names.
+
+    Examples
+    --------
+    >>> str(unknown("scaler", "standart", ["minmax", "standard"]))
+    "unknown scaler 'standart'; did you mean 'standard'?"
     """
     known = sorted(known)
     close = get_close_matches(str(name), known, n=1)

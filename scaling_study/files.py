@@ -1,4 +1,4 @@
-"""Reading files that others may have put there: regular files only, so that nothing waits."""
+"""Reading files that somebody else may have made: only regular ones, so that nothing blocks."""
 
 import hashlib
 import os
@@ -8,27 +8,26 @@ from pathlib import Path
 from scaling_study.errors import NotRegularError
 
 CHECKSUM = 16  # hexadecimal digits
+STREAMS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # what a shell passes for `<(command)`
 
 
 def read_bytes(file: str | Path) -> bytes:
-    """Return what a regular file holds.
+    """Return the content of a regular file, or of a stream that the shell passes.
 
-    A named pipe is refused: reading it would wait for a writer that may never come. What a
-    shell passes as ``/dev/fd/63`` or ``/dev/stdin`` has one.
+    A named pipe is refused: reading it would wait for a writer that may never come.
 
     Raises
     ------
     OSError
         If it cannot be read.
     NotRegularError
-        If it is there and is no regular file.
+        If it exists and is not a regular file.
     """
-    if str(file).startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/")):
+    if str(file).startswith(STREAMS):
         return Path(file).read_bytes()
-    held = os.open(file, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
-    with os.fdopen(held, "rb") as opened:
-        kind = os.fstat(opened.fileno()).st_mode
-        if not stat.S_ISREG(kind):
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+    with os.fdopen(descriptor, "rb") as opened:
+        if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
             raise NotRegularError("is not a regular file")
         return opened.read()
 
@@ -39,5 +38,5 @@ def read_text(file: str | Path) -> str:
 
 
 def checksum_of(data: bytes) -> str:
-    """Return sixteen hexadecimal digits that tell these bytes from others."""
+    """Return the first hexadecimal digits of the SHA-256 of some bytes."""
     return hashlib.sha256(data).hexdigest()[:CHECKSUM]
