@@ -79,7 +79,7 @@ def test_run_again_trains_nothing_and_says_so(smoke, call):
     code, out, err = call("run", "smoke", "-o", folder, "--json")
     assert (code, err) == (0, "")
     first, *_, last = out.splitlines()
-    assert "all stored before" in first
+    assert "all were stored already" in first
     summary = json.loads(last)
     assert summary["runs_trained"] == 0
     assert summary["runs"] == 128

@@ -15,7 +15,7 @@ from processes import command
 
 import scaling_study
 from scaling_study.errors import RunInterrupted, StudyError
-from scaling_study.execution import executors
+from scaling_study.execution import cluster as dask_cluster
 from scaling_study.execution.executors import LocalDevices, RemoteExecutor, in_order
 from scaling_study.study.plan import plan
 from scaling_study.study.study import read_study
@@ -88,9 +88,9 @@ def test_a_scheduler_that_does_not_answer_is_told_in_a_line(tmp_path, monkeypatc
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "results").exists()
-    monkeypatch.setattr(executors, "WAIT", 0.2)
-    with pytest.raises(StudyError, match="no address there"):
-        executors.scheduler(str(tmp_path / "never.json")).__enter__()
+    monkeypatch.setattr(dask_cluster, "WAIT", 0.2)
+    with pytest.raises(StudyError, match=r"no address in 0\.2 s"):
+        dask_cluster.connect(str(tmp_path / "never.json")).__enter__()
 
 
 ENDING = """
@@ -115,7 +115,7 @@ def test_a_chunk_that_ends_every_worker_stops_the_run_after_dasks_allowed_failur
         done = command(*arguments, cwd=tmp_path)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert "workers ended again and again" in line
+    assert "workers killed again and again" in line
     assert "--memory-limit" in line
 
 
@@ -247,6 +247,6 @@ def test_no_dask_is_told(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", missing)
     with (
         pytest.raises(StudyError, match=r"scaling-study\[cluster\]"),
-        executors.scheduler("tcp://x:1"),
+        dask_cluster.connect("tcp://x:1"),
     ):
         pass

@@ -21,12 +21,12 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     return own | dict(more or {})
 
 
-def python(
-    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, **more: Any
+def call(
+    *words: str, cwd: Path, env: Mapping[str, str] | None = None, **more: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run an interpreter that imports this checkout, in a folder of its own."""
+    """Run a program, and return its exit code and output."""
     return subprocess.run(
-        [sys.executable, *arguments],
+        words,
         cwd=cwd,
         env=environment(env),
         capture_output=True,
@@ -36,8 +36,37 @@ def python(
     )
 
 
+def python(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, **more: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run an interpreter that imports this checkout."""
+    return call(sys.executable, *arguments, cwd=cwd, env=env, **more)
+
+
 def command(
     *arguments: str, cwd: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run ``scaling-study`` with these arguments."""
     return python("-m", "scaling_study", *arguments, cwd=cwd, env=env)
+
+
+def start_python(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    """Start an interpreter that imports this checkout, and do not wait for it."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def has_signal(pid: int, mask: str, number: int) -> bool:
+    """Whether a process has a signal in a mask of Linux's ``/proc/PID/status``."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return False
+    bits = next(line.split()[1] for line in text.splitlines() if line.startswith(mask))
+    return bool(int(bits, 16) >> (number - 1) & 1)
