@@ -45,9 +45,10 @@ def connect(address: str) -> Iterator[Any]:
             "--scheduler needs Dask; install it with: pip install 'scaling-study[cluster]'"
         ) from None
     where = f"--scheduler {address}"
+    found = _address_in(Path(address)) or address
     with _without_logging():
         try:
-            client = Client(_address_in(Path(address)) or address, timeout="5s")
+            client = Client(found, timeout="5s")
         except (OSError, ValueError) as error:
             raise StudyError(f"{where}: no Dask scheduler answers ({error})") from error
         with client:

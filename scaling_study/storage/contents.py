@@ -9,20 +9,10 @@ from scaling_study.study.plan import check_size
 
 
 class Content(NamedTuple):
-    """The rows of a chunk: one for each condition and seed, in this order.
-
-    Attributes
-    ----------
-    conditions : int
-        Number of conditions.
-    digest : str
-        `digest_of` their ids.
-    seeds : range
-        Seeds of each condition.
-    """
+    """The rows of a chunk: one for each condition and seed, in this order."""
 
     conditions: int
-    digest: str
+    digest: str  # of the conditions' ids
     seeds: range
 
 

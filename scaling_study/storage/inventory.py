@@ -67,17 +67,7 @@ def chunk_fault(
 ) -> str:
     """Return why a file is not the chunk that its name promises; empty if it is.
 
-    Parameters
-    ----------
-    file : Path
-    checksum : str
-        As its name says.
-    content : Content
-        The rows that it must hold.
-    identity : mapping
-        Of the folder.
-    program : str
-        The digest of its group's program, empty if unknown.
+    The digest of its group's program is empty where it is not known.
     """
     found = _inspect(file, checksum, content, identity)
     return found.fault or _program_fault(found.provenance["program"], program)
@@ -165,17 +155,9 @@ def take_inventory(
     manifest: Mapping[str, Any],
     seeds: tuple[int, int],
 ) -> Inventory:
-    """Compare the files of a study's chunks with the plan, the manifest and each other.
+    """Compare the files of the plan's chunks with the plan, the manifest and each other.
 
-    Parameters
-    ----------
-    folder : Path
-    contents : mapping of str to Content
-        Of each chunk of the plan. Chunks of other seeds are ignored.
-    manifest : mapping
-        With the folder's identity and, if a run has ended, the names and programs of its chunks.
-    seeds : (int, int)
-        Those asked for, of which failed runs are counted.
+    Of the seeds in [first, last), failed runs are counted.
     """
     listed = {chunk_of(Path(name)): name for name in manifest.get("chunks", [])}
     faults: dict[Path, str] = {}

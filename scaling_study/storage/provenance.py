@@ -36,8 +36,7 @@ def source_digest() -> str:
 def code_digests(components: Iterable[Component]) -> dict[str, str]:
     """Return twelve digits of the module of each ``module:name`` among some components.
 
-    The modules that such a module imports are not included. The digest of the compiled program
-    covers them; see `scaling_study.storage.writer.Store.put`.
+    Modules that it imports are covered by the digest of the compiled program.
     """
     names = sorted({component.name for component in components if component.is_code})
     return {name: _module_digest(name.partition(":")[0]) for name in names}

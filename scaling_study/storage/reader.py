@@ -47,13 +47,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         If there is none, or it has a schema that this release does not read.
     """
     file = folder / MANIFEST
-    try:
-        with error_context(file, OSError):
+    with error_context(file, OSError):
+        try:
             data = read_bytes(file)
-    except StudyError as error:
-        if not isinstance(error.__cause__, FileNotFoundError):
-            raise
-        raise StudyError(f"{folder}: no results here (no {MANIFEST}); run a study first") from None
+        except FileNotFoundError:
+            data = None
+    if data is None:
+        raise StudyError(f"{folder}: no results here (no {MANIFEST}); run a study first")
     with error_context(file):
         try:
             manifest = json.loads(data.decode("utf-8"))

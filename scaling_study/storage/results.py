@@ -122,46 +122,36 @@ class Results:
     @cached_property
     def count(self) -> int:
         """Number of runs."""
-        return sum(len(table) for table in self._columns("seed"))
+        return sum(len(table) for table in self._tables(lambda name: name == "seed"))
 
     @property
     def statuses(self) -> dict[str, int]:
         """Number of runs of each status; empty if runs are not stored."""
-        if self.study.record == "curves":
-            return {}
-        counts = pa.concat_tables(self._columns("status"))["status"].value_counts()
-        return {pair["values"]: pair["counts"] for pair in counts.to_pylist()}
+        counts = self._frame("status")["status"].value_counts(sort=False)
+        return {str(status): int(count) for status, count in counts.items()}
 
     def failures(self) -> list[str]:
         """Return the distinct reasons why runs failed."""
-        if self.study.record == "curves":
-            return []
-        reasons: dict[str, None] = {}
-        for table in self._columns("status", "reason"):
-            groups = table.group_by(["status", "reason"], use_threads=False).aggregate([])
-            pairs = groups.to_pylist()
-            reasons |= {pair["reason"]: None for pair in pairs if pair["status"] == "failed"}
-        return list(reasons)
+        frame = self._frame("status", "reason")
+        return frame.loc[frame["status"] == "failed", "reason"].unique().tolist()
 
     def last_divergence(self) -> dict[str, float]:
         """Return the last update at which a run diverged, of optimizers whose runs all did."""
+        frame = self._frame("condition", "diverged_at")
+        optimizers = self.conditions.set_index("condition")["optimizer"]
+        diverged = frame.groupby(frame["condition"].map(optimizers))["diverged_at"]
+        found = diverged.agg(["max", "count", "size"])
+        last = found.loc[found["count"] == found["size"], "max"]
+        return {str(name): update for name, update in last.items()}
+
+    def _frame(self, *names: str) -> pd.DataFrame:
+        """Return columns of the runs; empty if runs are not stored."""
         if self.study.record == "curves":
-            return {}
-        # Each file has its own dictionary of conditions, which Arrow does not unify.
-        counted = [
-            table.group_by("condition", use_threads=False)
-            .aggregate([("diverged_at", "max"), ("diverged_at", "count"), ("seed", "count")])
-            .to_pandas()
-            for table in self._columns("condition", "seed", "diverged_at")
-        ]
-        axes = self.conditions[["condition", "optimizer"]]
-        frame = pd.concat(counted, ignore_index=True).astype({"condition": str}).merge(axes)
-        sums = frame.groupby("optimizer", observed=True).agg(
-            last=("diverged_at_max", "max"),
-            diverged=("diverged_at_count", "sum"),
-            runs=("seed_count", "sum"),
-        )
-        return sums.loc[sums["diverged"] == sums["runs"], "last"].to_dict()
+            return pd.DataFrame(columns=list(names))
+        tables = self._tables(lambda name: name in names)
+        frame = pd.concat([table.to_pandas(use_threads=False) for table in tables])
+        # A file's categories may be unused, and differ from those of other files.
+        return frame.astype(dict.fromkeys(frame.select_dtypes("category"), object))
 
     @cached_property
     def features(self) -> pd.DataFrame:
@@ -184,9 +174,6 @@ class Results:
         frame = read_table(self.folder, ESTIMATORS, self.manifest)
         first, last = self.study.seeds
         return frame[frame["seed"].between(first, last - 1)].reset_index(drop=True)
-
-    def _columns(self, *names: str) -> list[pa.Table]:
-        return self._tables(lambda name: name in names)
 
     def _tables(self, wanted: Callable[[str], bool]) -> list[pa.Table]:
         """Return the wanted columns of every chunk, for the seeds of the study."""

@@ -101,11 +101,11 @@ class Store:
         self._rebuilding = False  # the manifest was lost
         with error_context(folder, OSError):
             _check_is_ours(folder)
-        with _reporting_unwritable(folder):
+        with _writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._lock: int | None = lock(folder)
         try:
-            with _reporting_unwritable(folder):
+            with _writing(folder):
                 self._remove_temporary()
                 if overwrite:
                     self._clear()
@@ -195,13 +195,8 @@ class Store:
         """Write the study and its conditions, and return the chunks that are to be computed.
 
         Chunks with failed runs are among them.
-
-        Parameters
-        ----------
-        planned : Plan
-            Of the store's study.
         """
-        with _reporting_unwritable(self.folder):
+        with _writing(self.folder):
             (self.folder / CHUNKS).mkdir(exist_ok=True)
             self._remove_invalid(planned)
         frame = pd.DataFrame([condition.row() for condition in planned.conditions])
@@ -209,7 +204,7 @@ class Store:
         self._write_tables(
             {
                 STUDY: self.study.to_toml().encode(),
-                CONDITIONS: _parquet(frame.astype(dict.fromkeys(texts, "string"))),
+                CONDITIONS: frame.astype(dict.fromkeys(texts, "string")).to_parquet(index=False),
             }
         )
         if self.study.record == "curves":
@@ -285,7 +280,7 @@ class Store:
         before = self._inventory.kept.get(str(chunk))
         self._inventory.kept[str(chunk)] = self.folder / CHUNKS / name
         if before is not None and before.name != name:  # it had failed runs
-            with _interrupting(before):
+            with _writing(before, during_run=True):
                 before.unlink(missing_ok=True)
         group = str(chunk).partition("-")[0]
         if provenance["program"] and group not in self._inventory.programs:
@@ -313,11 +308,11 @@ class Store:
 
     def put_estimators(self, fits: pd.DataFrame) -> None:
         """Write the fits, including those that were stored before."""
-        self._write_tables({ESTIMATORS: _parquet(fits)})
+        self._write_tables({ESTIMATORS: fits.to_parquet(index=False)})
 
     def finish(self, manifest: dict[str, Any]) -> None:
         """Write the manifest of a finished run, after which `scaling_study.load` accepts it."""
-        with _interrupting(self.folder / CHUNKS):
+        with _writing(self.folder / CHUNKS, during_run=True):
             _sync(self.folder / CHUNKS)
         names = [file.name for file in self._inventory.kept.values()]
         self._write_manifest({**manifest, "chunks": sorted(names)})
@@ -339,7 +334,7 @@ class Store:
     def _write(self, name: str, data: bytes) -> None:
         target = self.folder / name
         temporary = target.with_name(f".{target.name}.tmp")
-        with _interrupting(target):
+        with _writing(target, during_run=True):
             try:
                 with temporary.open("wb") as file:
                     file.write(data)
@@ -354,16 +349,7 @@ class Store:
 def identity(
     platform: str, planned: Plan, environment: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Return what the results in one folder must share.
-
-    Parameters
-    ----------
-    platform : str
-        As JAX names it.
-    planned : Plan
-    environment : mapping of str to str, optional
-        The settings that change bits, `scaling_study.engine.environment.environment`.
-    """
+    """Return what the results in one folder must share; see `provenance`."""
     return {
         **made.provenance(platform, planned.study.components(), environment),
         "study": made.study_digest(planned.study),
@@ -372,27 +358,16 @@ def identity(
     }
 
 
-def _parquet(frame: pd.DataFrame) -> bytes:
-    return frame.to_parquet(index=False)
-
-
 @contextmanager
-def _interrupting(target: Path) -> Iterator[None]:
-    """Turn an error of the file system during a run into a `RunInterrupted`."""
+def _writing(target: Path, *, during_run: bool = False) -> Iterator[None]:
+    """Report an error of the file system; during a run, say that it can be continued."""
     try:
         yield
     except OSError as error:
-        raise RunInterrupted(
-            f"{target}: cannot be written: {error.strerror or error}; {CONTINUE}"
-        ) from error
-
-
-@contextmanager
-def _reporting_unwritable(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StudyError(f"{folder}: cannot be written: {error.strerror or error}") from error
+        message = f"{target}: cannot be written: {error.strerror or error}"
+        if during_run:
+            raise RunInterrupted(f"{message}; {CONTINUE}") from error
+        raise StudyError(message) from error
 
 
 def _names_in(folder: Path) -> list[str]:
