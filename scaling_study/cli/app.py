@@ -171,10 +171,10 @@ def reproduce(
         "allow_code": allow_code,
     }
     if check:
-        file, ledger = _ledger(name, set_, output_dir)
+        file, stored = _stored_claims(name, set_, output_dir)
         with tempfile.TemporaryDirectory() as folder:
             results = _run(name, scheduler, True, verbose, output_dir=Path(folder), **options)
-            _check(results, file, ledger, as_json, quiet)
+            _compare_claims(results, file, stored, as_json, quiet)
         return
     results = _run(name, scheduler, quiet, verbose, overwrite=overwrite, **options)
     _report(results, output_dir, as_json, quiet, overwrite=overwrite)
@@ -392,19 +392,19 @@ def _report(
     from scaling_study.report.page import write_report
     from scaling_study.report.paper import CLAIMS
 
-    more = _claims_of(claims) if claims else None
+    more = _read_claims(claims) if claims else None
     place = Path("reports") / results.folder.resolve().name
     page = write_report(results, output_dir or place, more, overwrite=overwrite)
-    ledger = page.parent / CLAIMS
-    if as_json and ledger.exists():
-        typer.echo(ledger.read_text(encoding="utf-8"), nl=False)
+    table = page.parent / CLAIMS
+    if as_json and table.exists():
+        typer.echo(table.read_text(encoding="utf-8"), nl=False)
     elif as_json:
         typer.echo(json.dumps({**results.manifest["summary"], "report": str(page)}))
     elif not quiet:
         typer.echo(f"report: {page}")
 
 
-def _claims_of(file: Path) -> dict[str, Any]:
+def _read_claims(file: Path) -> dict[str, Any]:
     """Read a TOML file of claims, ``[claims.NAME]``."""
     with error_context(file, OSError, ValueError, RecursionError):
         found = tomllib.loads(read_text(file))
@@ -413,7 +413,9 @@ def _claims_of(file: Path) -> dict[str, Any]:
         return found["claims"]
 
 
-def _ledger(name: str, settings: list[str] | None, report_dir: Path | None) -> tuple[Path, Any]:
+def _stored_claims(
+    name: str, settings: list[str] | None, report_dir: Path | None
+) -> tuple[Path, Any]:
     """Return the file of claims in a study's report, and its content."""
     from scaling_study.report.paper import CLAIMS
     from scaling_study.study.study import read_study
@@ -423,13 +425,15 @@ def _ledger(name: str, settings: list[str] | None, report_dir: Path | None) -> t
         return file, json.loads(read_text(file))
 
 
-def _check(results: "Results", file: Path, ledger: Any, as_json: bool, quiet: bool) -> None:
+def _compare_claims(
+    results: "Results", file: Path, stored: Any, as_json: bool, quiet: bool
+) -> None:
     """Compare the claims of a study that was trained again with stored ones."""
     from scaling_study.analysis.claims import read_claims
     from scaling_study.analysis.verdicts import differences, judge_all
 
     verdicts = judge_all(results, read_claims(results.study))
-    found = differences(ledger, [verdict.entry() for verdict in verdicts])
+    found = differences(stored, [verdict.entry() for verdict in verdicts])
     if as_json:
         typer.echo(json.dumps({"claims": len(verdicts), "differences": found}))
     elif not quiet:

@@ -1,6 +1,6 @@
 """Executors compute chunks: on this machine's devices, or by anything that has ``submit``.
 
-An executor receives whole chunks and returns their rows; the process that asked writes them.
+An executor receives chunks and returns their rows; the process that submits them writes.
 """
 
 import os

@@ -121,9 +121,9 @@ def _check_memory(planned: Plan) -> None:
             )
 
 
-def check_path(output_dir: str | Path | None) -> None:
-    """Refuse a path that could not be printed in the end."""
+def check_path(folder: Path) -> None:
+    """Refuse a path that could not be printed."""
     try:
-        str(output_dir).encode("utf-8")
+        str(folder).encode("utf-8")
     except UnicodeEncodeError:
-        raise StudyError(f"output_dir {str(output_dir)!r} is not in UTF-8") from None
+        raise StudyError(f"output_dir {str(folder)!r} is not in UTF-8") from None

@@ -101,7 +101,6 @@ def run(
         If memory, the disk or a worker failed, or by ``fail_fast``. The same call continues.
     """
     start = time.perf_counter()
-    preflight.check_path(output_dir)
     planned = preflight.read_plan(study, seeds, settings, chunk_size, allow_code=allow_code)
     folder = Path(output_dir or Path("results") / planned.study.name)
     options = {"fail_fast": fail_fast, "on_progress": on_progress, "on_curves": on_curves}
@@ -116,6 +115,7 @@ def run(
 
 
 def _store(planned: Plan, folder: Path, executor: Executor, overwrite: bool) -> Store:
+    preflight.check_path(folder)
     shared = identity(executor.platform, planned, executor.environment)
     return Store(folder, planned.study, shared, overwrite=overwrite)
 

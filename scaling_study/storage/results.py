@@ -218,14 +218,14 @@ class Results:
             runs = {"condition": codes, "seed": table["seed"].to_numpy()}
             parts.append({name: value.repeat(per_run) for name, value in runs.items()} | columns)
         names = dict.fromkeys(name for part in parts for name in part)
-        whole = {
+        joined = {
             # A chunk that failed has no shares.
             name: np.concatenate(
                 [part.get(name, np.full(len(part["seed"]), np.nan)) for part in parts]
             )
             for name in names
         }
-        return self._with_axes(pd.DataFrame(whole), whole["condition"])
+        return self._with_axes(pd.DataFrame(joined), joined["condition"])
 
     def _with_axes(self, frame: pd.DataFrame, codes: np.ndarray) -> pd.DataFrame:
         """Return the frame with the axes of each row's condition, as categorical columns."""

@@ -1,4 +1,4 @@
-"""The package in a process of its own, as a user starts it."""
+"""Processes that run the package as a user does."""
 
 import os
 import subprocess
@@ -12,13 +12,13 @@ SHARED_CACHE = "SCALING_STUDY_TESTS_CACHE"  # names a folder, while the suite ru
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return an environment in which this checkout is what is imported."""
+    """Return an environment in which this checkout is imported."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    own = {**os.environ, "PYTHONPATH": path}
-    if SHARED_CACHE in own:
-        own |= {"JAX_COMPILATION_CACHE_DIR": own[SHARED_CACHE]}
-        own |= {"JAX_ENABLE_COMPILATION_CACHE": "true"}
-    return own | dict(more or {})
+    variables = {**os.environ, "PYTHONPATH": path}
+    if SHARED_CACHE in variables:
+        variables["JAX_COMPILATION_CACHE_DIR"] = variables[SHARED_CACHE]
+        variables["JAX_ENABLE_COMPILATION_CACHE"] = "true"
+    return variables | dict(more or {})
 
 
 def call(
