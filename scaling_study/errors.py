@@ -1,4 +1,4 @@
-"""The errors that a user or a machine can cause, and how they are worded."""
+"""The errors that a user or a machine can cause, each with a message of one line."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -9,23 +9,26 @@ class StudyError(ValueError):
 
 
 class CodeError(StudyError):
-    """Code that a study names is not allowed, or cannot be imported."""
+    """Code that a study names is not allowed here, or cannot be imported."""
 
 
 class NotRegularError(StudyError):
-    """A path that should be a file is a named pipe, a folder or a device."""
+    """A named pipe, a folder or a device in place of a file."""
 
 
 class DamagedError(StudyError):
-    """A stored file differs from what was written."""
+    """A stored file has changed since it was written."""
 
 
 class DataError(StudyError):
-    """The data of a problem cannot be trained on, so that nothing is stored for them."""
+    """The data of a problem cannot be trained on; nothing is stored for them."""
 
 
 class RunInterrupted(StudyError):
-    """The machine, not the study, ended a run; stored results are complete and can be continued."""
+    """The machine ended a run; what is stored is intact, and the run can be continued."""
+
+
+CONTINUE = "what is stored is intact, run the same command again to continue"
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> StudyError:
@@ -34,16 +37,11 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> StudyError:
     Parameters
     ----------
     kind : str
-        What the name refers to, such as ``"scaler"``.
+        What the name should have named, as the user calls it: ``"scaler"``.
     name : object
         The name given.
     known : iterable of str
-        The valid names.
-
-    Examples
-    --------
-    >>> str(unknown("scaler", "standart", ["minmax", "standard"]))
-    "unknown scaler 'standart'; did you mean 'standard'?"
+        The names that would have been right.
     """
     known = sorted(known)
     close = get_close_matches(str(name), known, n=1)

@@ -1,4 +1,4 @@
-"""Reading files that somebody else may have made: only regular ones, so that nothing blocks."""
+"""Reading regular files; a named pipe, which could block, is refused."""
 
 import hashlib
 import os
@@ -8,13 +8,13 @@ from pathlib import Path
 from scaling_study.errors import NotRegularError
 
 CHECKSUM = 16  # hexadecimal digits
-STREAMS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # what a shell passes for `<(command)`
 
 
 def read_bytes(file: str | Path) -> bytes:
-    """Return the content of a regular file, or of a stream that the shell passes.
+    """Return the bytes of a regular file.
 
-    A named pipe is refused: reading it would wait for a writer that may never come.
+    A named pipe is refused, because reading it would wait for a writer. One that a shell passes
+    as ``/dev/fd/63`` or ``/dev/stdin`` has a writer, and is read.
 
     Raises
     ------
@@ -23,11 +23,12 @@ def read_bytes(file: str | Path) -> bytes:
     NotRegularError
         If it exists and is not a regular file.
     """
-    if str(file).startswith(STREAMS):
+    if str(file).startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/")):
         return Path(file).read_bytes()
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
-    with os.fdopen(descriptor, "rb") as opened:
-        if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+    held = os.open(file, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+    with os.fdopen(held, "rb") as opened:
+        kind = os.fstat(opened.fileno()).st_mode
+        if not stat.S_ISREG(kind):
             raise NotRegularError("is not a regular file")
         return opened.read()
 
@@ -38,5 +39,5 @@ def read_text(file: str | Path) -> str:
 
 
 def checksum_of(data: bytes) -> str:
-    """Return the first hexadecimal digits of the SHA-256 of some bytes."""
+    """Return sixteen hexadecimal digits that identify these bytes."""
     return hashlib.sha256(data).hexdigest()[:CHECKSUM]

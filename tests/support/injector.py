@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from scaling_study import load
 from scaling_study.engine import chunk  # imported once, not in each attempt
 from scaling_study.errors import StudyError
-from scaling_study.execution import runner
+from scaling_study.execution import preflight, runner
 from scaling_study.report import page
 from scaling_study.storage import reader as folder_of
 from scaling_study.storage import replacing
@@ -256,7 +256,7 @@ def small_report(results: Any, folder: Path) -> None:
 def inject(name: str, whole: Path, folder: Path) -> int:
     """End a scenario at each of its operations in each way; return how many there are."""
     page.KINDS["standard"] = small_report
-    runner.check = lambda planned: None  # it was checked when it ran
+    preflight.check = lambda planned, local: None  # it was checked when it ran
     runner._commit = lambda: None
     assert chunk.run_chunk  # which is replayed
     scenario = Scenario(name, whole, folder)
