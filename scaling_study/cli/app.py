@@ -41,6 +41,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another st
 Claims = Annotated[
     Path | None, typer.Option("--claims", help="A TOML file of claims beside the study's own.")
 ]
+Formats = Annotated[
+    str, typer.Option("--formats", help="Formats of the figures, such as svg,png,pdf.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results only.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
@@ -130,6 +133,7 @@ def report(
     folder: Folder,
     claims: Claims = None,
     output_dir: OutputDir = None,
+    formats: Formats = "svg",
     allow_code: AllowCode = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -139,7 +143,8 @@ def report(
     from scaling_study.storage.results import load
 
     log(verbose)
-    _report(load(folder, allow_code=allow_code), output_dir, as_json, quiet, claims)
+    results = load(folder, allow_code=allow_code)
+    _report(results, output_dir, as_json, quiet, formats, claims)
 
 
 @app.command()
@@ -155,6 +160,7 @@ def reproduce(
     check: Annotated[
         bool, typer.Option("--check", help="Train anew, and hold the claims to the report's.")
     ] = False,
+    formats: Formats = "svg",
     allow_code: AllowCode = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -175,7 +181,7 @@ def reproduce(
             _check(results, file, ledger, as_json, quiet)
         return
     results = _run(name, scheduler, quiet, verbose, overwrite=overwrite, **options)
-    _report(results, output_dir, as_json, quiet, overwrite=overwrite)
+    _report(results, output_dir, as_json, quiet, formats, overwrite=overwrite)
     _exit_if_failed(results)
 
 
@@ -409,6 +415,7 @@ def _report(
     output_dir: Path | None,
     as_json: bool,
     quiet: bool,
+    formats: str,
     claims: Path | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -417,7 +424,9 @@ def _report(
 
     more = _claims_of(claims) if claims else None
     place = Path("reports") / results.folder.resolve().name
-    page = write_report(results, output_dir or place, more, overwrite=overwrite)
+    page = write_report(
+        results, output_dir or place, more, overwrite=overwrite, formats=formats.split(",")
+    )
     ledger = page.parent / CLAIMS
     if as_json and ledger.exists():
         typer.echo(ledger.read_text(encoding="utf-8"), nl=False)

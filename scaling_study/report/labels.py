@@ -1,6 +1,7 @@
 """What conditions, features and numbers are called on a page."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -91,6 +92,29 @@ def listing(words: list[str], last: str = "and") -> str:
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def count(value: float) -> str:
+    """Return a whole number with its thousands set apart."""
+    return f"{value:,.0f}"
+
+
+# Where a link's target begins with a scheme: [text](scheme:... and [text]: scheme:...
+_LINK = re.compile(r"\](\(|:)(\s*)([A-Za-z][A-Za-z0-9+.-]*):")
+
+
+def escape(text: str) -> str:
+    """Return text that makes no tag, no cell of a table and no link of the Markdown it is in.
+
+    Links to the web are left as they are.
+    """
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    return _LINK.sub(_harmless, " ".join(text.splitlines()))
+
+
+def _harmless(found: re.Match[str]) -> str:
+    whole, sign, space, scheme = found.group(0, 1, 2, 3)
+    return whole if scheme.lower() in ("http", "https") else f"]\\{sign}{space}{scheme}:"
 
 
 def scaler_name(scaler: str) -> str:
