@@ -100,7 +100,7 @@ def rows_of_dots(
     place, of : int
         Which of how many kinds this is; kinds stand beside each other in a row.
     """
-    found = frame.set_index(column).reindex(rows)
+    found = frame.set_index(column).reindex(list(rows))
     step = min(0.22, 0.7 / of)
     at = np.arange(len(rows)) + step * (place - (of - 1) / 2)
     intervals(axes, at, found, across=True, **{**look, "linestyle": ""})
@@ -123,9 +123,11 @@ def number_map(axes: Axes, table: pd.DataFrame, bold: pd.DataFrame, **options: A
     axes.set_facecolor(FAINT)
     axes.grid(visible=False)
     values = table.to_numpy(float)
-    image = axes.imshow(np.ma.masked_invalid(values), aspect="auto", **options)
+    image: Any = axes.imshow(np.ma.masked_invalid(values), aspect="auto", **options)
     middle: Any = {"ha": "center", "va": "center"}
-    for (row, column), value in np.ndenumerate(values):
+    cell: Any
+    for cell in np.ndenumerate(values):
+        (row, column), value = cell
         if np.isnan(value):
             axes.text(column, row, "few", fontsize=7, color="#555555", **middle)
             continue

@@ -87,6 +87,20 @@ def hundredths(value: float) -> str:
     return f"{number(100 * value)} %" if math.isfinite(value) else number(value)
 
 
+def estimate(value: float, low: float, high: float) -> str:
+    """Return an estimate with its interval on a second line, where there is one."""
+    if math.isnan(low) or low == high:
+        return number(value)
+    return f"{number(value)}\n{number(low)} to {number(high)}"
+
+
+def share(value: float, low: float, high: float) -> str:
+    """Return a share with its interval on a second line, in percent."""
+    if math.isnan(value):
+        return MISSING
+    return f"{percent(value)}\n{percent(low)[:-2]} to {percent(high)}"
+
+
 def listing(words: list[str], last: str = "and") -> str:
     """Return words as a sentence lists them."""
     if len(words) < 2:

@@ -177,7 +177,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _groups(table: Table) -> list[tuple[str, list[dict[str, str]]]]:
+def _groups(table: Table) -> list[tuple[str, list[dict[Any, Any]]]]:
     """Return the rows of a table by group; one group without a name where it has none."""
     frame = table.frame.astype(str)
     if not table.group:

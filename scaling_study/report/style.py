@@ -38,22 +38,22 @@ REFERENCE: Look = {"color": INK, "linestyle": (0, (1, 2)), "linewidth": 1.1}
 _DASHED = (0, (4, 3))
 _SCALERS: dict[str, tuple[str, str, Any, str]] = {
     "none": (VERMILLION, "o", "-", "none (raw)"),
-    "minmax": (BLUE, "s", "-", "min-max"),
+    "minmax": (BLUE, "s", "-", "minmax"),
     "standard": (GREEN, "D", "-", "standard"),
     "robust": (PURPLE, "^", "-", "robust"),
-    "maxabs": (ORANGE, "v", _DASHED, "max-abs"),  # lies on min-max where a minimum is 0
-    "center": (SKY, "P", "-", "centred"),
+    "maxabs": (ORANGE, "v", _DASHED, "maxabs"),  # lies on min-max where a minimum is 0
+    "center": (SKY, "P", "-", "center"),
     "quantile": (BLACK, "X", "-", "quantile"),
     "power": (PALE, "*", "-", "power"),
     "normalizer": (PALE, "<", _DASHED, "normalizer"),
 }
 _OPTIMIZERS: dict[str, tuple[str, str, Any, str]] = {
-    "sgd": (VERMILLION, "o", "-", "SGD"),
+    "sgd": (VERMILLION, "o", "-", "sgd"),
     "momentum": (BLUE, "s", "-", "momentum"),
-    "adam": (GREEN, "D", "-", "Adam"),
-    "rmsprop": (PURPLE, "^", "-", "RMSProp"),
-    "adagrad": (ORANGE, "v", "-", "AdaGrad"),
-    "lion": (SKY, "P", "-", "Lion"),
+    "adam": (GREEN, "D", "-", "adam"),
+    "rmsprop": (PURPLE, "^", "-", "rmsprop"),
+    "adagrad": (ORANGE, "v", "-", "adagrad"),
+    "lion": (SKY, "P", "-", "lion"),
 }
 _METHODS: dict[str, tuple[str, str, Any, str]] = {
     "weight": (VERMILLION, "o", "-", "weight magnitude"),
@@ -104,5 +104,6 @@ def ordered(names: Any, known: tuple[str, ...]) -> list[str]:
 
 def _look(table: dict[str, tuple[str, str, Any, str]], name: str) -> Look:
     if name not in table:  # always the same, whatever else is in the figure
-        return numbered(crc32(name.encode()), name)
+        label = name if ":" in name else name.replace("_", " ")  # a reference to code stays
+        return numbered(crc32(name.encode()), label)
     return dict(zip(("color", "marker", "linestyle", "label"), table[name], strict=True))
