@@ -161,6 +161,12 @@ def legend(figure: Figure, looks: Iterable[Any], *, columns: int = 4) -> Figure:
     return figure
 
 
+def label_axes(figure: Figure, x: str, y: str) -> None:
+    """Name the axes that all panels share."""
+    figure.supxlabel(x)
+    figure.supylabel(y)
+
+
 def key(look: Look) -> Line2D:
     """Return what stands for a look in a legend."""
     return Line2D([], [], **look)

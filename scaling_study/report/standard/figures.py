@@ -46,8 +46,8 @@ def weights(frame: pd.DataFrame) -> Figure:
         axes.set_yscale("symlog", linthresh=2, linscale=1.2)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", MINUS))
-    figure.supxlabel(f"weight {first + 1} (training units)")
-    figure.supylabel(f"weight {last + 1} (training units)")
+    ends = (f"weight {feature + 1} (training units)" for feature in (first, last))
+    charts.label_axes(figure, *ends)
     looks = [{"linestyle": "", "label": label, **mark} for label, mark in MARKS.items()]
     return charts.legend(figure, looks)
 
@@ -91,7 +91,7 @@ def losses(frame: pd.DataFrame, floors: pd.Series) -> Figure:
         if np.isfinite(floors.get(name, np.nan)):
             axes.axhline(floors[name], **style.REFERENCE)
         axes.set_yscale("log")
-    _label(figure, "updates", "loss on all rows (target units²)")
+    charts.label_axes(figure, "updates", "loss on all rows (target units²)")
     looks = [style.scaler(name) | {"marker": ""} for name in scalers]
     floor = [{**style.REFERENCE, "label": "least squares"}] if np.isfinite(floors).any() else []
     return charts.legend(figure, [*looks, *floor])
@@ -112,17 +112,19 @@ def gradients(frame: pd.DataFrame) -> Figure:
         for feature, look in zip(features, looks, strict=True):
             _line(axes, rows[rows["feature"] == feature], look)
         axes.set_yscale("log")
-    _label(figure, "updates", "gradient norm (loss per unit of weight)")
+    charts.label_axes(figure, "updates", "gradient norm (loss per unit of weight)")
     return charts.legend(figure, [look | {"marker": ""} for look in looks])
 
 
-def incidence(frame: pd.DataFrame) -> Figure:
+def incidence(frame: pd.DataFrame, *, log: bool = False) -> Figure:
     """Draw the share of seeds that had reached the target, or diverged, by each update.
 
     Parameters
     ----------
     frame : DataFrame
         ``panel, scaler, outcome, update, share``, from `summary.cumulative_incidence`.
+    log : bool
+        Whether updates are drawn from 1 on a logarithmic axis.
     """
     figure, panels = charts.facets(frame["panel"], height=2.0, sharex=True, sharey=True)
     scalers = style.ordered(frame["scaler"], style.SCALERS)
@@ -131,12 +133,13 @@ def incidence(frame: pd.DataFrame) -> Figure:
             if curve["share"].max() > 0:
                 look: Any = style.scaler(str(scaler)) | {"marker": ""}
                 look |= DIVERGED if outcome == "diverged" else {}
-                axes.step(curve["update"], curve["share"], where="post", **look)
+                update = curve["update"].clip(lower=1 if log else 0)
+                axes.step(update, curve["share"], where="post", **look)
         never = rows.groupby("scaler", sort=False)["share"].max() == 0
         if never.any():
             charts.subtitle(axes, f"always 0: {listing([str(n) for n in never.index[never]])}")
-        axes.set_ylim(-0.03, 1.05)
-    _label(figure, "updates", "share of seeds")
+        axes.set(ylim=(-0.03, 1.05), xscale="log" if log else "linear")
+    charts.label_axes(figure, "updates", "share of seeds")
     looks: list[Any] = [style.scaler(name) | {"marker": ""} for name in scalers]
     for label, kind in (("reached target", {}), ("diverged", DIVERGED)):
         looks.append({"color": style.INK, "label": label, **kind})
@@ -164,7 +167,7 @@ def weight_errors(runs: pd.DataFrame) -> Figure:
         axes.axhline(1, **style.REFERENCE)
         axes.set_xticks(range(len(scalers)), [style.scaler(name)["label"] for name in scalers])
         axes.set(xlim=(-0.6, len(scalers) - 0.4), yscale="log")
-    _label(figure, "scaler", "weight-recovery error E (unit-free)")
+    charts.label_axes(figure, "scaler", "weight-recovery error E (unit-free)")
     return charts.legend(figure, [{**style.REFERENCE, "label": "E = 1: as weights of zero"}])
 
 
@@ -194,8 +197,3 @@ def _line(axes: Axes, rows: pd.DataFrame, look: style.Look) -> None:
 def _each(panels: dict[Any, Axes], frame: pd.DataFrame) -> Iterator[tuple[Axes, pd.DataFrame]]:
     for name, axes in panels.items():
         yield axes, frame[frame["panel"] == name]
-
-
-def _label(figure: Figure, x: str, y: str) -> None:
-    figure.supxlabel(x)
-    figure.supylabel(y)
