@@ -205,7 +205,7 @@ def rank(
     """
     from scaling_study.analysis import sensitivity
     from scaling_study.analysis.measures import Table
-    from scaling_study.report.sensitivity import shown
+    from scaling_study.report.sensitivity.data import shown
 
     names = list(dict.fromkeys([*RANKED_BESIDE, *optimizers]))
     results = _run(
