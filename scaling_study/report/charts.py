@@ -25,20 +25,10 @@ def facets(
     titles: Sequence[str] | None = None,
     **shared: Any,
 ) -> tuple[Figure, dict[Any, Axes]]:
-    """Return a figure with a panel for each name, row by row.
+    """Return a figure with a panel for each name (each counts once), row by row.
 
-    Parameters
-    ----------
-    names : iterable
-        Keys of the panels, each of which counts once.
-    columns : int
-        At most so many panels side by side.
-    height : float
-        Of a row (inches).
-    titles : sequence of str, optional
-        In place of the names.
-    **shared
-        ``sharex, sharey`` of `Figure.subplots`.
+    `height` is that of a row (inches); `titles` stand in place of the names; `shared` has
+    ``sharex`` and ``sharey`` of `Figure.subplots`.
     """
     names = list(dict.fromkeys(names))
     columns = min(columns, max(1, len(names)))
@@ -91,14 +81,8 @@ def rows_of_dots(
 ) -> None:
     """Draw an estimate with its interval in each row, from the top down.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        ``value, low, high`` and the column, at most one row for each of its values.
-    rows : sequence
-        Values of the column, which are also the labels.
-    place, of : int
-        Which of how many kinds this is; kinds stand beside each other in a row.
+    Rows are values of the column, and their labels. `place` says which of how many kinds this is;
+    kinds stand beside each other in a row.
     """
     found = frame.set_index(column).reindex(list(rows))
     step = min(0.22, 0.7 / of)
@@ -143,13 +127,7 @@ def number_map(axes: Axes, table: pd.DataFrame, bold: pd.DataFrame, **options: A
 
 
 def legend(figure: Figure, looks: Iterable[Any], *, columns: int = 4) -> Figure:
-    """Put a legend above the panels, or in an empty panel; return the figure.
-
-    Parameters
-    ----------
-    looks : iterable of dict or Artist
-        As from `style`, each with a label.
-    """
+    """Put a legend of looks or artists above the panels, or in an empty panel."""
     handles = [key(look) if isinstance(look, dict) else look for look in looks]
     empty = [axes for axes in figure.axes if not axes.get_visible()]
     if empty and len(handles) <= 8:

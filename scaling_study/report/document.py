@@ -21,16 +21,8 @@ from scaling_study.report import labels
 class Figure:
     """A figure: its words, its numbers, and the function that draws it.
 
-    Attributes
-    ----------
-    name, title : str
-        The name of its files, in lower case with hyphens; what stands above the caption.
-    caption : str
-        What is drawn, of how many seeds, and what the bands are (Markdown).
-    data : DataFrame
-        The numbers that are drawn, written as CSV.
-    draw : callable
-        From `data` to a matplotlib figure; it is called with the style of `style.RC`.
+    `name` names its files, `caption` is Markdown, and `data` is written as CSV. `draw` gets the
+    data, and the style of `style.RC`.
     """
 
     name: str
@@ -42,23 +34,12 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table as it is shown.
+    """A table as it is shown, text in every cell.
 
-    Attributes
-    ----------
-    name, title : str
-        The name of its files; what stands above the table.
-    frame : DataFrame
-        Text in every cell. What follows a line break in a cell is set small below the rest:
-        an interval under its estimate.
-    note : str
-        What stands below the table (Markdown).
-    group : str
-        The column whose values head groups of rows, if any.
-    badge : str
-        The column that is shown as a coloured label, such as a verdict.
-    links : mapping of str to str
-        Columns whose cells are links, to this file with the cell's text in place of ``{}``.
+    What follows a line break in a cell is set small below the rest: an interval under its
+    estimate. `note` is Markdown; `group` is the column whose values head groups of rows, `badge`
+    the one that is shown as coloured labels. `links` has columns whose cells are links, to this
+    file with the cell's text in place of ``{}``.
     """
 
     name: str
@@ -122,8 +103,8 @@ class Words:
     Examples
     --------
     >>> words = Words(__package__, seeds=1000)  # doctest: +SKIP
-    >>> words("caption_loss", share=0.25)  # doctest: +SKIP
-    'Loss of 1,000 seeds, of which 25.0 % diverged.'
+    >>> words("lead", share=0.25)  # doctest: +SKIP
+    'Of 1,000 runs, 25.0 % diverged.'
     """
 
     def __init__(self, package: str, **facts: Any) -> None:
@@ -133,10 +114,39 @@ class Words:
     def __call__(self, block: str, **facts: Any) -> str:
         """Return a block as Markdown, a paragraph or list item to each line."""
         context = self._template.new_context({**self._facts, **facts})
-        text = "".join(self._template.blocks[block](context))
-        paragraphs = (part.split("\n- ") for part in text.strip().split("\n\n"))
-        joined = ("\n- ".join(" ".join(item.split()) for item in part) for part in paragraphs)
-        return "\n\n".join(part for part in joined if part)
+        text = "".join(self._template.blocks[block](context)).strip()
+        title, _, rest = text.partition("\n") if text.startswith("# ") else ("", "", text)
+        paragraphs = (part.split("\n- ") for part in rest.strip().split("\n\n"))
+        joined = ["\n- ".join(" ".join(item.split()) for item in part) for part in paragraphs]
+        return "\n\n".join(part for part in (title, *joined) if part)
+
+    def figure(
+        self,
+        name: str,
+        data: pd.DataFrame,
+        draw: Callable[[pd.DataFrame], Drawing],
+        *,
+        suffix: str = "",
+        **facts: Any,
+    ) -> Figure:
+        """Return a figure with the title and the caption of block ``figure_NAME``."""
+        title, caption = self._titled(f"figure_{name}", facts)
+        return Figure(name=name + suffix, title=title, caption=caption, data=data, draw=draw)
+
+    def table(self, name: str, frame: pd.DataFrame, **options: Any) -> Table:
+        """Return a table with the title and the note of block ``table_NAME``."""
+        title, note = self._titled(f"table_{name}", {})
+        return Table(name=name, title=title, frame=frame, note=note, **options)
+
+    def section(self, name: str, *items: Figure | Table, folded: bool = False) -> Section:
+        """Return a section with the heading and the text of block ``section_NAME``."""
+        return Section(*self._titled(f"section_{name}", {}), items, folded)
+
+    def _titled(self, block: str, facts: Mapping[str, Any]) -> tuple[str, str]:
+        """Return the title of a block, its first line ``# TITLE``, and its text."""
+        text = self(block.replace("-", "_"), **facts)
+        title, _, rest = text.partition("\n\n") if text.startswith("# ") else ("", "", text)
+        return title.removeprefix("# "), rest
 
 
 @cache

@@ -15,23 +15,13 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def label_conditions(conditions: pd.DataFrame) -> pd.DataFrame:
-    """Return what each condition is called: its setting, and its scaler.
+    """Return ``condition, setting, scaler, reach`` of each condition, in the order of the study.
 
-    Parameters
-    ----------
-    conditions : DataFrame
-        As in `scaling_study.storage.results.Results`.
-
-    Returns
-    -------
-    DataFrame
-        In the order of the study: ``condition``, ``setting`` (every axis that varies within
-        the study, the scaler apart) and ``scaler``, as text; ``reach``, the learning rate
-        times the updates (training units).
+    The setting names every axis that varies within the study, the scaler apart; the reach is the
+    learning rate times the updates (training units).
     """
-    axes = conditions.drop(
-        columns=[c for c in conditions if "." in str(c)]
-    )  # part of another's text
+    # A column with a point is a part of another's text.
+    axes = conditions.drop(columns=[c for c in conditions if "." in str(c)])
     varying = [c for c in axes if c not in OWN_AXES and axes[c].astype(str).nunique() > 1]
     ordered = ["optimizer", *(c for c in varying if c not in ("optimizer", "block"))]
     settings = axes[ordered].apply(_setting, axis=1)
@@ -64,13 +54,7 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share, from 0 to 1, in percent; ``100 %`` and ``0 %`` only where exactly that.
-
-    Raises
-    ------
-    ValueError
-        If the number is no share; `hundredths` writes any.
-    """
+    """Return a share, from 0 to 1, in percent; ``100 %`` and ``0 %`` only where exactly that."""
     if math.isnan(share):
         return MISSING
     if not 0 <= share <= 1:

@@ -64,13 +64,10 @@ def write_report(
         tidy(target)
         _refuse_another(target, results.study, overwrite)
     shown = _with_claims(results, claims) if claims else results
-    report = _old(shown) or report_of(shown.study).build(shown)
+    report = report_of(shown.study).build(shown)
     try:
         with written_whole(target) as folder:
-            if callable(report):
-                report(shown, folder)
-            else:
-                render(report, shown, folder, formats)
+            render(report, shown, folder, formats)
             for name in (STUDY, MANIFEST):
                 shutil.copyfile(results.folder / name, folder / name)
             write_list(folder)
@@ -78,16 +75,6 @@ def write_report(
     except OSError as error:
         raise StudyError(f"{target}: cannot be written ({error.strerror})") from None
     return target / PAGE
-
-
-def _old(results: Results) -> Any:
-    """Return the writer of a report that is not declared yet (to be removed)."""
-    from importlib import import_module
-
-    name = results.study.report.replace("-", "_")
-    if results.study.claims or name == "standard":
-        return None
-    return getattr(import_module(f"scaling_study.report.{name}"), f"write_{name}", None)
 
 
 def _with_claims(results: Results, claims: Mapping[str, Any]) -> Results:

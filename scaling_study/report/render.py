@@ -32,21 +32,9 @@ FORMATS: dict[str, dict[str, Any]] = {
 def render(
     report: Report, results: Results, folder: Path, formats: Sequence[str] = ("svg",)
 ) -> None:
-    """Write a report into an empty folder.
+    """Write a report of results into an empty folder, its figures in these formats.
 
-    Parameters
-    ----------
-    report : Report
-    results : Results
-        What the report was built from.
-    folder : Path
-    formats : sequence of str
-        Of the figures, names in `FORMATS`; the page shows the first.
-
-    Raises
-    ------
-    StudyError
-        If there is no such format.
+    The page shows the first of the formats.
     """
     check_formats(formats)
     items = [item for section in report.sections for item in section.items]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -88,15 +88,8 @@ def outcomes(verdicts: list[Verdict]) -> pd.DataFrame:
 # Importance -----------------------------------------------------------------------------------
 
 
-class Weights(NamedTuple):
-    """A run's first and last weights as two rows, and the mean log error by scaler."""
-
-    runs: pd.DataFrame
-    error: pd.DataFrame
-
-
-def article(table: Table) -> Weights:
-    """Return the weights of the article's own experiment."""
+def article(table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a run's first and last weights as two rows, and the mean log error by scaler."""
     names = ("weight_init", "weight", "weight_true", "weight_ols", "weight_original")
     parts = [
         table.runs[["condition", "seed", "status", "scaler"]].assign(
@@ -107,7 +100,7 @@ def article(table: Table) -> Weights:
     frame = pd.concat(parts, ignore_index=True)
     frame["training_unit"] = summary.training_units(frame)
     error = statistics.mean_by(values(table, "log_weight_error", "scaler"), ["scaler"])
-    return Weights(frame, error)
+    return frame, error
 
 
 def importance(table: Table) -> pd.DataFrame:
@@ -185,14 +178,10 @@ def conditioning() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def predicted_times(table: Table) -> pd.DataFrame:
-    """Return predicted and measured updates to target of each run of gradient descent.
+    """Return ``predicted`` and ``measured`` updates to target, in the order of the runs.
 
-    Returns
-    -------
-    DataFrame
-        In the order of the runs: ``predicted``, infinite where the descent is unstable;
-        ``measured``, NaN beyond the budget; ``budget``; ``agrees``, within 2 % or one update,
-        where neither is censored, else NaN.
+    The first is infinite where the descent is unstable, the second NaN beyond the ``budget``;
+    ``agrees``, within 2 % or one update, is NaN where either is censored.
     """
     predicted = np.full(len(table), np.inf)
     start = np.stack([table["weight_init_first"], table["weight_init_last"], table["bias_init"]], 1)
@@ -385,6 +374,12 @@ def simulated_coverage() -> pd.DataFrame:
     generator = np.random.default_rng(COVERAGE_SEED)
     frames = [coverage.coverage(n, COVERAGE_STUDIES, generator=generator) for n in COVERAGE_SEEDS]
     return pd.concat(frames, ignore_index=True)
+
+
+def coverage_table(covered: pd.DataFrame) -> pd.DataFrame:
+    """Return the coverage of each interval as text."""
+    shares = [f"{100 * share:.1f} %" for share in covered["coverage"]]
+    return covered[["interval", "n"]].astype(str).assign(coverage=shares)
 
 
 def blocks_table(results: Results) -> pd.DataFrame:

@@ -31,10 +31,7 @@ SCALE_FACTOR = "scale factor of the last feature"
 def claims(frame: pd.DataFrame) -> Figure:
     """Draw each claim's verdict, and the share of its cells with each outcome.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        One row a claim, in order: ``id, verdict`` and a column of counts for each outcome.
+    A row per claim, in order: ``id, verdict`` and a column of counts for each outcome.
     """
     figure = Figure(figsize=(style.WIDTH, 0.9 + 0.26 * len(frame)), layout="constrained")
     axes, places = figure.subplots(), np.arange(len(frame))
@@ -58,11 +55,7 @@ def claims(frame: pd.DataFrame) -> Figure:
 def importance(frame: pd.DataFrame) -> Figure:
     """Draw the share of permutation importance over the scale factor, F beside U.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        ``design, rates, optimizer, scale_factor, value, low, high`` and ``ols``, the share
-        under least squares.
+    ``design, rates, optimizer, scale_factor``; ``ols``, the share under least squares.
     """
     designs = {"F": "F: coefficient fixed", "U": "U: only the unit changes"}
     names = [(rate, design) for rate in dict.fromkeys(frame["rates"]) for design in designs]
@@ -82,14 +75,7 @@ def importance(frame: pd.DataFrame) -> Figure:
 def conditioning(frame: pd.DataFrame, marks: pd.DataFrame) -> Figure:
     """Draw the condition number over a feature's range and offset, with scalers marked.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        ``range, offset, kappa`` on a grid: feature 1 is uniform on [0, 1], feature 2 on
-        [offset, offset + range].
-    marks : DataFrame
-        ``scaler, range, offset, kappa``: where a scaler puts feature 2, and κ when it has
-        scaled both.
+    ``range, offset, kappa`` on a grid, and for each ``scaler`` of `marks`.
     """
     figure, panels = charts.facets([""], height=3.6)
     (axes,) = panels.values()
@@ -113,12 +99,7 @@ def conditioning(frame: pd.DataFrame, marks: pd.DataFrame) -> Figure:
 def descent(times: pd.DataFrame, floors: pd.DataFrame) -> Figure:
     """Draw measured against predicted: updates to target, and the floor of SGD.
 
-    Parameters
-    ----------
-    times : DataFrame
-        ``predicted, measured`` (updates) and ``scaler``.
-    floors : DataFrame
-        ``predicted, value, low, high`` (loss above least squares) and ``sampling``.
+    ``predicted, measured, scaler``; `floors`: ``predicted, sampling`` and the loss.
     """
     figure, panels = charts.facets(["updates to target", "asymptotic loss of SGD"], height=2.9)
     left, right = panels.values()
@@ -142,12 +123,7 @@ def descent(times: pd.DataFrame, floors: pd.DataFrame) -> Figure:
 def exponents(frame: pd.DataFrame, slopes: pd.DataFrame) -> Figure:
     """Draw the updates until the scaled feature's weight arrives, over its scale factor.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        ``start, optimizer, scale_factor, value, low, high`` (updates).
-    slopes : DataFrame
-        ``start, optimizer, value, low, high, predicted``.
+    ``start, optimizer, scale_factor``; `slopes`: ``start, optimizer, predicted``.
     """
     starts = list(dict.fromkeys(frame["start"]))
     titles = [f"start: {start}" for start in starts]
@@ -174,11 +150,7 @@ def exponents(frame: pd.DataFrame, slopes: pd.DataFrame) -> Figure:
 def basins(frame: pd.DataFrame) -> Figure:
     """Draw the remaining loss over the learning rate, a line for each scale factor.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        ``optimizer, inputs, learning_rate, value, low, high``: ``inputs`` is the raw
-        feature's scale factor as text, or ``scaled``; value in [1e-3, 1].
+    ``optimizer, learning_rate, inputs``: the raw scale factor as text, or ``scaled``.
     """
     optimizers = style.ordered(frame["optimizer"], style.OPTIMIZERS)
     figure, panels = charts.facets(optimizers, sharex=True, sharey=True)
@@ -198,10 +170,7 @@ def basins(frame: pd.DataFrame) -> Figure:
 def training_time(frame: pd.DataFrame) -> Figure:
     """Draw the scaled feature's share of contribution over training.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        ``panel, scaler, update, value, low, high, ols``; low and high are the range.
+    ``panel, scaler, update, ols``; low and high are the range.
     """
     figure, panels = charts.facets(frame["panel"], sharex=True, sharey=True)
     scalers = _lines(panels, frame, "scaler", style.SCALERS, "update")
@@ -216,11 +185,7 @@ def training_time(frame: pd.DataFrame) -> Figure:
 def invariance(frame: pd.DataFrame) -> Figure:
     """Draw how far a run with a scaled feature ends from the run without.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        ``variant, scale_factor, value, low, high``: largest difference of the function's
-        weights, as a share of the largest weight; zero is drawn at the axis' end.
+    ``variant, scale_factor``; zero is drawn at the end of the axis.
     """
     figure, panels = charts.facets([""], height=2.9)
     (axes,) = panels.values()
@@ -240,12 +205,7 @@ def invariance(frame: pd.DataFrame) -> Figure:
 def penalties(frame: pd.DataFrame, theory: pd.DataFrame) -> Figure:
     """Draw the share of the scaled feature's contribution that a penalty keeps.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        ``penalty, strength, scale_factor, value, low, high``: s w over least squares.
-    theory : DataFrame
-        ``penalty, strength, scale_factor, value`` on a fine grid.
+    ``penalty, strength, scale_factor``, as in `theory`, which has no intervals.
     """
     figure, panels = charts.facets(frame["penalty"], columns=3, height=2.7, sharey=True)
     for kind, axes in panels.items():
@@ -264,10 +224,7 @@ def penalties(frame: pd.DataFrame, theory: pd.DataFrame) -> Figure:
 def gradients(frame: pd.DataFrame) -> Figure:
     """Draw the ratio of the features' gradient norms over the scale factor.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        ``when, optimizer, scale_factor, value, low, high`` (log10 of last over first).
+    ``when, optimizer, scale_factor``; log10 of last over first.
     """
     figure, panels = charts.facets(frame["when"], height=2.7, sharex=True, sharey=True)
     frame = frame.assign(panel=frame["when"])

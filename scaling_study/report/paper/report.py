@@ -5,7 +5,7 @@ Every number in its text is computed from the stored runs.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -26,19 +26,15 @@ from scaling_study.study.study import Study
 
 ENOUGH = (0.93, 0.97)  # coverage of an interval that holds what it promises
 MOST_POINTS = 3_000  # of a cloud
-LATEX_COLUMNS = {
-    "block": "block",
-    "optimizer": "optimizer",
-    "learning_rate": "rate",
-    "scaler": "scaler",
-    "scale_factor": "s",
-    "n": "n",
-    "converged": "reached",
-    "diverged": "diverged",
-    "steps_to_target": "updates",
-    "weight_error": "E",
+LATEX_COLUMNS = (
+    *("block", "optimizer", "learning_rate", "scaler", "scale_factor", "n"),
+    *("converged", "diverged", "steps_to_target", "weight_error"),
+)
+LATEX_NAMES = {
+    **{"learning_rate": "rate", "scale_factor": "s", "converged": "reached"},
+    **{"steps_to_target": "updates", "weight_error": "E"},
 }
-Draw = Callable[[TableCache, Callable[..., str]], Figure]
+Drawn = Callable[[TableCache, Callable[..., Figure]], Figure]
 
 
 def applies(study: Study) -> bool:
@@ -51,16 +47,17 @@ def build(results: Results) -> Report:
     verdicts = judge_all(results, read_claims(results.study))
     covered = data.simulated_coverage()
     words = Words(__package__ or "", **_facts(results, verdicts, covered))
-    sections = [
-        Section("", words("claims"), (_claims_figure(verdicts, words), _table(verdicts, words))),
-        *sections_of(results, words),
-        Section("Methods", words("methods"), (_blocks(results),)),
-        Section("Coverage of the intervals", words("coverage"), (_coverage(covered),)),
-    ]
+    claims = words.figure("claims", data.outcomes(verdicts), figures.claims)
+    coverage = words.table("coverage", data.coverage_table(covered))
     return Report(
         title=results.study.title or results.study.name,
         lead=words("lead"),
-        sections=tuple(sections),
+        sections=(
+            words.section("claims", claims, _table(verdicts, words)),
+            *sections_of(results, words),
+            words.section("methods", words.table("blocks", data.blocks_table(results))),
+            words.section("coverage", coverage),
+        ),
         limits=words("limits"),
         files=_files(results, verdicts, covered),
     )
@@ -83,7 +80,7 @@ def _files(
         CLAIMS: claims_text(verdicts),
         "tables/claims.tex": latex(claims),
         "tables/conditions.csv": rounded,
-        "tables/conditions.tex": latex(short.rename(columns=LATEX_COLUMNS)),
+        "tables/conditions.tex": latex(short.rename(columns=LATEX_NAMES)),
         "tables/coverage.csv": covered,
         **{f"tables/claims/{found.claim.id}.csv": found.cells for found in verdicts},
     }
@@ -159,24 +156,8 @@ def _table(verdicts: list[Verdict], words: Words) -> Table:
         }
         for shown in map(_shown, verdicts)
     ]
-    return Table(
-        name="claims",
-        title="Claims and verdicts",
-        frame=pd.DataFrame(rows),
-        note=words("note_claims"),
-        badge="verdict",
-        links={"claim": "tables/claims/{}.csv"},
-    )
-
-
-def _blocks(results: Results) -> Table:
-    return Table(name="blocks", title="Blocks", frame=data.blocks_table(results))
-
-
-def _coverage(covered: pd.DataFrame) -> Table:
-    frame = covered[["interval", "n"]].astype(str)
-    frame["coverage"] = [f"{100 * share:.1f} %" for share in covered["coverage"]]
-    return Table(name="coverage", title="Coverage of 95 % intervals", frame=frame)
+    links = {"claim": "tables/claims/{}.csv"}
+    return words.table("claims", pd.DataFrame(rows), badge="verdict", links=links)
 
 
 # Figures --------------------------------------------------------------------------------------
@@ -185,66 +166,54 @@ def _coverage(covered: pd.DataFrame) -> Table:
 def sections_of(results: Results, words: Words) -> Iterator[Section]:
     """Yield the sections with those figures that the study has the blocks and conditions for."""
     tables = TableCache(results)
-    for heading, text, wanted in SECTIONS:
+    for name, wanted in SECTIONS.items():
         found = []
         for blocks, draw in wanted:
             if set(blocks) <= results.study.blocks.keys():
                 with suppress(LackingError):
-                    say = partial(words, blocks=", ".join(blocks), seeds=tables.n)
-                    found.append(draw(tables, say))
+                    figure = partial(words.figure, blocks=", ".join(blocks), seeds=tables.n)
+                    found.append(draw(tables, figure))
         if found:
-            yield Section(heading, words(text), tuple(found))
+            yield words.section(name, *found)
 
 
-def _claims_figure(verdicts: list[Verdict], words: Words) -> Figure:
-    return Figure(
-        name="claims",
-        title="Verdicts, and the outcomes of their cells",
-        caption=words("caption_claims"),
-        data=data.outcomes(verdicts),
-        draw=figures.claims,
-    )
-
-
-def _article(tables: TableCache, words: Callable[..., str]) -> Figure:
+def _article(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
     table = choose(tables.of("article"), optimizer="adam")
     runs, error = data.article(table)
     runs = runs.assign(panel=runs["scaler"].astype(str).map(scaler_name))
     facts = {axis: axis_text(table, axis) for axis in ("learning_rate", "updates")}
     errors = [(row["scaler"], 10 ** row["value"]) for row in error.to_dict("records")]
-    return Figure(
-        name="article",
-        title="The article's training, from many starts",
-        caption=words("caption_article", errors=errors, **facts),
-        data=error,
-        draw=lambda _: weights(runs),
-    )
+    return figure("article", error, lambda _: weights(runs), errors=errors, **facts)
 
 
-def _importance(tables: TableCache, words: Callable[..., str]) -> Figure:
+def _importance(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
     table = choose(tables.of("units-long"), scaler="none")
-    return Figure(
-        name="importance",
-        title="Range and importance in two designs",
-        caption=words("caption_importance", updates=axis_text(table, "updates")),
-        data=data.importance(table),
-        draw=figures.importance,
-    )
+    updates = axis_text(table, "updates")
+    return figure("importance", data.importance(table), figures.importance, updates=updates)
 
 
-def _conditioning(_: TableCache, words: Callable[..., str]) -> Figure:
+def _training_time(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
+    frame = data.training_time(tables.results, tables.of("units-long"))
+    ends = frame.groupby(["panel", "scaler"], sort=False).tail(1)
+    traced = int(frame["n"].max())
+    return figure("training-time", ends, lambda _: figures.training_time(frame), traced=traced)
+
+
+def _penalties(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
+    frame, theory = data.penalties(tables)
+    updates = axis_text(tables.of(*data.PENALTIES), "updates")
+    draw = partial(figures.penalties, theory=theory)
+    return figure("penalties", frame, draw, updates=updates)
+
+
+def _conditioning(_: TableCache, figure: Callable[..., Figure]) -> Figure:
     # Theory alone; it is shown where a study has the runs that test the theory.
     grid, marks = data.conditioning()
-    return Figure(
-        name="conditioning",
-        title="An offset raises the condition number more than a range",
-        caption=words("caption_conditioning", marks=marks.to_dict("records")),
-        data=marks,
-        draw=partial(figures.conditioning, grid),
-    )
+    draw = partial(figures.conditioning, grid)
+    return figure("conditioning", marks, draw, marks=marks.to_dict("records"))
 
 
-def _descent(tables: TableCache, words: Callable[..., str]) -> Figure:
+def _descent(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
     times = data.predicted_times(tables.of("descent"))
     found, floors = data.agreement(times), data.floors(tables.of("floor"))
     judged = times.dropna(subset=["agrees"])
@@ -257,126 +226,58 @@ def _descent(tables: TableCache, words: Callable[..., str]) -> Figure:
         "all": len(times),
         "gap": (plain["value"] / plain["predicted"] - 1).abs().max(),
     }
-    return Figure(
-        name="descent",
-        title="Gradient descent, predicted and measured",
-        caption=words("caption_descent", **facts),
-        data=found,
-        draw=lambda _: figures.descent(cloud, floors),
-    )
+    return figure("descent", found, lambda _: figures.descent(cloud, floors), **facts)
 
 
-def _exponents(tables: TableCache, words: Callable[..., str]) -> Figure:
+def _gradients(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
+    table = choose(tables.of("units-long"), design="U", scaler="none", learning_rate=1e-7)
+    rate = axis_text(table, "learning_rate")
+    return figure("gradients", data.gradients(table), figures.gradients, learning_rate=rate)
+
+
+def _exponents(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
     frame, slopes = data.exponents(tables.of("exponents"))
-    return Figure(
-        name="exponents",
-        title="A shared learning rate acts as the rate times a power of s",
-        caption=words("caption_exponents", censored=int(slopes["censored"].sum())),
-        data=slopes,
-        draw=lambda known: figures.exponents(frame, known),
-    )
+    draw = partial(figures.exponents, frame)
+    return figure("exponents", slopes, draw, censored=int(slopes["censored"].sum()))
 
 
-def _basins(tables: TableCache, words: Callable[..., str]) -> Figure:
+def _basins(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
     table = choose(tables.of("units-long"), design="U", scaler=("none", "standard"))
-    return Figure(
-        name="basins",
-        title="Remaining loss by learning rate",
-        caption=words("caption_basins", updates=axis_text(table, "updates")),
-        data=data.basins(table),
-        draw=figures.basins,
-    )
+    updates = axis_text(table, "updates")
+    return figure("basins", data.basins(table), figures.basins, updates=updates)
 
 
-def _incidence(tables: TableCache, words: Callable[..., str]) -> Figure:
+def _incidence(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
     frame = data.incidence(choose(tables.of("practice-long"), target_scaler="standard"))
     ends = frame.groupby(["panel", "scaler", "outcome"], sort=False)["share"].max()
-    return Figure(
-        name="incidence",
-        title="Convergence and divergence over the updates",
-        caption=words("caption_incidence"),
-        data=ends.reset_index(),
-        draw=lambda _: incidence(frame, log=True),
-    )
+    return figure("incidence", ends.reset_index(), lambda _: incidence(frame, log=True))
 
 
-def _training_time(tables: TableCache, words: Callable[..., str]) -> Figure:
-    frame = data.training_time(tables.results, tables.of("units-long"))
-    return Figure(
-        name="training-time",
-        title="Importance during training",
-        caption=words("caption_training_time", traced=int(frame["n"].max())),
-        data=frame.groupby(["panel", "scaler"], sort=False).tail(1),
-        draw=lambda _: figures.training_time(frame),
-    )
-
-
-def _invariance(tables: TableCache, words: Callable[..., str]) -> Figure:
+def _invariance(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
     frame, plain = data.invariance(tables), tables.of("plain")
     axes = ("learning_rate", "optimizer.eps", "updates")
     facts = {axis.rpartition(".")[2]: axis_text(plain, axis) for axis in axes}
     exact = frame[frame["variant"].str.contains("exact")]["value"].max()
-    return Figure(
-        name="invariance",
-        title="Adam is invariant to a scale factor only if it is told the factor",
-        caption=words("caption_invariance", exact=exact, **facts),
-        data=frame,
-        draw=figures.invariance,
-    )
+    return figure("invariance", frame, figures.invariance, exact=exact, **facts)
 
 
-def _penalties(tables: TableCache, words: Callable[..., str]) -> Figure:
-    frame, theory = data.penalties(tables)
-    budget = axis_text(tables.of(*data.PENALTIES), "updates")
-    return Figure(
-        name="penalties",
-        title="With a penalty, range matters at convergence",
-        caption=words("caption_penalties", updates=budget),
-        data=frame,
-        draw=lambda means: figures.penalties(means, theory),
-    )
-
-
-def _gradients(tables: TableCache, words: Callable[..., str]) -> Figure:
-    table = choose(tables.of("units-long"), design="U", scaler="none", learning_rate=1e-7)
-    return Figure(
-        name="gradients",
-        title="Gradients grow with the range",
-        caption=words("caption_gradients", learning_rate=axis_text(table, "learning_rate")),
-        data=data.gradients(table),
-        draw=figures.gradients,
-    )
-
-
-# A heading, the block of its text, and its figures with the blocks of runs that they need.
-SECTIONS: tuple[tuple[str, str, tuple[tuple[tuple[str, ...], Draw], ...]], ...] = (
-    ("The article's experiment", "article", ((("article",), _article),)),
-    (
-        "Range and importance",
-        "importance",
-        (
-            (("units-long",), _importance),
-            (("units-long",), _training_time),
-            (("l2", "l1", "decay"), _penalties),
-        ),
-    ),
-    (
-        "Range and optimization",
-        "optimization",
-        (
-            (("descent",), _conditioning),
-            (("descent", "floor"), _descent),
-            (("units-long",), _gradients),
-        ),
-    ),
-    (
-        "Optimizers and units",
-        "units",
-        (
-            (("exponents",), _exponents),
-            (("units-long",), _basins),
-            (("practice-long",), _incidence),
-            (("plain", "told-8", "told-512"), _invariance),
-        ),
-    ),
-)
+# The figures of each section, with the blocks of runs that they need.
+SECTIONS: dict[str, Iterable[tuple[tuple[str, ...], Drawn]]] = {
+    "article": [(("article",), _article)],
+    "importance": [
+        (("units-long",), _importance),
+        (("units-long",), _training_time),
+        (("l2", "l1", "decay"), _penalties),
+    ],
+    "optimization": [
+        (("descent",), _conditioning),
+        (("descent", "floor"), _descent),
+        (("units-long",), _gradients),
+    ],
+    "units": [
+        (("exponents",), _exponents),
+        (("units-long",), _basins),
+        (("practice-long",), _incidence),
+        (("plain", "told-8", "told-512"), _invariance),
+    ],
+}

@@ -28,17 +28,9 @@ MOST_DRAWN = 1e100  # matplotlib's scales overflow beyond some power of ten
 class Summaries(NamedTuple):
     """What is estimated of a study, one frame for each kind of row.
 
-    Attributes
-    ----------
-    labels : DataFrame
-        From `label_conditions`.
-    runs, features : DataFrame
-        From `summary.summarize_runs` and `summary.summarize_features`.
-    larger : DataFrame
-        From `summary.larger_weight`.
-    differences : DataFrame
-        ``setting, scaler`` and ``value, low, high, n``: the share of runs in which the last
-        weight is the larger, unscaled less scaled, paired by seed.
+    `labels` come from `label_conditions`, the next three from `scaling_study.analysis.summary`.
+    `differences` are in the share of runs in which the last weight is the larger, unscaled less
+    scaled, paired by seed.
     """
 
     labels: pd.DataFrame

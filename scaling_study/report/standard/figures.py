@@ -1,6 +1,6 @@
 """The figures of the standard report: frames with a text column ``panel`` in, a Figure out.
 
-Runs that diverged are counted, not drawn.
+Curves are ``value, low, high`` over ``update``. Runs that diverged are counted, not drawn.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,11 +28,8 @@ DIVERGED: style.Look = {"linestyle": ":", "linewidth": 2.4}
 def weights(frame: pd.DataFrame) -> Figure:
     """Draw where each run's first and last weight began, ended, and should have ended.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        ``panel, status, seed, feature, weight_init, weight, weight_true, weight_ols`` and
-        ``training_unit``, which turns the last two into training units.
+    `frame` has the weights as stored, ``status``, and ``training_unit``, which turns weights in
+    units of the data into training units.
     """
     first, last = int(frame["feature"].min()), int(frame["feature"].max())
     figure, panels = charts.facets(frame["panel"], sharex=True, sharey=True)
@@ -71,15 +68,7 @@ def _paths(axes: Axes, rows: pd.DataFrame, ends: list[int]) -> None:
 
 
 def losses(frame: pd.DataFrame, floors: pd.Series) -> Figure:
-    """Draw the loss over the updates, with the loss of least squares.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        ``panel, scaler, update``; ``value, low, high``, of the loss.
-    floors : Series
-        The loss of least squares by panel; NaN where it is no floor.
-    """
+    """Draw the loss over the updates by ``scaler``, and that of least squares by panel."""
     figure, panels = charts.facets(frame["panel"], sharex=True, sharey=True)
     scalers = style.ordered(frame["scaler"], style.SCALERS)
     for name, (axes, rows) in zip(panels, _each(panels, frame), strict=True):
@@ -98,13 +87,7 @@ def losses(frame: pd.DataFrame, floors: pd.Series) -> Figure:
 
 
 def gradients(frame: pd.DataFrame) -> Figure:
-    """Draw each feature's gradient norm over the updates.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        ``panel, feature, update``; ``value, low, high``, of the gradient norm.
-    """
+    """Draw the gradient norm of each ``feature`` over the updates."""
     figure, panels = charts.facets(frame["panel"], sharex=True, sharey=True)
     features = sorted(frame["feature"].unique())[: len(style.COLOURS)]
     looks = [style.numbered(i, f"feature {f + 1}") for i, f in enumerate(features)]
@@ -119,12 +102,7 @@ def gradients(frame: pd.DataFrame) -> Figure:
 def incidence(frame: pd.DataFrame, *, log: bool = False) -> Figure:
     """Draw the share of seeds that had reached the target, or diverged, by each update.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        ``panel, scaler, outcome, update, share``, from `summary.cumulative_incidence`.
-    log : bool
-        Whether updates are drawn from 1 on a logarithmic axis.
+    `frame` is from `summary.cumulative_incidence`; with `log`, updates are drawn from 1 on.
     """
     figure, panels = charts.facets(frame["panel"], height=2.0, sharex=True, sharey=True)
     scalers = style.ordered(frame["scaler"], style.SCALERS)
@@ -147,13 +125,7 @@ def incidence(frame: pd.DataFrame, *, log: bool = False) -> Figure:
 
 
 def weight_errors(runs: pd.DataFrame) -> Figure:
-    """Draw the weight-recovery error of each run that did not diverge, by scaler.
-
-    Parameters
-    ----------
-    runs : DataFrame
-        ``panel, scaler, status, weight_error``; the error is against the truth, unit-free.
-    """
+    """Draw the weight-recovery error of each run that did not diverge, by scaler."""
     figure, panels = charts.facets(runs["panel"], columns=1, sharex=True, sharey=True)
     scalers = style.ordered(runs["scaler"], style.SCALERS)
     for axes, rows in _each(panels, runs):

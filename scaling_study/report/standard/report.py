@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from scaling_study.analysis import summary
-from scaling_study.report.document import Figure, Report, Section, Table, Words
+from scaling_study.report.document import Figure, Report, Table, Words
 from scaling_study.report.labels import label_conditions, listing, scaler_name, slug
 from scaling_study.report.standard import data, figures
 from scaling_study.storage.results import Results
@@ -26,32 +26,20 @@ def applies(study: Study) -> bool:
 def build(results: Results) -> Report:
     """Return the report of a study's results."""
     summaries = data.summarize(results)
-    words = Words(
-        __package__ or "", **data.facts(summaries), shared=_shared_axes(results.conditions)
-    )
-    drawn = Drawn.of(results, words)
-    settings = drawn.settings[:MOST_SETTINGS]
-    weights, gradients = (
-        {s: [*draw(s)] for s in settings} for draw in (drawn.weights, drawn.gradients)
-    )
-    conditions = Table(
-        name="conditions",
-        title="Results by condition",
-        frame=data.conditions_table(summaries),
-        note=words("note_conditions"),
-        group="setting",
-    )
-    first, *others = settings
-    more = [figure for s in others for figure in (*weights[s], *gradients[s])]
+    shared = _shared_axes(results.conditions)
+    words = Words(__package__ or "", **data.facts(summaries), shared=shared)
+    rows = _rows(results, words)
+    first, *others = rows.settings[:MOST_SETTINGS]
+    more = [figure for s in others for figure in (*rows.weights(s), *rows.gradients(s))]
+    table = words.table("conditions", data.conditions_table(summaries), group="setting")
+    features = words.table("features", data.features_table(summaries), group="setting")
     sections = (
-        Section("", words("question"), (*weights[first], conditions)),
-        Section("Convergence", words("convergence"), (*drawn.convergence(), *drawn.losses())),
-        Section("Weights", words("movement"), (*drawn.weight_errors(), *_tables(summaries, words))),
-        Section("Gradients", "", tuple(gradients[first])),
-        Section("Other settings", "", tuple(more), folded=True),
-        Section(
-            "Weights and gradients by feature", "", (_features(summaries, words),), folded=True
-        ),
+        words.section("question", *rows.weights(first), table),
+        words.section("convergence", *rows.convergence(), *rows.losses()),
+        words.section("weights", *rows.weight_errors(), *_tables(summaries, words)),
+        words.section("gradients", *rows.gradients(first)),
+        words.section("others", *more, folded=True),
+        words.section("features", features, folded=True),
     )
     return Report(
         title=results.study.title or results.study.name,
@@ -63,24 +51,10 @@ def build(results: Results) -> Report:
 
 
 def _tables(summaries: data.Summaries, words: Words) -> Iterator[Table]:
-    for name, title, make in (
-        ("movement", "Movement of the weights", data.movement_table),
-        ("differences", "How often the last weight ends larger", data.differences_table),
-    ):
-        frame = make(summaries)
+    for name, of in (("movement", data.movement_table), ("differences", data.differences_table)):
+        frame = of(summaries)
         if len(frame):
-            note = words(f"note_{name}")
-            yield Table(name=name, title=title, frame=frame, note=note, group="setting")
-
-
-def _features(summaries: data.Summaries, words: Words) -> Table:
-    return Table(
-        name="features",
-        title="Weights and gradients",
-        frame=data.features_table(summaries),
-        note=words("note_features"),
-        group="setting",
-    )
+            yield words.table(name, frame, group="setting")
 
 
 def _shared_axes(conditions: pd.DataFrame) -> str:
@@ -92,48 +66,20 @@ def _shared_axes(conditions: pd.DataFrame) -> str:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class _Rows:
     """The rows that figures are drawn from, with setting and scaler as text.
 
-    Attributes
-    ----------
-    settings : list of str
-    runs, features, curves, incidence : DataFrame
-    words : Words
+    Each method yields a figure, or nothing where the study has nothing to show in it.
     """
 
+    words: Words
     settings: list[str]
     runs: pd.DataFrame
     features: pd.DataFrame
     curves: pd.DataFrame
     incidence: pd.DataFrame
-    words: Words
-
-    @classmethod
-    def of(cls, results: Results, words: Words) -> "Drawn":
-        """Return the rows of the first settings, and of the first linear ones."""
-        labels = label_conditions(results.conditions)
-        linear = results.conditions["model"].astype(str).to_numpy() == "linear"
-        shown = pd.concat(
-            labels["setting"][rows].drop_duplicates()[:MOST_PANELS]
-            for rows in (np.ones(len(labels), bool), linear)
-        )
-        kept = labels["setting"].isin(shown)
-        if not kept.all():
-            results = results.of(labels.loc[kept, "condition"])
-        features = data.labelled(results.features, labels)
-        incidence = summary.cumulative_incidence(results.runs, results.conditions)
-        return cls(
-            list(dict.fromkeys(labels["setting"])),
-            data.labelled(results.runs, labels),
-            features.assign(training_unit=summary.training_units(features)),
-            data.labelled(data.curves(results), labels),
-            data.labelled(incidence, labels),
-            words,
-        )
 
     def weights(self, setting: str) -> Iterator[Figure]:
-        """Yield the figure of a setting's first and last weights, if they were measured."""
         rows = self.features[self.features["setting"] == setting]
         rows = rows.merge(self.runs[["condition", "seed", "status"]], on=["condition", "seed"])
         lost = rows["status"].isin(summary.LOST)
@@ -147,74 +93,50 @@ class Drawn:
         rows = rows.assign(panel=rows["scaler"].map(scaler_name))
         columns = ["weight_init", "weight", "weight_true", "weight_ols", "training_unit"]
         medians = rows.groupby(["scaler", "feature"], sort=False)[columns].median().reset_index()
-        lost_runs = _lost(self.runs[self.runs["setting"] == setting])
-        yield Figure(
-            name=f"weights-{slug(setting)}",
-            title="Weights before and after training",
-            caption=self.words("caption_weights", which=which, setting=setting, lost=lost_runs),
-            data=medians.assign(feature=medians["feature"] + 1),
-            draw=lambda _: figures.weights(rows),
-        )
+        medians["feature"] += 1
+        facts = {"which": which, "setting": setting, "lost": self._lost([setting])}
+        draw, suffix = (lambda _: figures.weights(rows)), f"-{slug(setting)}"
+        yield self.words.figure("weights", medians, draw, suffix=suffix, **facts)
 
     def losses(self) -> Iterator[Figure]:
-        """Yield the figure of the loss over the updates, if any is traced."""
         rows, panels = self._panelled(self.curves[self.curves["feature"] == 0])
         if not (rows["loss"] > 0).any():
             return
         linear = self.runs[self.runs["weight_error"].notna()]
         floors = linear.groupby("setting", sort=False)["loss_ols"].median()
-        lost = _lost(self.runs[self.runs["setting"].isin(rows["panel"])])
-        yield Figure(
-            name="loss",
-            title="Loss over the updates",
-            caption=self.words("caption_loss", panels=panels, seeds=_seeds(rows), lost=lost),
-            data=data.over_seeds(rows, "loss", ["scaler"]),
-            draw=lambda curves: figures.losses(curves, floors),
-        )
+        facts = {"panels": panels, "seeds": _seeds(rows), "lost": self._lost(rows["panel"])}
+        median = data.over_seeds(rows, "loss", ["scaler"])
+        yield self.words.figure("loss", median, lambda of: figures.losses(of, floors), **facts)
 
     def gradients(self, setting: str) -> Iterator[Figure]:
-        """Yield the figure of a setting's gradients over the updates, if any is traced."""
         rows = self.curves[(self.curves["setting"] == setting) & (self.curves["grad_norm"] > 0)]
-        if not len(rows):
-            return
-        rows = rows.assign(panel=rows["scaler"].map(scaler_name))
-        lost = _lost(self.runs[self.runs["setting"] == setting])
-        facts = {"setting": setting, "seeds": _seeds(rows), "lost": lost}
-        yield Figure(
-            name=f"gradients-{slug(setting)}",
-            title="Gradient norm by feature",
-            caption=self.words("caption_gradients", **facts),
-            data=data.over_seeds(rows, "grad_norm", ["feature"]),
-            draw=figures.gradients,
-        )
+        if len(rows):
+            rows = rows.assign(panel=rows["scaler"].map(scaler_name))
+            facts = {"setting": setting, "seeds": _seeds(rows), "lost": self._lost([setting])}
+            median, suffix = data.over_seeds(rows, "grad_norm", ["feature"]), f"-{slug(setting)}"
+            yield self.words.figure("gradients", median, figures.gradients, suffix=suffix, **facts)
 
     def convergence(self) -> Iterator[Figure]:
-        """Yield the figure of who had reached the target by when, if there is a target."""
         judged = self.runs[self.runs["status"].astype(str) != "no_target"]
         known = self.incidence["condition"].isin(judged["condition"].unique())
         rows, panels = self._panelled(self.incidence[known])
         if len(rows):
-            yield Figure(
-                name="convergence",
-                title="Convergence and divergence over the updates",
-                caption=self.words("caption_convergence", panels=panels, seeds=_seeds(judged)),
-                data=rows[["panel", "scaler", "outcome", "update", "share"]],
-                draw=figures.incidence,
-            )
+            rows = rows[["panel", "scaler", "outcome", "update", "share"]]
+            facts = {"panels": panels, "seeds": _seeds(judged)}
+            yield self.words.figure("convergence", rows, figures.incidence, **facts)
 
     def weight_errors(self) -> Iterator[Figure]:
-        """Yield the figure of the weight-recovery errors, if weights can be recovered."""
         measured = self.runs.groupby("setting", sort=False)["weight_error"].transform("count") > 0
         rows, panels = self._panelled(self.runs[measured])
         kept = rows[~rows["status"].isin(summary.LOST) & (rows["weight_error"] > 0)]
         if len(kept):
-            quartiles = kept.groupby(["panel", "scaler"], sort=False, observed=True)["weight_error"]
-            yield Figure(
-                name="weight-error",
-                title="Weight-recovery error",
-                caption=self.words("caption_weight_error", panels=panels, seeds=_seeds(rows)),
-                data=quartiles.describe().reset_index(),
-                draw=lambda _: figures.weight_errors(rows),
+            quartiles = kept.groupby(["panel", "scaler"], sort=False)["weight_error"].describe()
+            facts = {"panels": panels, "seeds": _seeds(rows)}
+            yield self.words.figure(
+                "weight-error",
+                quartiles.reset_index(),
+                lambda _: figures.weight_errors(rows),
+                **facts,
             )
 
     def _panelled(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -231,19 +153,43 @@ class Drawn:
         cut = f" (the first {len(shown)}; the table has all)" if more else ""
         return rows, f"one panel per setting{cut}"
 
+    def _lost(self, settings: pd.Series | list[str]) -> str:
+        """Return a sentence on the runs that diverged, by setting and scaler."""
+        runs = self.runs[self.runs["setting"].isin(settings)]
+        one = runs["setting"].nunique() == 1
+        parts = []
+        for (setting, scaler), rows in runs.groupby(["setting", "scaler"], sort=False):
+            lost = int(rows["status"].isin(summary.LOST).sum())
+            if lost:
+                where = "" if one else f" ({setting})"
+                parts.append(f"{lost:,} of {len(rows):,} with {scaler_name(str(scaler))}{where}")
+        return f"Diverged and not drawn: {listing(parts)}." if parts else ""
+
+
+def _rows(results: Results, words: Words) -> _Rows:
+    """Return the rows of the first settings, and of the first linear ones."""
+    labels = label_conditions(results.conditions)
+    linear = results.conditions["model"].astype(str).to_numpy() == "linear"
+    shown = {
+        setting
+        for rows in (labels, labels[linear])
+        for setting in rows["setting"].drop_duplicates()[:MOST_PANELS]
+    }
+    kept = labels["setting"].isin(shown)
+    if not kept.all():
+        results = results.of(labels.loc[kept, "condition"])
+    features = data.labelled(results.features, labels)
+    incidence = summary.cumulative_incidence(results.runs, results.conditions)
+    return _Rows(
+        words,
+        list(dict.fromkeys(labels["setting"])),
+        data.labelled(results.runs, labels),
+        features.assign(training_unit=summary.training_units(features)),
+        data.labelled(data.curves(results), labels),
+        data.labelled(incidence, labels),
+    )
+
 
 def _seeds(rows: pd.DataFrame) -> str:
     n = rows["seed"].nunique()
     return f"{n:,} seed" + ("s" if n != 1 else "")
-
-
-def _lost(runs: pd.DataFrame) -> str:
-    """Return a sentence on the runs that diverged, by setting and scaler."""
-    one = runs["setting"].nunique() == 1
-    parts = []
-    for (setting, scaler), rows in runs.groupby(["setting", "scaler"], sort=False):
-        lost = int(rows["status"].isin(summary.LOST).sum())
-        if lost:
-            where = "" if one else f" ({setting})"
-            parts.append(f"{lost:,} of {len(rows):,} with {scaler_name(str(scaler))}{where}")
-    return f"Diverged and not drawn: {listing(parts)}." if parts else ""
