@@ -94,15 +94,15 @@ def test_a_loss_below_zero_is_not_called_a_small_one() -> None:
     lead = block("lead", board)
     assert "adam loses \N{MINUS SIGN}5.00 %" in lead
     assert "below 1 % for no optimizer" in lead
-    assert "adam loses \N{MINUS SIGN}5.00 %" in block("kept_rate", board)
-    assert "not scale-invariant" not in block("kept_rate", board)
+    assert "adam loses \N{MINUS SIGN}5.00 %" in block("section_kept_rate", board)
+    assert "not scale-invariant" not in block("section_kept_rate", board)
 
 
 def test_an_optimizer_is_insensitive_where_its_whole_interval_is() -> None:
     board = board_of(("rprop", 0.0), ("adam", 0.4)).assign(sensitivity_low=[0.0, 0.3])
     board["sensitivity_high"] = [0.01, 0.5]
     assert "The 95 % interval lies below 1 % only for rprop." in block("lead", board)
-    assert "not scale-invariant" in block("kept_rate", board)
+    assert "not scale-invariant" in block("section_kept_rate", board)
 
 
 def test_what_has_no_numbers_is_named_and_its_cells_are_empty() -> None:

@@ -49,7 +49,8 @@ def frames(results: Results) -> Frames:
     tuned = held_out.at_tuned(runs)
     # A default learning rate is not chosen by its score, so it counts as trained.
     default = held_out.at_default(runs).assign(rates=DEFAULT, trained=True)
-    chosen = pd.concat([default, tuned.assign(rates=TUNED, trained=held_out.trained(tuned))])
+    trained = held_out.trained(tuned)
+    chosen = pd.concat([default, tuned.assign(rates=TUNED, trained=trained)])
     scores = held_out.within(chosen, [*held_out.CELL, "rates", "measure", "trained"])
     changed = chosen[chosen["problem"].isin(CHANGED)]
     return Frames(
@@ -63,10 +64,8 @@ def frames(results: Results) -> Frames:
 
 
 def _differences(chosen: pd.DataFrame, column: str, baseline: object) -> pd.DataFrame:
-    parts = [
-        held_out.against(chosen[chosen["rates"] == rates], column, baseline).assign(rates=rates)
-        for rates in (DEFAULT, TUNED)
-    ]
+    rows = {rates: chosen[chosen["rates"] == rates] for rates in (DEFAULT, TUNED)}
+    parts = [held_out.against(rows[k], column, baseline).assign(rates=k) for k in rows]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -76,14 +75,14 @@ def shown(data: Frames) -> dict[str, pd.DataFrame]:
     tuned = units.pop("learning rate") == TUNED
     by_rate = data.by_rate[data.by_rate["problem"].isin(DRAWN)]
     return {
-        "gains": of_standard(data.differences),
+        "gains": original(data.differences[data.differences["scaler"] == "standard"]),
         "outcomes": outcomes(data.differences).reset_index().astype(str),
         "needed": scaler_needed(data.differences),
         "scores": original(data.scores),
         "rates": original(by_rate[by_rate["model"] == "linear"]),
         "corruption": corrupted_scores(data.scores),
         "units": units[tuned],
-        "units_default": units[~tuned],
+        "units-default": units[~tuned],
     }
 
 
@@ -92,17 +91,12 @@ def original(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["block"].isin(ORIGINAL)]
 
 
-def of_standard(differences: pd.DataFrame) -> pd.DataFrame:
-    """Return the differences of standardized from raw columns, on unchanged data."""
-    return original(differences[differences["scaler"] == "standard"])
-
-
 def outcomes(differences: pd.DataFrame) -> pd.DataFrame:
     """Count how often standardized columns scored better, worse or the same, by learning rate.
 
     The 95 % interval decides: above, below or within ± `SMALLEST`.
     """
-    rows = of_standard(differences)
+    rows = original(differences[differences["scaler"] == "standard"])
     above, below = rows["low"] > SMALLEST, rows["high"] < -SMALLEST
     within = (rows["low"] > -SMALLEST) & (rows["high"] < SMALLEST)
     outcome = np.select([above, below, within], ["better", "worse", "same"], "undecided")
@@ -138,13 +132,14 @@ def unit_change(scores: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFrame
     before = texts.loc[texts["scale_factor"] == 1, [*keys, "after"]]
     both = differences.merge(before.rename(columns={"after": "before"}), on=keys)
     both = both.merge(texts[[*keys, "block", "scale_factor", "after"]])
+    both = both.sort_values("scaler", kind="stable")
     value, low, high = (both[name].map(number) for name in ("value", "low", "high"))
     return pd.DataFrame(
         {
             "data": both["problem"].map(data_name),
+            "scaler": [style.scaler(name)["label"] for name in both["scaler"]],
             "training": [*map(training_name, both["model"], both["optimizer"])],
             "learning rate": both["rates"],
-            "scaler": [style.scaler(name)["label"] for name in both["scaler"]],
             "original unit": both["before"],
             "changed unit": both["after"] + both["scale_factor"].map(" (× {:g})".format),
             "difference": value + "\n" + low + " to " + high,
@@ -194,7 +189,7 @@ def changed_columns(problems: pd.Series) -> str:
 
 def facts(data: Frames, study: Study) -> dict[str, Any]:
     """Return what the text states about the results and the study."""
-    problems = values_of(study.blocks, "problem")
+    problems = " ".join(values_of(study.blocks, "problem"))
     return {
         "tuned": outcomes(data.differences).to_dict("index").get(TUNED),
         "smallest": SMALLEST,
@@ -206,22 +201,18 @@ def facts(data: Frames, study: Study) -> dict[str, Any]:
         "columns": changed_columns(corrupted_scores(data.scores)["problem"]),
         "budgets": budgets_of(study.blocks),
         "models": listing(values_of(study.blocks, "model")),
-        "outliers": any("outliers" in problem for problem in problems),
-        "heavy_tails": any("heavy_tails" in problem for problem in problems),
+        "outliers": "outliers" in problems,
+        "heavy_tails": "heavy_tails" in problems,
     }
 
 
-def _edges(tuned: pd.DataFrame) -> dict[str, int]:
+def _edges(tuned: pd.DataFrame) -> dict[Any, int]:
     """Count the cells whose tuned learning rate is an end of its grid or no better than chance."""
+    kinds = ["edge", "untrained"]
     cells = tuned.assign(untrained=~held_out.trained(tuned)).groupby(held_out.CELL)
-    cells = cells[["edge", "untrained"]].first().reset_index()
-    raw = cells[cells["scaler"] == "none"]
-    counts = {name: int(cells[name].sum()) for name in ("edge", "untrained")}
-    return {
-        **counts,
-        **{f"{name}_raw": int(raw[name].sum()) for name in counts},
-        "cells": len(cells),
-    }
+    cells = cells[kinds].first().reset_index()
+    raw = cells.loc[cells["scaler"] == "none", kinds].sum().add_suffix("_raw")
+    return {"cells": len(cells), **cells[kinds].sum().to_dict(), **raw.to_dict()}
 
 
 def _grids(runs: pd.DataFrame) -> str:

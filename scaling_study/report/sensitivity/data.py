@@ -29,11 +29,11 @@ DETAILS = {
 
 
 class Frames(NamedTuple):
-    """What the functions of these names in `scaling_study.analysis.sensitivity` return."""
+    """Progress of each optimizer, mean over seeds, from `scaling_study.analysis.sensitivity`."""
 
     leaderboard: pd.DataFrame
-    cells: pd.DataFrame
-    kept_rate: pd.DataFrame
+    by_learning_rate: pd.DataFrame
+    by_scale_factor: pd.DataFrame
 
 
 def frames(results: Results) -> Frames:

@@ -2,55 +2,39 @@
 
 from functools import partial
 
-from scaling_study.report.document import Figure, Report, Section, Table, Words
+from scaling_study.report.document import Report, Words
 from scaling_study.report.sensitivity import data, figures
 from scaling_study.storage.results import Results
 from scaling_study.study.study import Study
 
-TITLES = {
-    "leaderboard": "Progress lost by a change of unit",
-    "kept_rate": "Progress by scale factor",
-    "map": "Progress by learning rate and scale factor",
-}
-
 
 def applies(study: Study) -> bool:
-    """Return whether the study asks for this report."""
+    """Say whether a study asks for this report."""
     return study.report == "sensitivity"
 
 
 def build(results: Results) -> Report:
     """Return the report of a study of optimizers, scale factors and learning rates."""
-    study, (board, cells, kept_rate) = results.study, data.frames(results)
+    study, frames = results.study, data.frames(results)
+    board, order = frames.leaderboard, list(frames.leaderboard["optimizer"])
     words = Words(__package__ or "", **data.facts(board, study))
-    order = list(board["optimizer"])
-    drawn = {
-        "leaderboard": (board, figures.leaderboard),
-        "kept_rate": (kept_rate, partial(figures.kept_rate, order=order)),
-        "map": (cells, partial(figures.learning_rate_map, order=order)),
-    }
-    leaderboard, one_rate, every_rate = (
-        Figure(
-            name=name.replace("_", "-"),
-            title=TITLES[name],
-            caption=words(f"caption_{name}"),
-            data=frame,
-            draw=draw,
-        )
-        for name, (frame, draw) in drawn.items()
+    leaderboard = words.figure("leaderboard", board, figures.leaderboard)
+    one_rate = words.figure(
+        "kept-rate", frames.by_scale_factor, partial(figures.kept_rate, order=order)
     )
-    main, more = data.for_page(board)
-    ranking = Table(name="ranking", title="Leaderboard", frame=main, note=words("note_ranking"))
-    details = Table(name="details", title="Further quantities", frame=more)
+    every_rate = words.figure(
+        "map", frames.by_learning_rate, partial(figures.learning_rate_map, order=order)
+    )
+    ranking, further = data.for_page(board)
     return Report(
         title=study.title or study.name,
         lead=words("lead"),
         sections=(
-            Section("", words("leaderboard"), (leaderboard, ranking)),
-            Section("Further quantities", words("details"), (details,), folded=True),
-            Section("One learning rate at every unit", words("kept_rate"), (one_rate,)),
-            Section("Every learning rate at every unit", words("map"), (every_rate,)),
-            Section("Quantities", words("quantities")),
+            words.section("leaderboard", leaderboard, words.table("ranking", ranking)),
+            words.section("further", words.table("further", further), folded=True),
+            words.section("kept_rate", one_rate),
+            words.section("map", every_rate),
+            words.section("quantities"),
         ),
         limits=words("limits"),
         files={"leaderboard.csv": board},
