@@ -1,6 +1,7 @@
 """Results to frames and facts of the report on feature attributions."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -149,16 +150,13 @@ def conclude(per_unit: Count, unit_free: Count) -> str:
 def facts_of(results: Results, frames: Frames, per_run: pd.DataFrame) -> dict[str, Any]:
     """Return what the text is filled with."""
     blocks, fit, differences = results.study.blocks, frames["fit"], frames["differences"]
-    problems = list(dict.fromkeys(map(short, values_of(blocks, "problem"))))
     methods = style.ordered(differences["method"], style.METHODS)
     raw = _inputs(fit)[lambda rows: (rows["scaler"] == "none") & ~is_plain(rows)]
-    pairs = importance.paired(per_run)
-    standard = (pairs["scaler"] == "standard") & (pairs["part"] == "inputs")
+    pairs = _inputs(importance.paired(per_run))
     axes = ("optimizer", "target_scaler", "learning_rate")
+    limits = {"good_fit": GOOD_FIT, "fewest": FEWEST, "relevant": RELEVANT}
     return {
-        "good_fit": GOOD_FIT,
-        "fewest": FEWEST,
-        "relevant": RELEVANT,
+        **limits,
         "distinct": importance.DISTINCT,
         "effects": {change: effects(differences, change) for change in ("unit", "offset")},
         "conclusion": conclude(*effects(differences, "unit")),
@@ -167,9 +165,9 @@ def facts_of(results: Results, frames: Frames, per_run: pd.DataFrame) -> dict[st
         "networks": fit[fit["part"] == NETWORKS],
         "per_unit": [label(name) for name in methods if name not in UNIT_FREE],
         "unit_free": [label(name) for name in methods if name in UNIT_FREE],
-        "symmetric": [name for name in problems if name in SYMMETRIC],
-        "asymmetric": [name for name in problems if name not in SYMMETRIC],
-        "undone": pairs.loc[standard, "value"].abs(),
+        "symmetric": SYMMETRIC,
+        "problems": [short(problem) for problem in values_of(blocks, "problem")],
+        "undone": pairs.loc[pairs["scaler"] == "standard", "value"].abs(),
         "budgets": budgets_of(blocks),
         **{f"{axis}s": values_of(blocks, axis) for axis in axes},
     }
@@ -202,24 +200,20 @@ def results_table(frames: Frames) -> pd.DataFrame:
     lean = lean.query("scaler == 'none' and method == 'weight' and offset == 0").dropna()
     last = last[(last["problem"].map(short) == "decoy") & (last["scaler"] == "none")].dropna()
     networks = frames["distortion"].query(f"part == '{NETWORKS}' and scaler == 'none'").dropna()
-    small, large = lean["scale_factor"] < 1, lean["scale_factor"] > 1
-    cells = "cells in which weight magnitude"
+    cells, two = "cells where weight magnitude", partial(number, digits=2)
     rows = {
         "runs that fit, standardised inputs": span(standard["value"], percent),
-        f"{cells} overrates a feature scaled down": _share(small, lean["low"] > 0),
-        f"{cells} underrates a feature scaled up": _share(large, lean["high"] < 0),
+        f"{cells} overrates a small feature": _share(lean["scale_factor"] < 1, lean["low"] > 0),
+        f"{cells} underrates a large feature": _share(lean["scale_factor"] > 1, lean["high"] < 0),
     }
     for method in ("weight", "permutation"):
         top: Any = last[last["method"] == method].nlargest(1, "value").itertuples()
         distortion = networks.loc[networks["method"] == method, "value"]
         rows[f"largest share of an irrelevant feature, {label(method)}"] = "".join(
-            f"{number(row.value, 2)}, {row.input}, n = {row.n}"
-            f"\n{number(row.low, 2)} to {number(row.high, 2)}"
+            f"{two(row.value)}, {row.input}, n = {row.n}\n{two(row.low)} to {two(row.high)}"
             for row in top
         )
-        rows[f"mean distortion of other networks, raw inputs, {label(method)}"] = span(
-            distortion, lambda value: number(value, 2)
-        )
+        rows[f"distortion of other networks, raw inputs, {label(method)}"] = span(distortion, two)
     known = [(name, text) for name, text in rows.items() if text]
     return pd.DataFrame(known, columns=["quantity", "result"])
 

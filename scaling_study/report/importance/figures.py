@@ -31,21 +31,16 @@ def draw_fit(frame: pd.DataFrame) -> Figure:
 def draw_methods(frame: pd.DataFrame, quantity: str = DISTORTION) -> Figure:
     """Draw a quantity by input, a panel a problem, a row a method."""
     figure = _dots(frame, "problem", "method", "input", _looks(frame))
+    for axes in figure.axes:
+        axes.axvline(0, **style.REFERENCE)
     figure.supxlabel(quantity)
     return charts.legend(figure, _looks(frame).values())
-
-
-def draw_decoy(frame: pd.DataFrame) -> Figure:
-    """Draw the share of the irrelevant feature, a row a method."""
-    figure = draw_methods(frame, "share of the irrelevant feature")
-    figure.axes[0].axvline(0, **style.REFERENCE)
-    return figure
 
 
 def draw_networks(frame: pd.DataFrame) -> Figure:
     """Draw the distortion of each network, a row of panels a problem, a column a method."""
     shown = frame[frame["method"].isin(SHOWN)]
-    panel = shown["problem"].map(short) + "\n" + shown["method"].map(label)
+    panel = shown["problem"].map(short) + "\n" + shown["method"].map(label).str.replace(" ", "\n")
     figure = _dots(shown.assign(panel=panel), "panel", "network", "input", _looks(frame), columns=3)
     figure.supxlabel(DISTORTION)
     return charts.legend(figure, _looks(frame).values())
@@ -108,18 +103,14 @@ def _dots(
     """Draw an estimate in each row of each panel, with a marker for each kind, side by side."""
     readable = {"problem": short, "method": label, "input": _input_label}
     names, rows = (frame[column].map(readable.get(column, str)) for column in (panel, row))
-    beside = kind != "scaler"
-    options = {
-        "columns": names.nunique(),
-        "height": 0.5 + (0.3 if beside else 0.24) * rows.nunique(),
-        **options,
-    }
+    frame, of = frame.assign(row=rows), len(looks) if kind == "input" else 1
+    height = 0.5 + (0.15 + 0.06 * of) * rows.nunique()
+    options = {"columns": names.nunique(), "height": height, **options}
     figure, grid = charts.facets(names, sharex=True, sharey=True, **options)
     for name, axes in grid.items():
         for place, (value, look) in enumerate(looks.items()):
-            found = frame[(names == name) & (frame[kind] == value)].assign(row=rows)
-            of = (place, len(looks)) if beside else (0, 1)
-            charts.rows_of_dots(axes, found, rows.unique(), "row", place=of[0], of=of[1], **look)
+            found = frame[(names == name) & (frame[kind] == value)]
+            charts.rows_of_dots(axes, found, rows.unique(), "row", place=place % of, of=of, **look)
     return figure
 
 
@@ -135,8 +126,8 @@ def _looks(frame: pd.DataFrame) -> dict[str, style.Look]:
     rows: Any = frame.drop_duplicates("input").itertuples()
     for place, row in enumerate(rows):
         look = style.scaler(row.scaler) | {"label": _input_label(row.input), "linestyle": ""}
-        look["marker"] = style.MARKERS[place % len(style.MARKERS)]
         if row.scaler == "none":
+            look["marker"] = style.MARKERS[place % len(style.MARKERS)]
             look["color"] = matplotlib.colormaps["Oranges"](0.4 + 0.15 * place)
         looks[row.input] = look | ({"markerfacecolor": "white"} if row.offset else {})
     return looks

@@ -8,13 +8,14 @@ from scaling_study.storage.results import Results
 from scaling_study.study.study import Study
 
 RANKINGS = partial(figures.draw_methods, quantity="share of runs with a wrong ranking")
+DECOY = partial(figures.draw_methods, quantity="share of the irrelevant feature")
 # By the name of a figure: the heading of its section, its title, and the function that draws it.
 FIGURES = {
     "differences": ("", "Distortion, raw minus standardised inputs", figures.draw_differences),
     "scales": ("Scale factor", "Distortion by scale factor", figures.draw_scales),
     "fit": ("Goodness of fit", "Runs that fit", figures.draw_fit),
     "rankings": ("Rankings", "Wrong rankings", RANKINGS),
-    "decoy": ("Irrelevant feature", "Share of the irrelevant feature", figures.draw_decoy),
+    "decoy": ("Irrelevant feature", "Share of the irrelevant feature", DECOY),
     "scalers": ("Scalers", "Distortion by scaler", figures.draw_methods),
     "networks": ("Other networks", "Distortion by network", figures.draw_networks),
 }
