@@ -141,7 +141,8 @@ def unit_change(scores: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFrame
             "training": [*map(training_name, both["model"], both["optimizer"])],
             "learning rate": both["rates"],
             "original unit": both["before"],
-            "changed unit": both["after"] + both["scale_factor"].map(" (× {:g})".format),
+            "changed unit": both["after"]
+            + both["scale_factor"].map(" (×\N{NO-BREAK SPACE}{:g})".format),
             "difference": value + "\n" + low + " to " + high,
         }
     )
@@ -190,15 +191,19 @@ def changed_columns(problems: pd.Series) -> str:
 def facts(data: Frames, study: Study) -> dict[str, Any]:
     """Return what the text states about the results and the study."""
     problems = " ".join(values_of(study.blocks, "problem"))
+    scores, tuned = data.scores, data.scores["rates"] == TUNED
+    raw = scores[tuned & (scores["scaler"] == "none") & (scores["scale_factor"] != 1)]
     return {
         "tuned": outcomes(data.differences).to_dict("index").get(TUNED),
         "smallest": SMALLEST,
-        "splits": data.scores.loc[data.scores["rates"] == TUNED, "n"].max(),
+        "splits": scores.loc[tuned, "n"].max(),
+        "rescaled": len(raw),
+        "rescaled_untrained": int((raw["trained"] == 0).sum()),
         "all_splits": data.by_rate["n"].max(),
         "edges": _edges(data.tuned),
         "grids": _grids(data.runs),
         "overlap": _overlap(data.runs),
-        "columns": changed_columns(corrupted_scores(data.scores)["problem"]),
+        "columns": changed_columns(corrupted_scores(scores)["problem"]),
         "budgets": budgets_of(study.blocks),
         "models": listing(values_of(study.blocks, "model")),
         "outliers": "outliers" in problems,

@@ -16,8 +16,8 @@ SECTIONS = {  # and their figures and tables
     "needed": ("needed",),
     "scores": ("scores",),
     "rates": ("rates",),
-    "corruption": ("corruption", "units"),
-    "default": ("units-default",),
+    "corruption": ("corruption",),
+    "units": ("units", "units-default"),
 }
 
 
@@ -40,7 +40,7 @@ def build(results: Results) -> Report:
             if len(shown[name])
         ]
         if items:
-            sections.append(words.section(section, *items, folded=section == "default"))
+            sections.append(words.section(section, *items, folded=section == "units"))
     files = {"scores": frames.scores, "differences": frames.differences, "rates": frames.by_rate}
     return Report(
         title=study.title or study.name,

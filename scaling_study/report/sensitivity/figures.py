@@ -66,14 +66,14 @@ def learning_rate_map(cells: pd.DataFrame, order: list[str]) -> Figure:
             (rows["best"] & rows["edge"], AT_END),
         ):
             at = rows[chosen]
-            axes.plot(at["scale_factor"], at["learning_rate"], linestyle="", **look)
+            axes.plot(at["scale_factor"], at["learning_rate"], ls="", clip_on=False, **look)
         axes.set(xscale="log", yscale="log")
         axes.set_xticks([s for s in (1e-3, 1.0, 1e3) if s in table.columns])
         axes.minorticks_off()
         axes.tick_params(labelsize=8)
         axes.title.set_fontsize(8)
     figure.supylabel("learning rate")
-    place = {"location": "top", "shrink": 0.5, "aspect": 30}
+    place = {"location": "top", "shrink": 0.5, "aspect": 30, "pad": 0.01}
     figure.colorbar(mesh, ax=[*panels.values()], label="progress Γ", **place)
     return figure
 
