@@ -13,8 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from scaling_study.report import style
 from scaling_study.report.labels import MINUS
 from scaling_study.report.style import FAINT, INK, WIDTH, Look
+
+MOST_MARKERS = 20  # of a line
 
 
 def facets(
@@ -49,11 +52,24 @@ def facets(
 def line(axes: Axes, frame: pd.DataFrame, x: str, **look: Any) -> None:
     """Draw an estimate over a column, with its interval as a band."""
     frame = frame.dropna(subset=["value"]).sort_values(x)
+    if len(frame) > MOST_MARKERS:
+        look |= {"marker": ""}
     axes.plot(frame[x], frame["value"], **look)
     if {"low", "high"} <= set(frame):
         axes.fill_between(
             frame[x], frame["low"], frame["high"], color=look["color"], alpha=0.15, linewidth=0
         )
+
+
+def lines(panels: dict[Any, Axes], frame: pd.DataFrame, kind: str, x: str) -> list[Look]:
+    """Draw a line for each value of a column in each panel; return their looks in order.
+
+    `frame` has the columns ``panel`` and `kind`: ``scaler, optimizer, method`` or any other.
+    """
+    looks = style.looks(kind, frame[kind])
+    for (panel, name), rows in frame.groupby(["panel", kind], sort=False, observed=True):
+        line(panels[panel], rows, x, **looks[str(name)])
+    return list(looks.values())
 
 
 def intervals(axes: Axes, at: Any, frame: pd.DataFrame, *, across: bool, **look: Any) -> None:
@@ -126,9 +142,12 @@ def number_map(axes: Axes, table: pd.DataFrame, bold: pd.DataFrame, **options: A
     axes.tick_params(length=0)
 
 
-def legend(figure: Figure, looks: Iterable[Any], *, columns: int = 4) -> Figure:
+def legend(
+    figure: Figure, looks: Iterable[Any], *, columns: int = 4, markers: bool = True
+) -> Figure:
     """Put a legend of looks or artists above the panels, or in an empty panel."""
-    handles = [key(look) if isinstance(look, dict) else look for look in looks]
+    plain = {} if markers else {"marker": ""}
+    handles = [key(look | plain) if isinstance(look, dict) else look for look in looks]
     empty = [axes for axes in figure.axes if not axes.get_visible()]
     if empty and len(handles) <= 8:
         empty[0].set_visible(True)

@@ -131,9 +131,8 @@ def budgets_of(blocks: Mapping[str, Mapping[str, list[Any]]]) -> str:
     found: dict[str, dict[str, None]] = {"updates": {}, "epochs": {}}
     for grid in blocks.values():
         for updates in grid["updates"]:
-            unit, values = (
-                ("epochs", grid["epochs"]) if updates == "none" else ("updates", [updates])
-            )
+            unit = "epochs" if updates == "none" else "updates"
+            values = grid["epochs"] if updates == "none" else [updates]
             found[unit] |= {f"{value:,}": None for value in values}
     said = [f"{listing(list(values))} {unit}" for unit, values in found.items() if values]
     return listing(said)

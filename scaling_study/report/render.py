@@ -17,7 +17,6 @@ from scaling_study.report.document import Figure, Report, Table
 from scaling_study.report.labels import escape, slug
 from scaling_study.report.style import RC
 from scaling_study.storage.results import Results
-from scaling_study.storage.schema import MANIFEST, STUDY
 from scaling_study.study.study import presets
 
 PAGE, TEXT, FILES = "index.html", "report.md", "files.json"
@@ -50,8 +49,7 @@ def render(
         "study": results.study,
         "runs": _runs(results),
         "command": command_of(results),
-        "data": sorted(name for name in report.files if name.endswith((".csv", ".json"))),
-        "provenance": (STUDY, MANIFEST),
+        "data": [n for n in sorted(report.files) if n.count("/") < 2 and not n.endswith(".tex")],
     }
     for name, template in ((PAGE, "page.html"), (TEXT, "page.md")):
         text = _environment().get_template(template).render(facts)
@@ -60,7 +58,8 @@ def render(
 
 def write_list(folder: Path) -> None:
     """Write the names of all files in a report's folder, so that each is known to be its own."""
-    names = {FILES, *(path.relative_to(folder).as_posix() for path in _files(folder))}
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    names = {FILES, *(path.relative_to(folder).as_posix() for path in paths)}
     _write(folder / FILES, json.dumps(sorted(names), indent=1) + "\n")
 
 
@@ -107,10 +106,6 @@ def _runs(results: Results) -> str:
     )
 
 
-def _files(folder: Path) -> Iterable[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
-
-
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8", newline="\n")
@@ -154,8 +149,8 @@ def _environment() -> Environment:
     )
     markdown = MarkdownIt("commonmark", {"html": False})
     environment.filters |= {
-        "markdown": lambda text: Markup(markdown.render(text)),
-        "inline": lambda text: Markup(markdown.renderInline(text)),
+        "markdown": lambda text: Markup(markdown.render(_unbroken(text))),
+        "inline": lambda text: Markup(markdown.renderInline(_unbroken(text))),
         "escape_markdown": escape,
         "line": _in_line,
         "slug": slug,
@@ -172,6 +167,11 @@ def _groups(table: Table) -> list[tuple[str, list[dict[Any, Any]]]]:
         return [("", frame.to_dict("records"))]
     parts = frame.groupby(table.group, sort=False)
     return [(str(name), p.drop(columns=table.group).to_dict("records")) for name, p in parts]
+
+
+def _unbroken(text: str) -> str:
+    """Return text in which no line breaks before a percent sign."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _in_line(cell: Any) -> str:

@@ -9,8 +9,8 @@ INK, PALE, FAINT = "#222222", "#9a9a9a", "#dddddd"
 # Okabe and Ito (2008), which readers with any colour vision can tell apart.
 VERMILLION, BLUE, GREEN, PURPLE = "#D55E00", "#0072B2", "#009E73", "#CC79A7"
 ORANGE, SKY, BLACK = "#E69F00", "#56B4E9", "#000000"
-COLOURS = (VERMILLION, BLUE, GREEN, PURPLE, ORANGE, SKY, BLACK)
-MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+COLOURS = (VERMILLION, BLUE, GREEN, PURPLE, ORANGE, SKY, BLACK, PALE)
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*", "<")
 WIDTH = 6.2  # inches: two panels stay legible on a phone
 
 RC: dict[Any, Any] = {
@@ -35,37 +35,22 @@ RC: dict[Any, Any] = {
 }
 REFERENCE: Look = {"color": INK, "linestyle": (0, (1, 2)), "linewidth": 1.1}
 
-_DASHED = (0, (4, 3))
-_SCALERS: dict[str, tuple[str, str, Any, str]] = {
-    "none": (VERMILLION, "o", "-", "none (raw)"),
-    "minmax": (BLUE, "s", "-", "minmax"),
-    "standard": (GREEN, "D", "-", "standard"),
-    "robust": (PURPLE, "^", "-", "robust"),
-    "maxabs": (ORANGE, "v", _DASHED, "maxabs"),  # lies on min-max where a minimum is 0
-    "center": (SKY, "P", "-", "center"),
-    "quantile": (BLACK, "X", "-", "quantile"),
-    "power": (PALE, "*", "-", "power"),
-    "normalizer": (PALE, "<", _DASHED, "normalizer"),
+# Each name of a list takes the colour and the marker at its place.
+SCALERS = (
+    *("none", "minmax", "standard", "robust", "maxabs"),
+    *("center", "quantile", "power", "normalizer"),
+)
+OPTIMIZERS = ("sgd", "momentum", "adam", "rmsprop", "adagrad", "lion")
+METHODS = (
+    *("weight", "garson", "olden", "gradient", "gradient_input"),
+    *("integrated_gradients", "permutation", "linear_shap"),
+)
+_KNOWN = {"scaler": SCALERS, "optimizer": OPTIMIZERS, "method": METHODS}
+_LABELS = {
+    **{"none": "none (raw)", "weight": "weight magnitude", "garson": "Garson", "olden": "Olden"},
+    **{"gradient_input": "gradient × input", "linear_shap": "linear SHAP"},
 }
-_OPTIMIZERS: dict[str, tuple[str, str, Any, str]] = {
-    "sgd": (VERMILLION, "o", "-", "sgd"),
-    "momentum": (BLUE, "s", "-", "momentum"),
-    "adam": (GREEN, "D", "-", "adam"),
-    "rmsprop": (PURPLE, "^", "-", "rmsprop"),
-    "adagrad": (ORANGE, "v", "-", "adagrad"),
-    "lion": (SKY, "P", "-", "lion"),
-}
-_METHODS: dict[str, tuple[str, str, Any, str]] = {
-    "weight": (VERMILLION, "o", "-", "weight magnitude"),
-    "garson": (BLUE, "s", "-", "Garson"),
-    "olden": (GREEN, "D", "-", "Olden"),
-    "gradient": (PURPLE, "^", "-", "gradient"),
-    "gradient_input": (ORANGE, "v", "-", "gradient × input"),
-    "integrated_gradients": (SKY, "P", "-", "integrated gradients"),
-    "permutation": (BLACK, "X", "-", "permutation"),
-    "linear_shap": (PALE, "*", "-", "linear SHAP"),
-}
-SCALERS, OPTIMIZERS, METHODS = tuple(_SCALERS), tuple(_OPTIMIZERS), tuple(_METHODS)
+_DASHED = ("maxabs", "normalizer")  # maxabs lies on minmax where a minimum is 0
 VERDICTS = {
     "supported": GREEN,
     "refuted": VERMILLION,
@@ -77,17 +62,17 @@ VERDICTS = {
 
 def scaler(name: str) -> Look:
     """Return how a scaler is drawn: ``color, marker, linestyle`` and ``label``."""
-    return _look(_SCALERS, name)
+    return _look("scaler", name)
 
 
 def optimizer(name: str) -> Look:
     """Return how an optimizer is drawn: ``color, marker, linestyle`` and ``label``."""
-    return _look(_OPTIMIZERS, name)
+    return _look("optimizer", name)
 
 
 def method(name: str) -> Look:
     """Return how an importance method is drawn: ``color, marker, linestyle`` and ``label``."""
-    return _look(_METHODS, name)
+    return _look("method", name)
 
 
 def numbered(place: int, label: str) -> Look:
@@ -96,14 +81,23 @@ def numbered(place: int, label: str) -> Look:
     return {"color": colour, "marker": marker, "linestyle": "-", "label": label}
 
 
+def looks(kind: str, names: Any) -> dict[str, Look]:
+    """Return how each name is drawn, in order; `kind` is what they are, such as ``scaler``."""
+    if kind not in _KNOWN:
+        found = sorted(dict.fromkeys(names))
+        return {str(n): numbered(i, f"{kind} {n}") for i, n in enumerate(found)}
+    return {name: _look(kind, name) for name in ordered(names, _KNOWN[kind])}
+
+
 def ordered(names: Any, known: tuple[str, ...]) -> list[str]:
     """Return each name once: those that are known in their order, then the others."""
     found = list(dict.fromkeys(str(name) for name in names))
     return [n for n in known if n in found] + [n for n in found if n not in known]
 
 
-def _look(table: dict[str, tuple[str, str, Any, str]], name: str) -> Look:
-    if name not in table:  # always the same, whatever else is in the figure
+def _look(kind: str, name: str) -> Look:
+    if name not in _KNOWN[kind]:  # always the same, whatever else is in the figure
         label = name if ":" in name else name.replace("_", " ")  # a reference to code stays
         return numbered(crc32(name.encode()), label)
-    return dict(zip(("color", "marker", "linestyle", "label"), table[name], strict=True))
+    look = numbered(_KNOWN[kind].index(name), _LABELS.get(name, name.replace("_", " ")))
+    return look | ({"linestyle": (0, (4, 3))} if name in _DASHED else {})

@@ -34,7 +34,7 @@ def test_one_row_for_each_condition(summaries: data.Summaries, results: Results)
 def test_tables_say_beyond_the_budget_and_mark_what_was_not_measured(
     summaries: data.Summaries,
 ) -> None:
-    shown = data.conditions_table(summaries)
+    shown = data.tables(summaries)["conditions"]
     network = shown[shown["setting"].str.contains("mlp")]
     assert (network["reached target"] == MISSING).all()
     assert (network["error against least squares"] == MISSING).all()
@@ -45,15 +45,16 @@ def test_tables_say_beyond_the_budget_and_mark_what_was_not_measured(
 
 
 def test_the_main_table_fits_the_window(summaries: data.Summaries) -> None:
-    assert len(data.conditions_table(summaries).columns.drop("setting")) <= 7
+    assert len(data.tables(summaries)["conditions"].columns.drop("setting")) <= 7
 
 
 def test_columns_that_nothing_was_measured_in_are_left_out(summaries: data.Summaries) -> None:
     networks = summaries.labels[summaries.labels["setting"].str.contains("mlp")]
     only = summaries._replace(labels=networks)
-    assert "error against least squares" not in data.conditions_table(only)
-    assert "recovered weight" not in data.features_table(only)
-    assert data.movement_table(only).empty
+    shown = data.tables(only)
+    assert "error against least squares" not in shown["conditions"]
+    assert "recovered weight" not in shown["features"]
+    assert shown["movement"].empty
 
 
 def test_differences_are_between_scalers_of_one_setting(summaries: data.Summaries) -> None:
@@ -64,7 +65,7 @@ def test_differences_are_between_scalers_of_one_setting(summaries: data.Summarie
 
 
 def test_movement_says_who_was_stopped(summaries: data.Summaries) -> None:
-    shown = data.movement_table(summaries).set_index(["setting", "scaler"])
+    shown = data.tables(summaries)["movement"].set_index(["setting", "scaler"])
     assert shown.loc[("adam, linear", "standard"), "stopped early"] == "yes"
     assert shown.loc[("adam, linear", "none"), "stopped early"] == "no"
     assert set(shown["learning rate × updates"]) == {"0.0400"}
@@ -144,7 +145,7 @@ def test_more_and_less_often_follow_the_paired_interval(build: Build) -> None:
             row["weight"] = np.array([1.0, raw if condition.scaler.name == "none" else scaled])
 
         found = data.summarize(build({"linear": LINEAR}, change=change))
-        return data.differences_table(found)["unscaled"].iloc[0]
+        return data.tables(found)["differences"]["unscaled"].iloc[0]
 
     assert compared(0.5, 2.0) == "less often"
     assert compared(2.0, 0.5) == "more often"

@@ -8,7 +8,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -63,7 +62,7 @@ def importance(frame: pd.DataFrame) -> Figure:
     figure, panels = charts.facets(names, titles=titles, sharex=True, sharey=True)
     pairs = list(zip(frame["rates"], frame["design"], strict=True))
     frame = frame.assign(panel=pd.Series(pairs, index=frame.index))
-    optimizers = _lines(panels, frame, "optimizer", style.OPTIMIZERS, "scale_factor")
+    optimizers = charts.lines(panels, frame, "optimizer", "scale_factor")
     for name, axes in panels.items():
         truth = frame[frame["panel"] == name].groupby("scale_factor")["ols"].mean()
         axes.plot(truth.index, truth, **style.REFERENCE)
@@ -103,8 +102,8 @@ def descent(times: pd.DataFrame, floors: pd.DataFrame) -> Figure:
     """
     figure, panels = charts.facets(["updates to target", "asymptotic loss of SGD"], height=2.9)
     left, right = panels.values()
-    for name in style.ordered(times["scaler"], style.SCALERS):
-        rows, look = times[times["scaler"] == name], style.scaler(name)
+    for name, look in style.looks("scaler", times["scaler"]).items():
+        rows = times[times["scaler"] == name]
         cloud: Any = {"s": 6, "linewidths": 0, "alpha": 0.5, "rasterized": True}
         cloud |= {part: look[part] for part in ("color", "marker", "label")}
         left.scatter(rows["predicted"], rows["measured"], **cloud)
@@ -129,7 +128,7 @@ def exponents(frame: pd.DataFrame, slopes: pd.DataFrame) -> Figure:
     titles = [f"start: {start}" for start in starts]
     figure, panels = charts.facets(starts, titles=titles, height=3.0, sharey=True)
     frame = frame.assign(panel=frame["start"])
-    optimizers = _lines(panels, frame, "optimizer", style.OPTIMIZERS, "scale_factor")
+    optimizers = charts.lines(panels, frame, "optimizer", "scale_factor")
     for start, axes in panels.items():
         known = slopes[slopes["start"] == start].set_index("optimizer")
         text = "\n".join(
@@ -152,7 +151,7 @@ def basins(frame: pd.DataFrame) -> Figure:
 
     ``optimizer, learning_rate, inputs``: the raw scale factor as text, or ``scaled``.
     """
-    optimizers = style.ordered(frame["optimizer"], style.OPTIMIZERS)
+    optimizers = style.looks("optimizer", frame["optimizer"])
     figure, panels = charts.facets(optimizers, sharex=True, sharey=True)
     raw = [name for name in dict.fromkeys(frame["inputs"]) if name != "scaled"]
     shades = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.9, len(raw)))
@@ -173,13 +172,13 @@ def training_time(frame: pd.DataFrame) -> Figure:
     ``panel, scaler, update, ols``; low and high are the range.
     """
     figure, panels = charts.facets(frame["panel"], sharex=True, sharey=True)
-    scalers = _lines(panels, frame, "scaler", style.SCALERS, "update")
+    scalers = charts.lines(panels, frame, "scaler", "update")
     for name, axes in panels.items():
         axes.axhline(frame.loc[frame["panel"] == name, "ols"].mean(), **style.REFERENCE)
         axes.set(ylim=(-0.03, 1.03), xscale="log")
         axes.xaxis.set_minor_formatter(NullFormatter())
     charts.label_axes(figure, "updates", "share of contribution |w|·sd")
-    return charts.legend(figure, [*scalers, LEAST_SQUARES])
+    return charts.legend(figure, [*scalers, LEAST_SQUARES], markers=False)
 
 
 def invariance(frame: pd.DataFrame) -> Figure:
@@ -228,7 +227,7 @@ def gradients(frame: pd.DataFrame) -> Figure:
     """
     figure, panels = charts.facets(frame["when"], height=2.7, sharex=True, sharey=True)
     frame = frame.assign(panel=frame["when"])
-    optimizers = _lines(panels, frame, "optimizer", style.OPTIMIZERS, "scale_factor")
+    optimizers = charts.lines(panels, frame, "optimizer", "scale_factor")
     s = np.sort(frame["scale_factor"].unique())
     for axes in panels.values():
         axes.plot(s, np.log10(s), **style.REFERENCE)
@@ -237,16 +236,3 @@ def gradients(frame: pd.DataFrame) -> Figure:
     return charts.legend(
         figure, [*optimizers, {**style.REFERENCE, "label": "ratio = s"}], columns=5
     )
-
-
-def _lines(
-    panels: dict[Any, Axes], frame: pd.DataFrame, kind: str, known: tuple[str, ...], x: str
-) -> list[style.Look]:
-    """Draw a line for each scaler or optimizer in each panel; return their looks."""
-    look_of = {"scaler": style.scaler, "optimizer": style.optimizer}[kind]
-    looks = {name: look_of(name) for name in style.ordered(frame[kind], known)}
-    if x == "update":  # too many points for markers
-        looks = {name: look | {"marker": ""} for name, look in looks.items()}
-    for (panel, name), rows in frame.groupby(["panel", kind], sort=False, observed=True):
-        charts.line(panels[panel], rows, x, **looks[str(name)])
-    return list(looks.values())

@@ -1,7 +1,7 @@
 """What the standard report shows: estimates of every condition, tables of text, and facts."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from scaling_study.analysis import summary
 from scaling_study.report.labels import (
     BASELINE,
     MISSING,
+    count,
     estimate,
     label_conditions,
     number,
@@ -111,79 +112,28 @@ def files(summaries: Summaries, conditions: pd.DataFrame) -> dict[str, pd.DataFr
     }
 
 
-def conditions_table(summaries: Summaries) -> pd.DataFrame:
-    """Return a row per condition, text in every cell."""
+def tables(summaries: Summaries) -> dict[str, pd.DataFrame]:
+    """Return the tables of conditions, features, movement and differences, text in every cell."""
     rows = summaries.conditions()
-    steps = ["steps_to_target", "steps_to_target_low", "steps_to_target_high", "updates"]
-    return _measured(
-        {
-            "setting": rows["setting"],
-            "scaler": rows["scaler"],
-            "reached target": _cells(rows, "converged", share),
-            "diverged": _cells(rows, "diverged", share),
-            "updates to target": [_steps(*row) for row in rows[steps].itertuples(index=False)],
-            "error against least squares": _cells(rows, "weight_error_ols"),
-            "last weight larger": _cells(rows, "larger", share),
-            "final loss": _cells(rows, "final_loss"),
-        }
-    )
+    features = summaries.labels.merge(summaries.features, on="condition")
+    differences = summaries.differences.dropna(subset=["low"])
+    return {
+        "conditions": _table(rows, CONDITIONS),
+        "features": _table(features, FEATURES),
+        "movement": _table(movement(summaries, rows), MOVEMENT),
+        "differences": _table(differences, DIFFERENCES),
+    }
 
 
-def features_table(summaries: Summaries) -> pd.DataFrame:
-    """Return a row per condition and feature, text in every cell."""
-    rows = summaries.labels.merge(summaries.features, on="condition")
-    return _measured(
-        {
-            "setting": rows["setting"],
-            "scaler": rows["scaler"],
-            "feature": [str(feature + 1) for feature in rows["feature"]],
-            "truth": [number(value) for value in rows["weight_true"]],
-            "least squares": [number(value) for value in rows["weight_ols"]],
-            "recovered weight": _cells(rows, "weight_original"),
-            "trained weight": _cells(rows, "weight"),
-            "gradient norm at start": _cells(rows, "grad_norm_init"),
-            "mean gradient norm": _cells(rows, "grad_norm_mean"),
-        }
-    )
+def _table(rows: pd.DataFrame, columns: dict[str, tuple[Any, ...]]) -> pd.DataFrame:
+    """Return columns as text, without those in which nothing was measured.
 
-
-def movement_table(summaries: Summaries) -> pd.DataFrame:
-    """Return how far weights moved, and had to, in each condition with known weights."""
-    rows = movement(summaries, summaries.conditions())
-    return pd.DataFrame(
-        {
-            "setting": rows["setting"],
-            "scaler": rows["scaler"],
-            "learning rate × updates": [number(value) for value in rows["reach"]],
-            "largest movement": [number(value) for value in rows["movement_most"]],
-            "distance to least squares": [number(value) for value in rows["distance"]],
-            "stopped early": ["yes" if stopped else "no" for stopped in rows["stopped"]],
-        }
-    )
-
-
-def differences_table(summaries: Summaries) -> pd.DataFrame:
-    """Return how scaling changed the share of runs in which the last weight is the larger."""
-    rows = summaries.differences.dropna(subset=["low"])
-    return pd.DataFrame(
-        {
-            "setting": rows["setting"],
-            "scaler": rows["scaler"],
-            "unscaled less scaled": [
-                estimate(*row) for row in rows[["value", "low", "high"]].to_numpy(float)
-            ],
-            "unscaled": [
-                _compared(low, high) for low, high in rows[["low", "high"]].to_numpy(float)
-            ],
-            "seeds": [f"{n:,}" for n in rows["n"]],
-        }
-    )
-
-
-def _compared(low: float, high: float) -> str:
-    if low > 0:
-        return "more often"
-    return "less often" if high < 0 else "no clear difference"
+    Each has a function that writes a cell, and the names of what the function is given.
+    """
+    table = rows[["setting", "scaler"]].copy()
+    for title, (form, *names) in columns.items():
+        table[title] = [form(*values) for values in rows[names].itertuples(index=False)]
+    return table[[name for name in table if not (table[name] == MISSING).all()]]
 
 
 def movement(summaries: Summaries, rows: pd.DataFrame) -> pd.DataFrame:
@@ -201,14 +151,8 @@ def movement(summaries: Summaries, rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(stopped=far & (rows["converged"] == 0) & (rows["diverged"] == 0))
 
 
-def _measured(columns: dict[str, Iterable[str]]) -> pd.DataFrame:
-    """Return a table without the columns in which nothing was measured."""
-    table = pd.DataFrame(columns)
-    return table[[name for name in table if not (table[name] == MISSING).all()]]
-
-
-def _cells(rows: pd.DataFrame, name: str, form: Any = estimate) -> list[str]:
-    return [form(*ends) for ends in rows[[name, f"{name}_low", f"{name}_high"]].to_numpy(float)]
+def _ends(name: str) -> tuple[str, str, str]:
+    return name, f"{name}_low", f"{name}_high"
 
 
 def _steps(value: float, low: float, high: float, budget: int) -> str:
@@ -217,6 +161,41 @@ def _steps(value: float, low: float, high: float, budget: int) -> str:
     shown = [f"> {budget:,}" if math.isinf(v) else f"{v:,.0f}" for v in (value, low, high)]
     return shown[0] if len(set(shown)) == 1 else f"{shown[0]}\n{shown[1]} to {shown[2]}"
 
+
+def _compared(low: float, high: float) -> str:
+    if low > 0:
+        return "more often"
+    return "less often" if high < 0 else "no clear difference"
+
+
+CONDITIONS: dict[str, tuple[Any, ...]] = {
+    "reached target": (share, *_ends("converged")),
+    "diverged": (share, *_ends("diverged")),
+    "updates to target": (_steps, *_ends("steps_to_target"), "updates"),
+    "error against least squares": (estimate, *_ends("weight_error_ols")),
+    "last weight larger": (share, *_ends("larger")),
+    "final loss": (estimate, *_ends("final_loss")),
+}
+FEATURES: dict[str, tuple[Any, ...]] = {
+    "feature": (lambda feature: str(feature + 1), "feature"),
+    "truth": (number, "weight_true"),
+    "least squares": (number, "weight_ols"),
+    "recovered weight": (estimate, *_ends("weight_original")),
+    "trained weight": (estimate, *_ends("weight")),
+    "gradient norm at start": (estimate, *_ends("grad_norm_init")),
+    "mean gradient norm": (estimate, *_ends("grad_norm_mean")),
+}
+MOVEMENT: dict[str, tuple[Any, ...]] = {
+    "learning rate × updates": (number, "reach"),
+    "largest movement": (number, "movement_most"),
+    "distance to least squares": (number, "distance"),
+    "stopped early": (lambda stopped: "yes" if stopped else "no", "stopped"),
+}
+DIFFERENCES: dict[str, tuple[Any, ...]] = {
+    "unscaled less scaled": (estimate, "value", "low", "high"),
+    "unscaled": (_compared, "low", "high"),
+    "seeds": (count, "n"),
+}
 
 # Facts ----------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 Curves are ``value, low, high`` over ``update``. Runs that diverged are counted, not drawn.
 """
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,8 @@ def weights(frame: pd.DataFrame) -> Figure:
     """
     first, last = int(frame["feature"].min()), int(frame["feature"].max())
     figure, panels = charts.facets(frame["panel"], sharex=True, sharey=True)
-    for axes, rows in _each(panels, frame):
+    for name, axes in panels.items():
+        rows = frame[frame["panel"] == name]
         lost = rows["status"].isin(LOST)
         if lost.any():
             charts.subtitle(axes, "all diverged" if lost.all() else f"{lost.mean():.1%} diverged")
@@ -70,33 +70,29 @@ def _paths(axes: Axes, rows: pd.DataFrame, ends: list[int]) -> None:
 def losses(frame: pd.DataFrame, floors: pd.Series) -> Figure:
     """Draw the loss over the updates by ``scaler``, and that of least squares by panel."""
     figure, panels = charts.facets(frame["panel"], sharex=True, sharey=True)
-    scalers = style.ordered(frame["scaler"], style.SCALERS)
-    for name, (axes, rows) in zip(panels, _each(panels, frame), strict=True):
-        for scaler in scalers:
-            _line(axes, rows[rows["scaler"] == scaler], style.scaler(scaler))
-        last = rows.groupby("scaler", sort=False)["update"].max()
+    looks: list[style.Look] = charts.lines(panels, frame, "scaler", "update")
+    for name, axes in panels.items():
+        last = frame[frame["panel"] == name].groupby("scaler", sort=False)["update"].max()
         if (last < last.max()).any():
             charts.subtitle(axes, f"diverged: {listing(list(last.index[last < last.max()]))}")
         if np.isfinite(floors.get(name, np.nan)):
             axes.axhline(floors[name], **style.REFERENCE)
         axes.set_yscale("log")
     charts.label_axes(figure, "updates", "loss on all rows (target units²)")
-    looks = [style.scaler(name) | {"marker": ""} for name in scalers]
-    floor = [{**style.REFERENCE, "label": "least squares"}] if np.isfinite(floors).any() else []
-    return charts.legend(figure, [*looks, *floor])
+    if np.isfinite(floors).any():
+        looks.append({**style.REFERENCE, "label": "least squares"})
+    return charts.legend(figure, looks, markers=False)
 
 
 def gradients(frame: pd.DataFrame) -> Figure:
     """Draw the gradient norm of each ``feature`` over the updates."""
     figure, panels = charts.facets(frame["panel"], sharex=True, sharey=True)
-    features = sorted(frame["feature"].unique())[: len(style.COLOURS)]
-    looks = [style.numbered(i, f"feature {f + 1}") for i, f in enumerate(features)]
-    for axes, rows in _each(panels, frame):
-        for feature, look in zip(features, looks, strict=True):
-            _line(axes, rows[rows["feature"] == feature], look)
+    frame = frame[frame["feature"] < frame["feature"].min() + len(style.COLOURS)]
+    looks = charts.lines(panels, frame.assign(feature=frame["feature"] + 1), "feature", "update")
+    for axes in panels.values():
         axes.set_yscale("log")
     charts.label_axes(figure, "updates", "gradient norm (loss per unit of weight)")
-    return charts.legend(figure, [look | {"marker": ""} for look in looks])
+    return charts.legend(figure, looks, markers=False)
 
 
 def incidence(frame: pd.DataFrame, *, log: bool = False) -> Figure:
@@ -105,11 +101,12 @@ def incidence(frame: pd.DataFrame, *, log: bool = False) -> Figure:
     `frame` is from `summary.cumulative_incidence`; with `log`, updates are drawn from 1 on.
     """
     figure, panels = charts.facets(frame["panel"], height=2.0, sharex=True, sharey=True)
-    scalers = style.ordered(frame["scaler"], style.SCALERS)
-    for axes, rows in _each(panels, frame):
+    looks = style.looks("scaler", frame["scaler"])
+    for name, axes in panels.items():
+        rows = frame[frame["panel"] == name]
         for (scaler, outcome), curve in rows.groupby(["scaler", "outcome"], sort=False):
             if curve["share"].max() > 0:
-                look: Any = style.scaler(str(scaler)) | {"marker": ""}
+                look: Any = looks[str(scaler)] | {"marker": ""}
                 look |= DIVERGED if outcome == "diverged" else {}
                 update = curve["update"].clip(lower=1 if log else 0)
                 axes.step(update, curve["share"], where="post", **look)
@@ -118,54 +115,33 @@ def incidence(frame: pd.DataFrame, *, log: bool = False) -> Figure:
             charts.subtitle(axes, f"always 0: {listing([str(n) for n in never.index[never]])}")
         axes.set(ylim=(-0.03, 1.05), xscale="log" if log else "linear")
     charts.label_axes(figure, "updates", "share of seeds")
-    looks: list[Any] = [style.scaler(name) | {"marker": ""} for name in scalers]
-    for label, kind in (("reached target", {}), ("diverged", DIVERGED)):
-        looks.append({"color": style.INK, "label": label, **kind})
-    return charts.legend(figure, looks)
+    kinds = ({"color": style.INK, "label": "reached target"},
+             {"color": style.INK, "label": "diverged", **DIVERGED})  # fmt: skip
+    return charts.legend(figure, [*looks.values(), *kinds], markers=False)
 
 
 def weight_errors(runs: pd.DataFrame) -> Figure:
-    """Draw the weight-recovery error of each run that did not diverge, by scaler."""
+    """Draw boxes of the weight-recovery errors of the runs that did not diverge, by scaler."""
     figure, panels = charts.facets(runs["panel"], columns=1, sharex=True, sharey=True)
-    scalers = style.ordered(runs["scaler"], style.SCALERS)
-    for axes, rows in _each(panels, runs):
+    looks = style.looks("scaler", runs["scaler"])
+    colours = {name: look["color"] for name, look in looks.items()}
+    for name, axes in panels.items():
+        rows = runs[runs["panel"] == name]
         lost = rows["status"].isin(LOST)
-        _boxes(axes, rows[~lost & (rows["weight_error"] > 0)], scalers)
+        kept = rows[~lost & (rows["weight_error"] > 0)]
+        errors = {name: of["weight_error"] for name, of in kept.groupby("scaler", sort=False)}
+        look: Any = {"patch_artist": True, "medianprops": {"color": style.INK}, "widths": 0.5}
+        look |= {"flierprops": {"markersize": 2}, "manage_ticks": False}
+        places = [list(looks).index(str(name)) for name in errors]
+        boxes = axes.boxplot(list(errors.values()), positions=places, **look)["boxes"]
+        for box, name in zip(boxes, errors, strict=True):
+            box.set(facecolor=colours[str(name)], alpha=0.6)
         for scaler, count in rows[lost].groupby("scaler").size().items():
-            place: Any = (scalers.index(str(scaler)), 0.5)
-            look: Any = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "center"}
-            colour = style.scaler(str(scaler))["color"]
-            axes.annotate(f"{count:,} diverged", place, color=colour, fontsize=10, **look)
+            place: Any = (list(looks).index(str(scaler)), 0.5)
+            text: Any = {"xycoords": ("data", "axes fraction"), "ha": "center", "fontsize": 10}
+            axes.annotate(f"{count:,} diverged", place, color=colours[str(scaler)], **text)
         axes.axhline(1, **style.REFERENCE)
-        axes.set_xticks(range(len(scalers)), [style.scaler(name)["label"] for name in scalers])
-        axes.set(xlim=(-0.6, len(scalers) - 0.4), yscale="log")
+        axes.set_xticks(range(len(looks)), [look["label"] for look in looks.values()])
+        axes.set(xlim=(-0.6, len(looks) - 0.4), yscale="log")
     charts.label_axes(figure, "scaler", "weight-recovery error E (unit-free)")
     return charts.legend(figure, [{**style.REFERENCE, "label": "E = 1: as weights of zero"}])
-
-
-def _boxes(axes: Axes, rows: pd.DataFrame, scalers: Sequence[str]) -> None:
-    """Draw each run as a dot and each scaler's runs as a box.
-
-    Not seaborn's strips, which jitter from NumPy's global generator.
-    """
-    generator = np.random.default_rng(0)
-    for place, scaler in enumerate(scalers):
-        errors = rows.loc[rows["scaler"] == scaler, "weight_error"].to_numpy()
-        if len(errors):
-            across = place + generator.uniform(-0.3, 0.3, len(errors))
-            look: Any = {"color": style.scaler(scaler)["color"], "linewidths": 0, "alpha": 0.35}
-            axes.scatter(across, errors, s=4 if len(errors) > 200 else 16, rasterized=True, **look)
-            line: Any = {"medianprops": {"color": style.INK}, "showfliers": False}
-            axes.boxplot(errors, positions=[place], widths=0.5, manage_ticks=False, **line)
-
-
-def _line(axes: Axes, rows: pd.DataFrame, look: style.Look) -> None:
-    """Draw a line without markers, unless it has one point."""
-    if len(rows) != 1:
-        look = look | {"marker": ""}
-    charts.line(axes, rows, "update", **look)
-
-
-def _each(panels: dict[Any, Axes], frame: pd.DataFrame) -> Iterator[tuple[Axes, pd.DataFrame]]:
-    for name, axes in panels.items():
-        yield axes, frame[frame["panel"] == name]

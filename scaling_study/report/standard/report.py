@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from scaling_study.analysis import summary
-from scaling_study.report.document import Figure, Report, Table, Words
+from scaling_study.report.document import Figure, Report, Words
 from scaling_study.report.labels import label_conditions, listing, scaler_name, slug
 from scaling_study.report.standard import data, figures
 from scaling_study.storage.results import Results
@@ -31,15 +31,19 @@ def build(results: Results) -> Report:
     rows = _rows(results, words)
     first, *others = rows.settings[:MOST_SETTINGS]
     more = [figure for s in others for figure in (*rows.weights(s), *rows.gradients(s))]
-    table = words.table("conditions", data.conditions_table(summaries), group="setting")
-    features = words.table("features", data.features_table(summaries), group="setting")
+    tables = {
+        name: words.table(name, frame, group="setting")
+        for name, frame in data.tables(summaries).items()
+        if len(frame)
+    }
+    compared = [tables[name] for name in ("movement", "differences") if name in tables]
     sections = (
-        words.section("question", *rows.weights(first), table),
+        words.section("question", *rows.weights(first), tables["conditions"]),
         words.section("convergence", *rows.convergence(), *rows.losses()),
-        words.section("weights", *rows.weight_errors(), *_tables(summaries, words)),
+        words.section("weights", *rows.weight_errors(), *compared),
         words.section("gradients", *rows.gradients(first)),
         words.section("others", *more, folded=True),
-        words.section("features", features, folded=True),
+        words.section("features", tables["features"], folded=True),
     )
     return Report(
         title=results.study.title or results.study.name,
@@ -48,13 +52,6 @@ def build(results: Results) -> Report:
         limits=words("limits"),
         files=data.files(summaries, results.conditions),
     )
-
-
-def _tables(summaries: data.Summaries, words: Words) -> Iterator[Table]:
-    for name, of in (("movement", data.movement_table), ("differences", data.differences_table)):
-        frame = of(summaries)
-        if len(frame):
-            yield words.table(name, frame, group="setting")
 
 
 def _shared_axes(conditions: pd.DataFrame) -> str:
