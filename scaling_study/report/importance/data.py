@@ -74,17 +74,17 @@ def _with_input(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def figure_frames(results: Results, frames: Frames) -> Frames:
-    """Return what each figure shows, without the figures that would be empty."""
+    """Return what each figure shows, in the order of the page, without empty ones."""
     distortion, differences = _inputs(frames["distortion"]), _inputs(frames["differences"])
     scales, last, flipped = (_rescaled(frames[name]) for name in ("distortion", "last", "flipped"))
     last = last[last["problem"].map(short) == "decoy"]
     scaled = distortion[distortion["scaler"] != "none"]
     found = {
-        "fit": _inputs(frames["fit"]),
-        "scales": scales.sort_values("scaler", kind="stable"),
         "differences": differences[differences["scaler"] == "none"],
-        "decoy": last.dropna(subset=["value"]),
+        "scales": scales.sort_values("scaler", kind="stable"),
+        "fit": _inputs(frames["fit"]),
         "rankings": flipped.dropna(subset=["value"]),
+        "decoy": last.dropna(subset=["value"]),
         "scalers": scaled[is_plain(scaled) | (scaled["scaler"] == "maxabs")],
         "networks": _networks(results, frames["distortion"]),
     }
@@ -160,7 +160,7 @@ def facts_of(results: Results, frames: Frames, per_run: pd.DataFrame) -> dict[st
         "distinct": importance.DISTINCT,
         "effects": {change: effects(differences, change) for change in ("unit", "offset")},
         "conclusion": conclude(*effects(differences, "unit")),
-        "fit": fit,
+        "fit": _inputs(fit),
         "raw": raw["fitting"],
         "networks": fit[fit["part"] == NETWORKS],
         "per_unit": [label(name) for name in methods if name not in UNIT_FREE],
@@ -220,6 +220,11 @@ def results_table(frames: Frames) -> pd.DataFrame:
 
 def _share(chosen: pd.Series, found: pd.Series) -> str:
     return f"{(chosen & found).sum()} of {chosen.sum()}" if chosen.any() else ""
+
+
+def sample_sizes(frame: pd.DataFrame) -> str:
+    """Return how many seeds the estimates of a frame rest on."""
+    return span(frame.loc[frame["value"].notna(), "n"])
 
 
 def span(values: pd.Series, text: Callable[[Any], str] = str) -> str:

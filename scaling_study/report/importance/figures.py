@@ -1,5 +1,6 @@
 """The figures of the report on feature attributions: a frame in, a matplotlib figure out."""
 
+from functools import partial
 from typing import Any
 
 import matplotlib
@@ -20,8 +21,7 @@ APART = 1.12  # factor between the markers of two problems at one scale factor
 
 def draw_fit(frame: pd.DataFrame) -> Figure:
     """Draw the share of runs that fit, a panel a problem, a row an input."""
-    looks = {name: style.scaler(name) for name in frame["scaler"].unique()}
-    figure = _dots(frame, "problem", "input", "scaler", looks)
+    figure = _dots(frame, "problem", "input", "scaler", style.looks("scaler", frame["scaler"]))
     figure.supxlabel("share of runs that fit held-out rows")
     figure.axes[0].set_xlim(-0.05, 1.05)
     figure.axes[0].set_xticks([0, 0.5, 1], ["0", "½", "1"])  # of all panels
@@ -60,8 +60,7 @@ def draw_scales(frame: pd.DataFrame) -> Figure:
         for level in rows.loc[rows["scaler"] == "standard", "value"]:
             axes.axhline(level, color=look["color"], zorder=1, **DASHED)
         axes.set_xscale("log")
-    figure.supxlabel("scale factor of the last feature, raw inputs")
-    figure.supylabel(DISTORTION)
+    charts.label_axes(figure, "scale factor of the last feature, raw inputs", DISTORTION)
     standard = {"color": style.INK, "label": "standardised inputs", **DASHED}
     return charts.legend(figure, [*looks.values(), standard])
 
@@ -131,3 +130,14 @@ def _looks(frame: pd.DataFrame) -> dict[str, style.Look]:
             look["color"] = matplotlib.colormaps["Oranges"](0.4 + 0.15 * place)
         looks[row.input] = look | ({"markerfacecolor": "white"} if row.offset else {})
     return looks
+
+
+DRAW = {
+    "differences": draw_differences,
+    "scales": draw_scales,
+    "fit": draw_fit,
+    "rankings": partial(draw_methods, quantity="share of runs with a wrong ranking"),
+    "decoy": partial(draw_methods, quantity="share of the irrelevant feature"),
+    "scalers": draw_methods,
+    "networks": draw_networks,
+}

@@ -9,11 +9,14 @@ from scaling_study.analysis import statistics, theory
 from scaling_study.analysis.measures import Table
 from scaling_study.analysis.published import (
     ALIKE,
+    BACKPROP,
     CENTRING_BLOCKS,
+    EXAMPLE,
     GAIN,
     NAMES,
     ON_ITS_SPLIT,
     OVER_SPLITS,
+    PINHEIRO,
     RAW,
     SCALED,
     TRAINING,
@@ -34,6 +37,7 @@ ESTIMATORS = {
     "wine-mlp": "wine, MLP",
     "breast-cancer-mlp": "breast cancer, MLP",
 }
+SOURCES = {"example": EXAMPLE, "pinheiro": PINHEIRO, "centring": BACKPROP}
 INPUTS = {NAMES[RAW]: "raw", NAMES[SCALED]: "standardised", GAIN: "gain"}
 ESTIMATE = ["value", "low", "high", "n"]
 UPDATES = ": updates to target, "  # between the block and the ratio in the name of a quantity
@@ -205,6 +209,7 @@ def facts_of(results: Results, found: Published) -> dict[str, Any]:
         "blocks": list(dict.fromkeys(times["block"])) if len(times) else [],
         "seeds": times["n"].max() if len(times) else 0,
         "late": times["beyond_budget"].sum() if len(times) else 0,
+        "sources": SOURCES,
         "alike": ALIKE,
         "widest": WIDEST,
     }

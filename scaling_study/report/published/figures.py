@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from scaling_study.report import charts, style
 from scaling_study.report.labels import MINUS
-from scaling_study.report.published.data import ESTIMATORS, RAW, SCALED
+from scaling_study.report.published.data import ESTIMATORS, SCALED
 
 PUBLISHED: style.Look = {
     "color": style.INK,
@@ -24,17 +24,12 @@ PUBLISHED: style.Look = {
 def draw_splits(frame: pd.DataFrame, fits: pd.DataFrame) -> Figure:
     """Draw the mean accuracy with its interval, what was published, and each split.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        ``comparison, scaler, published, value, low, high``.
-    fits : DataFrame
-        ``comparison, scaler, accuracy``, a row a split.
+    `fits` has ``comparison, scaler, accuracy``, a row a split.
     """
     names = list(frame["comparison"].unique())
     figure, panels = charts.facets([""], columns=1, height=0.72 * len(names))
     axes, generator = panels[""], np.random.default_rng(0)
-    looks = {name: style.scaler(name) for name in (RAW, SCALED)}
+    looks = style.looks("scaler", frame["scaler"])
     for place, (name, look) in enumerate(looks.items()):
         rows = frame[frame["scaler"] == name]
         splits = fits[(fits["scaler"] == name) & fits["comparison"].isin(names)]
@@ -76,15 +71,15 @@ def draw_gains(frame: pd.DataFrame) -> Figure:
 def draw_centring(frame: pd.DataFrame) -> Figure:
     """Draw the updates to the target over the offset, a panel a block, a line a scaler."""
     figure, panels = charts.facets(frame["panel"], height=2.7, sharey=True)
-    looks = {name: style.scaler(name) for name in style.ordered(frame["scaler"], style.SCALERS)}
+    looks = style.looks("scaler", frame["scaler"])
     for (panel, name), rows in frame.groupby(["panel", "scaler"], sort=False):
         axes, rows = panels[panel], rows.sort_values("offset")
         charts.intervals(axes, rows["offset"], rows, across=False, capsize=2, **looks[str(name)])
         axes.plot(rows["offset"], rows["predicted"], zorder=4, **style.REFERENCE)
         axes.set_yscale("log")
         axes.set_xticks(sorted(frame["offset"].unique()))
-    figure.supxlabel("offset of one feature (standard deviations)")
-    figure.supylabel("updates to target, tuned learning rate")
+    offset = "offset of one feature (standard deviations)"
+    charts.label_axes(figure, offset, "updates to target, tuned learning rate")
     return charts.legend(
         figure, [*looks.values(), style.REFERENCE | {"label": "theory"}], columns=5
     )

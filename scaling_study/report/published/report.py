@@ -1,9 +1,8 @@
-"""Builds the report on published results: figures, tables and text in their order."""
+"""The report on published results: what was printed, what comes out here, and a verdict by rule."""
 
 from functools import partial
 
-from scaling_study.analysis.published import BACKPROP, EXAMPLE, PINHEIRO
-from scaling_study.report.document import Figure, Report, Section, Table, Words
+from scaling_study.report.document import Report, Section, Words
 from scaling_study.report.published import data, figures
 from scaling_study.storage.results import Results
 from scaling_study.study.study import Study
@@ -30,58 +29,21 @@ def build(results: Results) -> Report:
 
 
 def _of_accuracies(results: Results, found: data.Published, words: Words) -> list[Section]:
-    splits = Figure(
-        name="splits",
-        title="Accuracy on one split and on many",
-        caption=words("caption_splits"),
-        data=data.accuracies(found.over),
-        draw=partial(figures.draw_splits, fits=results.estimators),
-    )
-    gains = Figure(
-        name="gains",
-        title="Gain by standardising",
-        caption=words("caption_gains"),
-        data=data.gains(found.over),
-        draw=figures.draw_gains,
-    )
-    table = Table(
-        name="accuracies",
-        title="Published accuracies",
-        frame=data.accuracies_table(found),
-        note=words("note_accuracies"),
-        group="source",
-        badge="verdict",
-    )
-    return [
-        Section("", "", (splits, table)),
-        Section("Gain by standardising", words("gains"), (gains,)),
-        *(
-            Section(source, words(name))
-            for source, name in ((EXAMPLE, "example"), (PINHEIRO, "pinheiro"))
-            if source in set(found.over["source"])
-        ),
-    ]
+    draw = partial(figures.draw_splits, fits=results.estimators)
+    splits = words.figure("splits", data.accuracies(found.over), draw)
+    rows = data.accuracies_table(found)
+    table = words.table("accuracies", rows, group="source", badge="verdict")
+    gains = words.figure("gains", data.gains(found.over), figures.draw_gains)
+    sections = [words.section("accuracies", splits, table), words.section("gains", gains)]
+    sources = [name for name, text in data.SOURCES.items() if text in set(rows["source"])]
+    return [*sections, *map(words.section, sources)]
 
 
 def _of_centring(results: Results, found: data.Published, words: Words) -> list[Section]:
-    figure = Figure(
-        name="centring",
-        title="Updates to the target by offset",
-        caption=words("caption_centring"),
-        data=found.times,
-        draw=figures.draw_centring,
-    )
-    ratios = Table(
-        name="ratios",
-        title="Published claims about centring",
-        frame=data.ratios_table(found.training),
-        note=words("note_ratios"),
-        badge="verdict",
-    )
-    sections = [Section(f"{BACKPROP}: centring", words("centring"), (figure, ratios))]
+    times = words.figure("centring", found.times, figures.draw_centring)
+    ratios = words.table("ratios", data.ratios_table(found.training), badge="verdict")
+    sections = [words.section("centring", times, ratios)]
     if "full-batch" in set(found.times["block"]):
-        frame = data.theory_table(results, found.times)
-        title = "Updates to the target, theory and measurement"
-        table = Table(name="theory", title=title, frame=frame, note=words("note_theory"))
-        sections.append(Section("Comparison with theory", "", (table,), folded=True))
+        table = words.table("theory", data.theory_table(results, found.times))
+        sections.append(words.section("theory", table, folded=True))
     return sections
