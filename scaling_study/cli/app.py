@@ -43,6 +43,9 @@ Set = Annotated[
 OutputDir = Annotated[Path | None, typer.Option("-o", "--output-dir", help="Folder to write to.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete another study's results.")]
 Claims = Annotated[Path | None, typer.Option("--claims", help="A TOML file of further claims.")]
+Formats = Annotated[
+    str, typer.Option("--formats", help="Formats of the figures, such as svg,png,pdf.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print less.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print more.")]
@@ -131,6 +134,7 @@ def report(
     folder: Folder,
     claims: Claims = None,
     output_dir: OutputDir = None,
+    formats: Formats = "svg",
     allow_code: AllowCode = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -140,7 +144,8 @@ def report(
     from scaling_study.storage.results import load
 
     log(verbose)
-    _report(load(folder, allow_code=allow_code), output_dir, as_json, quiet, claims)
+    results = load(folder, allow_code=allow_code)
+    _report(results, output_dir, as_json, quiet, formats, claims)
 
 
 @app.command()
@@ -157,6 +162,7 @@ def reproduce(
         bool,
         typer.Option("--check", help="Train again, and compare the claims."),
     ] = False,
+    formats: Formats = "svg",
     allow_code: AllowCode = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -177,7 +183,7 @@ def reproduce(
             _compare_claims(results, file, stored, as_json, quiet)
         return
     results = _run(name, scheduler, quiet, verbose, overwrite=overwrite, **options)
-    _report(results, output_dir, as_json, quiet, overwrite=overwrite)
+    _report(results, output_dir, as_json, quiet, formats, overwrite=overwrite)
     _exit_if_failed(results)
 
 
@@ -201,7 +207,7 @@ def rank(
     """
     from scaling_study.analysis import scale_sensitivity
     from scaling_study.analysis.metrics import Table
-    from scaling_study.report.sensitivity import shown
+    from scaling_study.report.sensitivity.data import shown
 
     names = list(dict.fromkeys([*RANKED_BESIDE, *optimizers]))
     results = _run(
@@ -386,6 +392,7 @@ def _report(
     output_dir: Path | None,
     as_json: bool,
     quiet: bool,
+    formats: str,
     claims: Path | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -394,7 +401,9 @@ def _report(
 
     more = _read_claims(claims) if claims else None
     place = Path("reports") / results.folder.resolve().name
-    page = write_report(results, output_dir or place, more, overwrite=overwrite)
+    page = write_report(
+        results, output_dir or place, more, overwrite=overwrite, formats=formats.split(",")
+    )
     table = page.parent / CLAIMS
     if as_json and table.exists():
         typer.echo(table.read_text(encoding="utf-8"), nl=False)
@@ -430,10 +439,10 @@ def _compare_claims(
 ) -> None:
     """Compare the claims of a study that was trained again with stored ones."""
     from scaling_study.analysis.claims import read_claims
-    from scaling_study.analysis.verdicts import changed_claims, judge_all
+    from scaling_study.analysis.verdicts import judge_all
 
     verdicts = judge_all(results, read_claims(results.study))
-    found = differences(stored, [verdict.entry() for verdict in verdicts])
+    found = changed_claims(stored, [verdict.entry() for verdict in verdicts])
     if as_json:
         typer.echo(json.dumps({"claims": len(verdicts), "differences": found}))
     elif not quiet:

@@ -11,7 +11,7 @@ from scaling_study.analysis import scale_sensitivity
 from scaling_study.analysis.metrics import Table
 from scaling_study.analysis.scale_sensitivity import Grid
 from scaling_study.errors import StudyError
-from scaling_study.report.sensitivity import shown
+from scaling_study.report.sensitivity.data import shown
 
 SCALES, RATES, SEEDS = np.array([0.1, 1.0, 10.0]), 10.0 ** np.arange(-3, 2), np.arange(8)
 STUDY = {

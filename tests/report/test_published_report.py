@@ -109,8 +109,8 @@ def test_centring_holds_and_is_what_theory_says(report: Path) -> None:
 
 def test_page_and_text_say_the_same_and_name_what_is_there(report: Path) -> None:
     html, text = ((report / name).read_text() for name in ("index.html", "report.md"))
-    assert "4 come out to the digits printed" in html
-    assert "4 come out to the digits printed" in text
+    assert "4 of 4 accuracies are reproduced to the digits printed" in html
+    assert "4 of 4 accuracies are reproduced to the digits printed" in text
     for figure in (report / "figures").glob("*.svg"):
         assert figure.stem in html
         assert figure.stem in text
