@@ -199,8 +199,9 @@ def invariance(frame: pd.DataFrame) -> Figure:
     factors = sorted(frame["scale_factor"].unique())
     looks = [style.numbered(i, f"s = {s:g}") | {"linestyle": ""} for i, s in enumerate(factors)]
     for place, (factor, look) in enumerate(zip(factors, looks, strict=True)):
-        rows, look = frame[frame["scale_factor"] == factor], look | {"of": len(factors)}
-        charts.rows_of_dots(axes, rows, variants, "variant", place=place, **look)
+        rows = frame[frame["scale_factor"] == factor]
+        options: Any = {"place": place, "of": len(factors), **look}
+        charts.rows_of_dots(axes, rows, variants, "variant", **options)
     axes.set(xscale="log", xlabel="difference from the run with s = 1 (relative)")
     return charts.legend(figure, looks)
 
