@@ -38,7 +38,7 @@ write_report(scaling_study.load(sys.argv[1]), sys.argv[2])
 """
 
 
-DRAWN = [entry for _, _, entries in paper_report.SECTIONS for entry in entries]
+DRAWN = [entry for entries in paper_report.SECTIONS.values() for entry in entries]
 
 
 @pytest.fixture(scope="module")

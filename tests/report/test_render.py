@@ -80,7 +80,7 @@ def test_cells_are_escaped_linked_and_labelled(folder) -> None:
     assert "a | &lt;b&gt;b" in page
     assert '<a href="tables/claims/C1.csv">C1</a>' in page
     assert '<span class="badge not-testable">not testable</span>' in page
-    assert "<span>0.33</span><small>0.2 to 0.4</small>" in page
+    assert '<span>0.33</span><small class="short">0.2 to 0.4</small>' in page
     assert "javascript:" not in page.replace("[x](javascript:y)", "")
     text = (folder / "report.md").read_text()
     assert "a \\| &lt;b>b" in text

@@ -48,7 +48,11 @@ def claims(frame: pd.DataFrame) -> Figure:
     axes.grid(visible=False)
     axes.spines["left"].set_visible(False)
     axes.set(xlim=(0, 1), ylim=(len(frame) - 0.4, -0.6), xlabel="share of the claim's cells")
-    return charts.legend(figure, [Patch(color=c, label=name) for name, c in OUTCOMES.items()])
+    patches = [Patch(color=colour, label=name) for name, colour in OUTCOMES.items()]
+    figure.legend(
+        handles=patches, loc="outside upper center", ncols=5, fontsize=9, handlelength=1.2
+    )
+    return figure
 
 
 def importance(frame: pd.DataFrame) -> Figure:
@@ -192,13 +196,14 @@ def invariance(frame: pd.DataFrame) -> Figure:
     frame = frame.copy()
     frame[columns] = frame[columns].clip(lower=1e-17)
     variants = list(dict.fromkeys(frame["variant"]))
-    groups = list(frame.groupby("scale_factor"))
-    for place, (factor, rows) in enumerate(groups):
-        look = style.numbered(place, f"s = {factor:g}")
-        charts.rows_of_dots(axes, rows, variants, "variant", place=place, of=len(groups), **look)
+    factors = sorted(frame["scale_factor"].unique())
+    looks = [style.numbered(i, f"s = {s:g}") | {"linestyle": ""} for i, s in enumerate(factors)]
+    for place, (factor, look) in enumerate(zip(factors, looks, strict=True)):
+        rows = frame[frame["scale_factor"] == factor]
+        options: Any = {"place": place, "of": len(factors), **look}
+        charts.rows_of_dots(axes, rows, variants, "variant", **options)
     axes.set(xscale="log", xlabel="difference from the run with s = 1 (relative)")
-    axes.legend(loc="upper left")
-    return figure
+    return charts.legend(figure, looks)
 
 
 def penalties(frame: pd.DataFrame, theory: pd.DataFrame) -> Figure:

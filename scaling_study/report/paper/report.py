@@ -94,7 +94,8 @@ def _facts(results: Results, verdicts: list[Verdict], covered: pd.DataFrame) -> 
     first, last = results.study.seeds
     judged = [found for found in verdicts if not found.claim.control]
     counts = Counter(found.verdict for found in judged)
-    said = [f"{counts[name]} {name}" for name in VERDICTS if counts[name]]
+    words = {name: name for name in VERDICTS} | {"depends": "dependent on a factor that is named"}
+    said = [f"{counts[name]} {words[name]}" for name in VERDICTS if counts[name]]
     outside = covered[~covered["coverage"].between(*ENOUGH)]
     most = covered["n"].max()
     return {

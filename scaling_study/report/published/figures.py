@@ -39,7 +39,8 @@ def draw_splits(frame: pd.DataFrame, fits: pd.DataFrame) -> Figure:
         dots = {"s": 5, "alpha": 0.3, "linewidths": 0, "rasterized": True}
         axes.scatter(splits["accuracy"], at, color=look["color"], **dots)
         at = rows["comparison"].map(names.index) + step
-        charts.intervals(axes, at, rows, across=True, **look | {"elinewidth": 2.2, "linestyle": ""})
+        mean = {"elinewidth": 2.2, "linestyle": "", "markersize": 6, "markeredgecolor": "white"}
+        charts.intervals(axes, at, rows, across=True, **look | mean)
         axes.plot(rows["published"], at, **PUBLISHED)
     _rows(axes, names)
     for place in range(1, len(names)):

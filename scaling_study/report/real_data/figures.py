@@ -43,9 +43,9 @@ def scores(means: pd.DataFrame) -> Figure:
     titles = [f"{data.data_name(problem)} ({measure})" for problem, measure in cells]
     figure, panels = charts.facets(cells, height=2.0, titles=titles)
     for cell, rows in means.groupby(["problem", "measure"]):
-        names = style.ordered(rows["scaler"], style.SCALERS)
-        _dots(panels[cell], rows, "scaler", names, "training", looks)
-        panels[cell].set_yticklabels([style.scaler(name)["label"] for name in names])
+        names = style.looks("scaler", rows["scaler"])
+        _dots(panels[cell], rows, "scaler", [*names], "training", looks)
+        panels[cell].set_yticklabels([look["label"] for look in names.values()])
     return charts.legend(figure, looks.values())
 
 
@@ -57,7 +57,7 @@ def learning_rates(means: pd.DataFrame) -> Figure:
     cells = _cells(means, "problem", "optimizer", "measure")
     titles = [f"{data.data_name(p)}, {style.optimizer(o)['label']} ({m})" for p, o, m in cells]
     figure, panels = charts.facets(cells, height=1.9, titles=titles, sharex=True)
-    looks = _scalers(means)
+    looks = style.looks("scaler", means["scaler"])
     for cell, rows in means.groupby(["problem", "optimizer", "measure"]):
         for name, look in looks.items():
             line = rows[rows["scaler"] == name]
@@ -80,7 +80,10 @@ def corruption(means: pd.DataFrame) -> Figure:
         f"{data.data_name(dataset)}, {model.partition('(')[0]}" for dataset, model, _ in cells
     ]
     figure, panels = charts.facets(cells, height=2.6, titles=titles)
-    looks = {name: {**look, "linestyle": ""} for name, look in _scalers(means).items()}
+    looks = {
+        name: {**look, "linestyle": ""}
+        for name, look in style.looks("scaler", means["scaler"]).items()
+    }
     for cell, rows in means.groupby(["dataset", "model", "measure"]):
         once = rows.drop_duplicates(["scaler", "corruption"])
         kinds = list(dict.fromkeys(once["corruption"]))
@@ -105,10 +108,6 @@ def _by_training(frame: pd.DataFrame) -> tuple[pd.DataFrame, Looks]:
         looks[name] = {**look, "linestyle": "", "markerfacecolor": face, "label": name}
     training = [*map(data.training_name, frame["model"], frame["optimizer"])]
     return frame.assign(training=training), looks
-
-
-def _scalers(frame: pd.DataFrame) -> Looks:
-    return {name: style.scaler(name) for name in style.ordered(frame["scaler"], style.SCALERS)}
 
 
 def _dots(

@@ -66,7 +66,7 @@ def learning_rate_map(cells: pd.DataFrame, order: list[str]) -> Figure:
             (rows["best"] & rows["edge"], AT_END),
         ):
             at = rows[chosen]
-            axes.plot(at["scale_factor"], at["learning_rate"], ls="", clip_on=False, **look)
+            axes.plot(at["scale_factor"], at["learning_rate"], ls="", **look)
         axes.set(xscale="log", yscale="log")
         axes.set_xticks([s for s in (1e-3, 1.0, 1e3) if s in table.columns])
         axes.minorticks_off()
