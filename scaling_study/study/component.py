@@ -9,8 +9,7 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Callable, Container, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -150,25 +149,19 @@ def import_module(name: str) -> Any:
     The directory is on the search path only during this import, so that a command that is run in
     a folder imports nothing else from it.
     """
-    with _import_lock, _current_directory_searched():
-        return importlib.import_module(name)
-
-
-@contextmanager
-def _current_directory_searched() -> Iterator[None]:
-    try:
-        here = os.getcwd()
-    except FileNotFoundError:  # it was deleted
-        here = None
-    if here is None or here in sys.path:
-        yield
-        return
-    sys.path.append(here)
-    try:
-        yield
-    finally:
-        if here in sys.path:
-            sys.path.remove(here)
+    with _import_lock:
+        try:
+            here = os.getcwd()
+        except FileNotFoundError:  # it was deleted
+            here = ""
+        added = here != "" and here not in sys.path
+        if added:
+            sys.path.append(here)
+        try:
+            return importlib.import_module(name)
+        finally:
+            if added and here in sys.path:
+                sys.path.remove(here)
 
 
 def check_arguments(where: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
