@@ -439,7 +439,7 @@ def _compare_claims(
 ) -> None:
     """Compare the claims of a study that was trained again with stored ones."""
     from scaling_study.analysis.claims import read_claims
-    from scaling_study.analysis.verdicts import judge_all
+    from scaling_study.analysis.verdicts import changed_claims, judge_all
 
     verdicts = judge_all(results, read_claims(results.study))
     found = changed_claims(stored, [verdict.entry() for verdict in verdicts])
