@@ -27,6 +27,8 @@ class Executor(Protocol):
         As JAX names them: ``"cpu"``, and the device's own name.
     names : list of str
         Of the devices.
+    memory : int or None
+        Bytes of a device that has memory of its own, where it is known.
     environment : dict of str to str
         The settings on the devices' machine that change bits.
     ahead : int
@@ -37,6 +39,7 @@ class Executor(Protocol):
     kind: str
     environment: dict[str, str]
     names: list[str]
+    memory: int | None
     ahead: int
 
     def batches(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:
@@ -75,6 +78,7 @@ class LocalDevices:
         self.platform, self.kind = self.devices[0].platform, self.devices[0].device_kind
         self.environment = environment()
         self.names = [str(device) for device in self.devices]
+        self.memory = device_memory()
         single_core = len(self.devices) == 1 and self.platform == "cpu"
         threads = 1 if single_core else 2 * len(self.devices)
         self.ahead = 2 * threads
@@ -146,6 +150,8 @@ class RemoteExecutor:
         self._monitor = ClusterMonitor(client)
         self.platform, self.kind, self.environment = result_of(self.submit(described))
         self.names = [str(client)]
+        on_cpu = self.platform == "cpu"
+        self.memory = None if on_cpu else result_of(self.submit(device_memory))
 
     def batches(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:
         """Return all chunks as one batch."""
@@ -223,6 +229,14 @@ def in_order(
     finally:
         for _, future in pending:
             future.cancel()
+
+
+def device_memory() -> int | None:
+    """Return the bytes of this process's first device, None if it is a CPU."""
+    import jax
+
+    device = jax.local_devices()[0]
+    return None if device.platform == "cpu" else (device.memory_stats() or {}).get("bytes_limit")
 
 
 def local_devices(count: int | None = None) -> list[Any]:

@@ -2,10 +2,12 @@
 
 import os
 import resource
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from scaling_study.errors import CodeError, StudyError
+from scaling_study.storage.reader import read_manifest
 from scaling_study.study.conditions import problem_of, shape_of
 from scaling_study.study.plan import Plan, plan
 from scaling_study.study.study import Study, read_study
@@ -13,6 +15,8 @@ from scaling_study.study.values import error_context
 
 # Address space that JAX reserves: 2.9 GB, measured on two cores.
 JAX_ADDRESSES, CORE_ADDRESSES = 2_400_000_000, 250_000_000
+# Runs of a chunk on a GPU; bench/NOTES.md has throughput by width.
+NARROWEST, WIDEST = 1024, 65_536
 
 
 def read_plan(
@@ -40,6 +44,34 @@ def read_plan(
                 " --allow-code (allow_code=True) if you trust it"
             )
     return plan(resolved, chunk_size)
+
+
+def for_device(planned: Plan, memory: int | None, folder: Path) -> Plan:
+    """Return a plan whose chunks fill a device with memory of its own.
+
+    A plan with a chunk size, and one for a CPU, whose chunks fit a core's cache, stay as they
+    are. A folder keeps the chunk size that it has, because the size changes bits.
+
+    Parameters
+    ----------
+    planned : Plan
+    memory : int or None
+        Bytes of the device; None for a CPU.
+    folder : Path
+        Of the results.
+    """
+    if planned.chunk_runs is not None or memory is None:
+        return planned
+    with suppress(StudyError, OSError):
+        return plan(planned.study, read_manifest(folder)["identity"]["chunk_size"])
+    first, last = planned.study.seeds
+    largest = (last - first) * max(len(group.conditions) for group in planned.groups)
+    size = min(WIDEST, 2 ** (largest - 1).bit_length())
+    wide = plan(planned.study, size)
+    while size > NARROWEST and max(map(wide.memory_of, wide.groups)) > memory / 4:
+        size //= 2
+        wide = plan(planned.study, size)
+    return wide
 
 
 def check(planned: Plan, *, local: bool = False) -> None:

@@ -87,7 +87,8 @@ def run(
         Computes in place of local devices: anything whose ``submit(function, *arguments)``
         returns a future, such as a `distributed.Client`.
     chunk_size : int, optional
-        Upper bound on the runs of a chunk. It is recorded, because it changes bits.
+        Upper bound on the runs of a chunk. It is recorded, because it changes bits. By default
+        a chunk fits a core's cache on a CPU, and on a GPU it is chosen from the device's memory.
     allow_code : bool
         Whether code that a study *file* names, ``module:name``, may be imported.
     fail_fast, on_progress, on_curves
@@ -105,6 +106,7 @@ def run(
     folder = Path(output_dir or Path("results") / planned.study.name)
     options = {"fail_fast": fail_fast, "on_progress": on_progress, "on_curves": on_curves}
     executor = _executor(planned, devices, client)
+    planned = preflight.for_device(planned, executor.memory, folder)
     try:
         preflight.check(planned, local=client is None)
         with _store(planned, folder, executor, overwrite) as store:

@@ -22,7 +22,15 @@ from scaling_study.study.estimators import Comparison, read_comparisons
 from scaling_study.study.values import error_context
 
 RECORDS = ("standard", "importances", "curves")
-REPORTS = ("standard", "sensitivity", "real-data", "published", "importance")
+# A report is a folder with a module `report`; it is registered nowhere else.
+REPORTS = tuple(
+    sorted(
+        folder.name.replace("_", "-")
+        for folder in (resources.files("scaling_study") / "report").iterdir()
+        if (folder / "report.py").is_file()
+    )
+)
+TUNING_REPORTS = ("importance", "published", "real-data", "sensitivity")
 FEWEST = 4  # seeds of a report that tunes: two pick a learning rate, two give an interval
 RAW = "-raw"  # ends the name of a block of further learning rates for raw columns
 PRESETS = resources.files("scaling_study") / "presets"
@@ -240,7 +248,9 @@ def _refuse_study_keys(block: Mapping[str, Any]) -> None:
 def _check_report(study: Study) -> None:
     """Refuse a report that the study's runs could not fill, before they are trained."""
     report, count = study.report, study.seeds[1] - study.seeds[0]
-    if report == "standard":
+    if report == "paper" and not study.claims:
+        raise StudyError("report = 'paper': needs claims, [claims.NAME]")
+    if report not in TUNING_REPORTS:
         return
     with error_context(f"report = {report!r}"):
         if report == "importance" and study.record != "importances":
