@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -121,25 +122,32 @@ def number_map(axes: Axes, table: pd.DataFrame, bold: pd.DataFrame, **options: A
     What is `bold` is set so; a missing number is a grey cell with the word ``few``.
     """
     axes.set_facecolor(FAINT)
-    axes.grid(visible=False)
-    values = table.to_numpy(float)
-    image: Any = axes.imshow(np.ma.masked_invalid(values), aspect="auto", **options)
-    middle: Any = {"ha": "center", "va": "center"}
-    cell: Any
-    for cell in np.ndenumerate(values):
-        (row, column), value = cell
-        if np.isnan(value):
-            axes.text(column, row, "few", fontsize=7, color="#555555", **middle)
-            continue
-        digits = f"{abs(value):.2f}".removeprefix("0")
-        text = (MINUS if value < 0 and float(digits) else "") + digits
-        weight = "bold" if bold.iat[row, column] else "normal"
-        dark = abs(float(image.norm(value)) - 0.5) > 0.25
-        colour = "white" if dark else INK
-        axes.text(column, row, text, fontsize=7.5, weight=weight, color=colour, **middle)
-    axes.set_yticks(range(len(table.index)), [str(name) for name in table.index])
-    axes.set_xticks(range(len(table.columns)), [str(name) for name in table.columns])
+    look: dict[str, Any] = {"cbar": False, "fmt": "", "annot_kws": {"fontsize": 7.5}}
+    missing = table.isna()
+    sns.heatmap(table, ax=axes, annot=table.map(_digits), mask=missing, **look, **options)
+    for text, is_bold in zip(axes.texts, bold.to_numpy()[~missing.to_numpy()], strict=True):
+        text.set_fontweight("bold" if is_bold else "normal")
+    for row, column in np.argwhere(missing.to_numpy()):
+        middle: Any = {"ha": "center", "va": "center", "fontsize": 7, "color": "#555555"}
+        axes.text(column + 0.5, row + 0.5, "few", **middle)
+    axes.set(xlabel="", ylabel="")
+    axes.tick_params(axis="y", labelrotation=0)
     axes.tick_params(length=0)
+
+
+def _digits(value: float) -> str:
+    digits = f"{abs(value):.2f}".removeprefix("0")
+    return (MINUS if value < 0 and float(digits) else "") + digits
+
+
+def boxes(axes: Axes, frame: pd.DataFrame, x: str, y: str, looks: dict[str, Look]) -> None:
+    """Draw a box for the values of each name, in the order and the colours of their looks."""
+    palette = {name: look["color"] for name, look in looks.items()}
+    options: Any = {"order": list(looks), "palette": palette, "hue": x, "legend": False}
+    options |= {"width": 0.5, "fliersize": 2, "linecolor": INK, "linewidth": 1, "saturation": 1}
+    sns.boxplot(frame.astype({x: str}), x=x, y=y, ax=axes, **options)
+    axes.set_xticks(range(len(looks)), [look["label"] for look in looks.values()])
+    axes.set(xlabel="", ylabel="", xlim=(-0.6, len(looks) - 0.4))
 
 
 def legend(

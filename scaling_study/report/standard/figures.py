@@ -129,19 +129,12 @@ def weight_errors(runs: pd.DataFrame) -> Figure:
         rows = runs[runs["panel"] == name]
         lost = rows["status"].isin(DIVERGED_OR_FAILED)
         kept = rows[~lost & (rows["weight_error"] > 0)]
-        errors = {name: of["weight_error"] for name, of in kept.groupby("scaler", sort=False)}
-        look: Any = {"patch_artist": True, "medianprops": {"color": style.INK}, "widths": 0.5}
-        look |= {"flierprops": {"markersize": 2}, "manage_ticks": False}
-        places = [list(looks).index(str(name)) for name in errors]
-        boxes = axes.boxplot(list(errors.values()), positions=places, **look)["boxes"]
-        for box, name in zip(boxes, errors, strict=True):
-            box.set(facecolor=colours[str(name)], alpha=0.6)
+        charts.boxes(axes, kept, "scaler", "weight_error", looks)
         for scaler, count in rows[lost].groupby("scaler").size().items():
             place: Any = (list(looks).index(str(scaler)), 0.5)
             text: Any = {"xycoords": ("data", "axes fraction"), "ha": "center", "fontsize": 10}
             axes.annotate(f"{count:,} diverged", place, color=colours[str(scaler)], **text)
         axes.axhline(1, **style.REFERENCE)
-        axes.set_xticks(range(len(looks)), [look["label"] for look in looks.values()])
-        axes.set(xlim=(-0.6, len(looks) - 0.4), yscale="log")
+        axes.set_yscale("log")
     charts.label_axes(figure, "scaler", "weight-recovery error E (unit-free)")
     return charts.legend(figure, [{**style.REFERENCE, "label": "E = 1: as weights of zero"}])
