@@ -142,12 +142,16 @@ def _digits(value: float) -> str:
 
 def boxes(axes: Axes, frame: pd.DataFrame, x: str, y: str, looks: dict[str, Look]) -> None:
     """Draw a box for the values of each name, in the order and the colours of their looks."""
-    palette = {name: look["color"] for name, look in looks.items()}
-    options: Any = {"order": list(looks), "palette": palette, "hue": x, "legend": False}
-    options |= {"width": 0.5, "fliersize": 2, "linecolor": INK, "linewidth": 1, "saturation": 1}
-    sns.boxplot(frame.astype({x: str}), x=x, y=y, ax=axes, **options)
+    # Not seaborn's, which uses an argument that matplotlib 3.11 has deprecated.
+    values = {str(name): group for name, group in frame.groupby(x, sort=False)[y]}
+    options: Any = {"patch_artist": True, "medianprops": {"color": INK}, "widths": 0.5}
+    options |= {"flierprops": {"markersize": 2}, "manage_ticks": False}
+    places = [list(looks).index(name) for name in values]
+    drawn = axes.boxplot(list(values.values()), positions=places, **options)["boxes"]
+    for box, name in zip(drawn, values, strict=True):
+        box.set(facecolor=looks[name]["color"], alpha=0.6)
     axes.set_xticks(range(len(looks)), [look["label"] for look in looks.values()])
-    axes.set(xlabel="", ylabel="", xlim=(-0.6, len(looks) - 0.4))
+    axes.set_xlim(-0.6, len(looks) - 0.4)
 
 
 def legend(
