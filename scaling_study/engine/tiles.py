@@ -1,4 +1,4 @@
-"""How a chunk's runs are cut into the tiles that train at once, and put together again."""
+"""How a chunk's runs are cut into tiles that train at once, and joined again."""
 
 from typing import Any, NamedTuple
 
@@ -11,13 +11,8 @@ from scaling_study.study.conditions import ChunkShape
 class Tiles(NamedTuple):
     """The tiles of a chunk of C conditions and S seeds.
 
-    Arrays of runs end in (C, S) outside, and lead with (n_seed_tiles, n_condition_tiles)
-    inside, where they end in a tile's two axes, the longer one last.
-
-    Attributes
-    ----------
-    conditions, seeds : int
-        Of a tile.
+    Arrays of runs end in (C, S) outside. Inside they lead with (n_seed_tiles,
+    n_condition_tiles) and end in a tile's two axes, the longer one last.
     """
 
     conditions: int
@@ -25,7 +20,7 @@ class Tiles(NamedTuple):
 
     @classmethod
     def of(cls, shape: ChunkShape) -> "Tiles":
-        """Return a cache's worth on a CPU; a device with threads to fill takes all at once."""
+        """Return tiles that fit a CPU's cache; any other device takes the chunk as one tile."""
         if jax.default_backend() == "cpu":
             return cls(shape.tile_conditions, shape.tile_seeds)
         return cls(shape.conditions, shape.seeds)
@@ -55,7 +50,7 @@ class Tiles(NamedTuple):
         return np.moveaxis(split, 2, 0)
 
     def join(self, array: Any) -> np.ndarray:
-        """Undo `cut`; of what is not of runs, and the same in all tiles, return one."""
+        """Undo `cut`; return the first of a value that is the same in all tiles."""
         if np.ndim(array) < 4:
             return np.asarray(array)[0, 0]
         tiles = array if self.seeds_last else array.swapaxes(-1, -2)

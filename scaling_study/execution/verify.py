@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling_study.engine import inputs, models, objective, optimizers, train, watch
+from scaling_study.engine import inputs, models, monitor, objective, optimizers, train
 from scaling_study.engine.batching import Batching
 from scaling_study.engine.environment import check_platform, with_pinned
 from scaling_study.errors import StudyError
@@ -98,40 +98,41 @@ def _replay(
     """Replay cases that share a model and an optimizer, as the conditions of one block."""
     problem, drawn = _problem(reference)
     conditions = [_condition(case, problem, model_of, optimizer) for case in cases]
-    members = inputs.Members.of(conditions)
-    distinct = encode_kinds(problem, drawn, members.kinds, transformed=False)
-    data = inputs.data_of("float32", distinct, members, moments=way == "moments")
+    arrays = inputs.ConditionArrays.of(conditions)
+    distinct = encode_kinds(problem, drawn, arrays.kinds, transformed=False)
+    data = inputs.data_of("float32", distinct, arrays, moments=way == "moments")
     model = models.build(model_of)
     size = int(reference["batch_size"])
     if size < 1:
         raise ValueError(f"batch_size is {size}")
     batching = Batching(drawn.u.shape[1], size)
     loss = (
-        objective.moments(len(problem.coefficients), batching, seeds_last=True)
+        objective.SecondMoments(len(problem.coefficients), batching)
         if way == "moments"
-        else objective.samples(model, batching, seeds_last=True)
+        else objective.PerSample(model, batching)
     )
-    initialise, update = train.make_update(loss, optimizers.build(optimizer, "optax"))
+    rule = optimizers.BlockOptimizer(optimizers.build(optimizer, "optax"))
+    update = train.Update(loss, rule)
     parameters = _parameters([case["initial_params"] for case in cases])
-    parameters = objective.explode(parameters) if way == "moments" else parameters
+    parameters = objective.unstack(parameters) if way == "moments" else parameters
 
     order = np.asarray(reference["batch_order"])
     if not (np.sort(order, axis=1) == np.arange(drawn.u.shape[1])).all():
         raise ValueError("an epoch of batch_order is not every row once")
     places = np.argsort(order, axis=1).astype(np.int32)
-    batches = loss.prepare(data.u, data.residual, jnp.asarray(places[None]))
+    batches = loss.prepare(data.inputs, data.residual, jnp.asarray(places[None]))
     batches = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batches)
 
-    def step(state: train.State, batch: Any) -> tuple[train.State, watch.Info]:
-        state, info, _ = update(state, data, batch, jnp.inf, train.NEVER)
+    def step(state: train.State, batch: Any) -> tuple[train.State, monitor.Info]:
+        state, info, _ = update.step(state, data, batch, jnp.inf, train.NEVER)
         return state, info
 
-    final, info = jax.jit(lambda p, b: jax.lax.scan(step, initialise(p, data), b))(
+    final, info = jax.jit(lambda p, b: jax.lax.scan(step, update.init(p, data), b))(
         parameters, batches
     )
-    ended = jax.device_get(objective.assemble(final.parameters))
+    ended = jax.device_get(objective.stack(final.parameters))
     info = jax.device_get(info)
-    norms = watch.to_array(info.gradient_norm)
+    norms = monitor.to_array(info.gradient_norm)
     return [
         _deviation(
             case,
