@@ -24,8 +24,8 @@ from scaling_study.engine.cache import without_unreadable
 from scaling_study.engine.compiling import budget_of, compiled
 from scaling_study.engine.environment import environment, with_pinned
 from scaling_study.engine.inputs import Inputs, arrays_of, init_seeds, inputs_of
+from scaling_study.engine.program import tiles_of
 from scaling_study.engine.record import failed, to_parquet, to_table, with_failures
-from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Budget, Training
 from scaling_study.errors import CodeError, DataError, RunInterrupted, StudyError
 from scaling_study.storage.provenance import provenance
@@ -289,4 +289,4 @@ def _train(group: Group, chunk: Chunk, record: str, inputs: Inputs) -> Training:
 
 def _fetch(training: Training, group: Group) -> Training:
     """Fetch a training and join its tiles: arrays of runs end in (C, S)."""
-    return jax.tree.map(Tiles.of(group.shape).join, jax.device_get(training))
+    return jax.tree.map(tiles_of(group).join, jax.device_get(training))

@@ -12,8 +12,7 @@ from scaling_study.engine import monitor, optimizers
 from scaling_study.engine.cache import without_unreadable
 from scaling_study.engine.environment import with_pinned
 from scaling_study.engine.inputs import Inputs, arrays_of, init_seeds, inputs_of
-from scaling_study.engine.program import ChunkProgram
-from scaling_study.engine.tiles import Tiles
+from scaling_study.engine.program import ChunkProgram, tiles_of
 from scaling_study.engine.train import Budget, Training
 from scaling_study.study.conditions import (
     Group,
@@ -88,7 +87,7 @@ def _lock_of(key: Any) -> threading.Lock:
 
 def _compile(group: Group, record: str, inputs: Inputs) -> Program:
     optimizers.check(optimizers.build(group.static.optimizer, group.static.dialect))
-    functions = ChunkProgram(group, budget_of(group, record), Tiles.of(group.shape))
+    functions = ChunkProgram(group, budget_of(group, record), tiles_of(group))
     options = COMPILER_OPTIONS.get(jax.default_backend())
     blank_trace = jax.jit(functions.blank_trace).lower().compile()
     data, (order, count) = inputs.data, inputs.order

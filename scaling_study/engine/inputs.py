@@ -9,7 +9,7 @@ import numpy as np
 
 from scaling_study.engine.monitor import Target
 from scaling_study.engine.objective import AffineMaps
-from scaling_study.engine.tiles import Tiles
+from scaling_study.engine.program import tiles_of
 from scaling_study.engine.train import Data, PenalisedOptimum
 from scaling_study.study import draws, encoding, optimum
 from scaling_study.study.conditions import Chunk, Condition, Group, problem_of, segment_epochs
@@ -164,7 +164,7 @@ class Inputs(NamedTuple):
 
 def inputs_of(group: Group, arrays: ConditionArrays, seeds: range) -> Inputs:
     """Return what conditions and seeds are trained on; NumPy, no device is needed."""
-    static, tiles = group.static, Tiles.of(group.shape)
+    static, tiles = group.static, tiles_of(group)
     problem, drawn = problem_of(static.problem), draws.draw(static, seeds)
     distinct = encoding.encode_kinds(problem, drawn, arrays.kinds, static.transformed)
     moments = static.objective == "moments"
@@ -187,12 +187,12 @@ def init_seeds(group: Group, seeds: range) -> np.ndarray:
     """Return the seeds of the initial parameters, in tiles."""
     held = group.static.init_seed
     init = [seed if held == "vary" else int(held) for seed in seeds]
-    return Tiles.of(group.shape).cut_seeds(np.asarray(init, np.uint32))
+    return tiles_of(group).cut_seeds(np.asarray(init, np.uint32))
 
 
 def _segments(group: Group, seeds: range) -> Iterator[tuple[Any, np.int32]]:
     """Yield the batch orders of the budget's segments, all of one shape, and their epochs."""
-    cut = Tiles.of(group.shape).cut_seeds
+    cut = tiles_of(group).cut_seeds
     lengths = list(segment_epochs(group))
     if group.static.sampling == "full":
         yield None, np.int32(lengths[0])

@@ -10,7 +10,7 @@ from scaling_study.engine import models
 from scaling_study.engine.models import Parameters
 from scaling_study.engine.objective import Array
 
-PerFeature = list[Array]  # one array of runs for each feature
+PerFeature = Any  # one array of runs for each feature, in a list; of a single run, one array
 
 DIVERGED_ABOVE = 1e6  # times the initial loss, or that of the best constant
 
@@ -62,6 +62,8 @@ class Trace(NamedTuple):
 def feature_norms(gradient: Parameters, features: int) -> PerFeature:
     """Return the norm of the first kernel's gradient row of each feature."""
     kernel = models.first_kernel(gradient, features)
+    if is_of_one_run(kernel):
+        return jnp.sqrt(jnp.sum(jnp.square(kernel), axis=1))
     if len(kernel[0]) == 1:
         return [jnp.abs(kernel[j][0]) for j in range(features)]
     return [jnp.sqrt(jnp.sum(jnp.square(kernel[j]), axis=0)) for j in range(features)]
@@ -70,7 +72,19 @@ def feature_norms(gradient: Parameters, features: int) -> PerFeature:
 def weights_of(parameters: Parameters, features: int) -> PerFeature:
     """Return the weights of a linear model, one array (C, S) each."""
     kernel = models.first_kernel(parameters, features)
-    return [kernel[j][0] for j in range(features)]
+    return kernel[:, 0] if is_of_one_run(kernel) else [kernel[j][0] for j in range(features)]
+
+
+def is_of_one_run(kernel: Any) -> bool:
+    """Return whether a kernel is that of one run, without the axes of a block."""
+    return not isinstance(kernel, list) and kernel.ndim == 2
+
+
+def distance(weights: PerFeature, best: Array) -> PerFeature:
+    """Return the difference of each weight from its best value, (d, C, S)."""
+    if isinstance(weights, list):
+        return [w - best[j] for j, w in enumerate(weights)]
+    return weights - best
 
 
 def criterion(
@@ -80,7 +94,7 @@ def criterion(
     if not single_unit:
         return Criterion(loss, [])
     weights = weights_of(parameters, len(target.weight))
-    return Criterion(loss, [jnp.abs(w - target.weight[j]) for j, w in enumerate(weights)])
+    return Criterion(loss, jax.tree.map(jnp.abs, distance(weights, target.weight)))
 
 
 def start(now: Criterion, full: Info, target: Target) -> Monitor:
@@ -89,9 +103,12 @@ def start(now: Criterion, full: Info, target: Target) -> Monitor:
     # An infinite initial loss exceeds every ceiling, so that the run ends there.
     ceiling = DIVERGED_ABOVE * jnp.maximum(full.loss, target.null)
     ceiling = jnp.minimum(ceiling, jnp.finfo(full.loss.dtype).max)
+    bound = target.distance
+    if isinstance(now.distance, list):
+        bound = [bound[j] for j in range(len(now.distance))]
     return Monitor(
         ceiling=jnp.where(jnp.isfinite(full.loss), ceiling, jnp.nan),
-        target=Criterion(target.loss, [target.distance[j] for j in range(len(now.distance))]),
+        target=Criterion(target.loss, bound),
         last_above=jax.tree.map(lambda x: jnp.full(x.shape, -1, jnp.int32), now),
         initial_loss=now.loss,
         loss=now.loss,
@@ -131,10 +148,11 @@ def empty_trace(
     *,
     linear: bool,
     curves: bool,
+    as_list: bool = True,
 ) -> Trace:
     """Return a trace of zeros; ``curves`` has no full-data loss."""
     run = jnp.zeros((*slots, *runs), dtype)
-    each = [run] * features
+    each = [run] * features if as_list else jnp.zeros((*slots, features, *runs), dtype)
     if curves:
         return Trace(Info(run, each), None, [])
     return Trace(Info(run, each), run, each if linear else [])
@@ -154,4 +172,4 @@ def write(trace: Trace, now: Trace, slot: Array) -> Trace:
 
 def to_array(features: Any) -> np.ndarray:
     """Return the arrays of each feature as one, the feature's axis before (C, S)."""
-    return np.stack(features, axis=-3)
+    return np.stack(features, axis=-3) if isinstance(features, list) else features

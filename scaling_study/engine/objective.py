@@ -7,7 +7,9 @@ training inputs, ``z = feature_scale u + feature_shift``, is part of its first l
 large offset has to cancel.
 
 `PerSample`
-    evaluates the model on the rows of the batch; for any Flax module and any data.
+    evaluates the model on the rows of the batch; for any Flax module and any data. It also is
+    the objective of one run, whose arrays lack the two axes: mapped over runs that lead, its
+    layers are matrix products with the run as a batch dimension.
 `SecondMoments`
     needs only the second moments of the batch; for a linear model, squared error and an affine
     scaler. With ``u = q r``, q orthonormal over all data, ``z = (q, 1, residual)`` and ``v`` the
@@ -62,7 +64,7 @@ class PerSample:
 
     Two classes have one logit and a logistic loss, more a softmax over one logit each, in nats.
     The class of a row is its residual. Row by row, the activations of a tile stay in a core's
-    first cache.
+    first cache. For one run, `prepare` and `full_batch` still return the rows of all seeds.
     """
 
     model: nn.Module  # maps (n_rows, n_features) to (n_rows,) or (n_rows, n_classes)
@@ -71,6 +73,7 @@ class PerSample:
     seeds_last: bool = True  # whether blocks are (C, S) or (S, C)
     by_row: bool = False  # evaluate one row after the other, not all of a batch at once
     skip_full_loss: bool = False  # skip the monitored loss of tiles without a target
+    single_run: bool = False  # whether the arrays of a run lack the axes of a block
 
     @cached_property
     def _linear(self) -> bool:
@@ -82,13 +85,18 @@ class PerSample:
         take = jax.vmap(lambda data, rows: data[rows])  # over seeds
         take = take if residual.ndim == 2 else jax.vmap(take, in_axes=(0, None))
         size = jnp.broadcast_to(jnp.asarray(self.batching.sizes, jnp.int32), index.shape[1:3])
-        return Rows(
-            self._runs_last(take(inputs, index), 4), self._runs_last(take(residual, index), 3), size
-        )
+        inputs, residual = take(inputs, index), take(residual, index)
+        if self.single_run:
+            axes = residual.ndim - 3, residual.ndim - 2
+            inputs, residual = (jnp.moveaxis(x, axes, (0, 1)) for x in (inputs, residual))
+            return Rows(inputs, residual, size)
+        return Rows(self._runs_last(inputs, 4), self._runs_last(residual, 3), size)
 
     def full_batch(self, inputs: Array, residual: Array) -> Rows:
         """Return all rows as one batch."""
         size = jnp.int32(self.batching.samples)
+        if self.single_run:
+            return Rows(inputs, residual, size)
         return Rows(self._runs_last(inputs, 2), self._runs_last(residual, 1), size)
 
     def value_and_gradient(self, parameters: Parameters, maps: AffineMaps, rows: Any) -> Any:
@@ -146,7 +154,7 @@ class PerSample:
 
     def _predict(self, folded: Parameters, maps: AffineMaps, inputs: Array) -> Array:
         """Return predictions in training units, less the target's intercept."""
-        forward = models.forward(self.model)
+        forward: Any = self.model.apply if self.single_run else models.forward(self.model)
         if models.can_fold(self.model):
             return forward(folded, inputs)
         return forward(folded, inputs * maps.feature_scale + maps.feature_shift) - maps.intercept
@@ -157,7 +165,7 @@ class PerSample:
         if self.classes == 2:
             return optax.sigmoid_binary_cross_entropy(outputs, rows.residual)
         if self.classes:
-            classes = jnp.arange(self.classes)[:, None, None]
+            classes = jnp.arange(self.classes).reshape(-1, *[1] * (rows.residual.ndim - 1))
             one_hot = (rows.residual[:, None] == classes).astype(outputs.dtype)
             return optax.softmax_cross_entropy(outputs, one_hot, axis=1)
         target = rows.residual * maps.residual_scale
@@ -169,7 +177,7 @@ class PerSample:
         """Add up what a function returns for some rows and their weights, 1 or 0."""
         if not self.by_row:
             weight = (jnp.arange(len(rows.inputs)) < rows.size).astype(rows.inputs.dtype)
-            return function(rows, weight[:, None, None])
+            return function(rows, weight.reshape(-1, *[1] * (rows.residual.ndim - 1)))
 
         def one(place: Any) -> Any:
             inputs, residual = (

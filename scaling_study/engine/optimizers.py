@@ -201,11 +201,12 @@ class BlockOptimizer:
     """An Optax optimizer of a block of runs, whose arrays end in (C, S)."""
 
     factory: Factory  # ``factory(learning_rate) -> optax.GradientTransformation``
+    single_run: bool = False  # whether the arrays of a run lack the axes of a block
 
     @cached_property
     def elementwise(self) -> bool:
         """Whether parameters of many runs are updated as one array."""
-        return is_elementwise(self.factory)
+        return self.single_run or is_elementwise(self.factory)
 
     @cached_property
     def takes_hessian(self) -> bool:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from scaling_study.engine import models, monitor, optimizers, train
 from scaling_study.engine.batching import Batching
@@ -16,9 +17,49 @@ from scaling_study.engine.objective import Objective, PerSample, SecondMoments, 
 from scaling_study.engine.optimizers import BlockOptimizer
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Budget, Data, Trainer, Training, Update
-from scaling_study.study.conditions import TRACED_SEEDS, Group, problem_of, shape_of
+from scaling_study.study.conditions import TRACED_SEEDS, Group, Static, problem_of, shape_of
 
 LONG_EPOCH = 8  # batches; evaluating all rows costs more than the update beside it
+SMALL_NETWORK = 100  # parameters, up to which the runs of a tile lie side by side
+TILE_BYTES = 2**20  # of parameters, gradients and optimizer state, in a core's second cache
+
+
+def maps_single_runs(group: Group) -> bool:
+    """Return whether a group's layers are matrix products with the run as a batch dimension.
+
+    Otherwise the runs lie side by side in the last axis, row by row on a CPU, which is faster for
+    tiny networks of many runs (measured in bench/network.py). This choice depends on the group
+    and the kind of device alone, and changes bits.
+    """
+    static = group.static
+    factory = optimizers.build(static.optimizer, static.dialect)
+    if static.objective == "moments" or optimizers.takes_hessian(factory):
+        return False
+    if jax.default_backend() != "cpu":
+        return True
+    is_mlp = isinstance(model_of(static), models.MLP)
+    return not is_mlp or parameters_of(static) > SMALL_NETWORK
+
+
+def model_of(static: Static) -> nn.Module:
+    """Return the model of a group."""
+    return models.build(static.model, problem_of(static.problem).classes)
+
+
+@lru_cache(maxsize=256)
+def parameters_of(static: Static) -> int:
+    """Return the number of parameters of a run."""
+    rows = jax.ShapeDtypeStruct((1, shape_of(static.problem)[1]), jnp.float32)
+    shapes = jax.eval_shape(model_of(static).init, jax.random.key(0), rows)
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+def tiles_of(group: Group) -> Tiles:
+    """Return the tiles of a group's chunks."""
+    if not maps_single_runs(group):
+        return Tiles.of(group.shape)
+    per_run = 4 * np.dtype(group.static.dtype).itemsize * parameters_of(group.static)
+    return Tiles.of(group.shape, max(1, TILE_BYTES // per_run))
 
 
 def objective_of(group: Group, model: nn.Module, *, seeds_last: bool) -> Objective:
@@ -28,14 +69,16 @@ def objective_of(group: Group, model: nn.Module, *, seeds_last: bool) -> Objecti
     batching = Batching(samples, static.batch_size, static.sampling == "replacement")
     if static.objective == "moments":
         return SecondMoments(features, batching, seeds_last)
+    single_run = maps_single_runs(group)
     return PerSample(
         model,
         batching,
         problem.classes,
         seeds_last,
-        by_row=jax.default_backend() == "cpu" and isinstance(model, models.MLP),
+        by_row=not single_run and jax.default_backend() == "cpu" and isinstance(model, models.MLP),
         # There all rows are many times a batch; other problems keep the bits they had.
         skip_full_loss=problem.held_out is not None or batching.batches >= LONG_EPOCH,
+        single_run=single_run,
     )
 
 
@@ -50,17 +93,17 @@ class ChunkProgram:
     @cached_property
     def model(self) -> nn.Module:
         """The model that is trained."""
-        static = self.group.static
-        return models.build(static.model, problem_of(static.problem).classes)
+        return model_of(self.group.static)
 
     @cached_property
     def trainer(self) -> Trainer:
         """The training of a tile."""
         static = self.group.static
-        optimizer = BlockOptimizer(optimizers.build(static.optimizer, static.dialect))
         objective = objective_of(self.group, self.model, seeds_last=self.tiles.seeds_last)
-        update = Update(objective, optimizer, static.penalised)
-        return Trainer(update, self.budget, models.is_single_unit(self.model))
+        single_run = isinstance(objective, PerSample) and objective.single_run
+        factory = optimizers.build(static.optimizer, static.dialect)
+        update = Update(objective, BlockOptimizer(factory, single_run), static.penalised)
+        return Trainer(update, self.budget, models.is_single_unit(self.model), single_run)
 
     def blank_trace(self) -> Trace:
         """Return a trace of the whole chunk, for `first` to write into."""
@@ -75,6 +118,7 @@ class ChunkProgram:
             self.group.static.dtype,
             linear=self.trainer.single_unit,
             curves=self.budget.curves,
+            as_list=not self.trainer.single_run,
         )
 
     def first(self, trace: Trace, seeds: Any, data: Data, order: Any, count: Any) -> Training:
@@ -85,14 +129,14 @@ class ChunkProgram:
         outer, inner = data.maps.intercept.shape[:2]
         slots = self.budget.slots * jnp.arange(outer * inner, dtype=jnp.int32)
         carried = slots.reshape(outer, inner), seeds
-        return self._train_tiles(self._start, data, order, count, carried, trace)
+        return self._train_tiles(self._begin, data, order, count, carried, trace)
 
     def more(self, training: Training, data: Data, order: Any, count: Any) -> Training:
         """Train ``count`` epochs more."""
         carried = training._replace(trace=None), None
-        return self._train_tiles(_continue, data, order, count, carried, training.trace)
+        return self._train_tiles(self._continue, data, order, count, carried, training.trace)
 
-    def _start(self, data: Data, trace: Trace, first_slot: Any, seeds: Any) -> Training:
+    def _begin(self, data: Data, trace: Trace, first_slot: Any, seeds: Any) -> Training:
         runs, dtype = data.maps.intercept.shape, self.group.static.dtype
         drawn = train.initial_parameters(self.model, seeds, self.budget.features, dtype)
         conditions = -2 if self.tiles.seeds_last else -1
@@ -103,7 +147,14 @@ class ChunkProgram:
         update = self.trainer.update
         if isinstance(update.objective, SecondMoments) and update.optimizer.elementwise:
             parameters = unstack(parameters)
-        return self.trainer.init(parameters, data, trace, first_slot)
+        return self.trainer.init(self.trainer.runs_first(parameters), data, trace, first_slot)
+
+    def _continue(self, data: Data, trace: Trace, before: Training, seeds: None) -> Training:
+        return self._with_runs(before, self.trainer.runs_first)._replace(trace=trace)
+
+    def _with_runs(self, training: Training, move: Callable[[Any], Any]) -> Training:
+        state, initial, summaries = map(move, (training.state, training.initial, training.monitor))
+        return training._replace(state=state, initial=initial, monitor=summaries)
 
     def _train_tiles(
         self,
@@ -142,7 +193,8 @@ class ChunkProgram:
             prepared = batches if shared else self._prepare(data, order)
             begun = start(data, trace, carried, seeds)
             training = self.trainer.run(begun, data, prepared, count)
-            return training.trace, training._replace(trace=None)
+            trace = training.trace
+            return trace, self._with_runs(training._replace(trace=None), self.trainer.runs_last)
 
         return jax.lax.scan(tile, trace, (data._replace(**dict.fromkeys(names)), carried))
 
@@ -150,7 +202,3 @@ class ChunkProgram:
         if order is None:
             return None
         return self.trainer.objective.prepare(data.inputs, data.residual, order)
-
-
-def _continue(data: Data, trace: Trace, before: Training, seeds: None) -> Training:
-    return before._replace(trace=trace)

@@ -193,7 +193,7 @@ class _Runs(NamedTuple):
         ceiling = DIVERGED_ABOVE * np.maximum(initial.data, distinct.loss_null[rows])
         late = ~np.isfinite(monitor.loss) | ~(final.data <= ceiling)
         weight = None
-        if monitor.last_above.distance:
+        if len(monitor.last_above.distance):  # of a single unit
             kernel = parameters["params"]["Dense_0"]["kernel"][:, 0]
             with np.errstate(invalid="ignore", over="ignore"):
                 weight = distinct.target_divisor[rows] * kernel / distinct.divisor[:, rows]
@@ -365,7 +365,7 @@ def _traces(runs: _Runs, seeds: range) -> dict[str, Any]:
         until(np.asarray(trace.mean.loss)),
         until(loss.astype(trace.mean.loss.dtype)),
         until(to_array(trace.mean.gradient_norm)),
-        until(to_array(trace.weight)) if trace.weight else None,
+        until(to_array(trace.weight)) if len(trace.weight) else None,
     )
     return dict(zip(TRACES, (nothing if x is None else lists(x) for x in columns), strict=True))
 

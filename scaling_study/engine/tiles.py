@@ -17,18 +17,21 @@ class Tiles(NamedTuple):
 
     conditions: int
     seeds: int
+    seeds_last: bool = True  # whether a tile is (C, S) or (S, C)
 
     @classmethod
-    def of(cls, shape: ChunkShape) -> "Tiles":
-        """Return tiles that fit a CPU's cache; any other device takes the chunk as one tile."""
-        if jax.default_backend() == "cpu":
-            return cls(shape.tile_conditions, shape.tile_seeds)
-        return cls(shape.conditions, shape.seeds)
+    def of(cls, shape: ChunkShape, runs: int | None = None) -> "Tiles":
+        """Return tiles that fit a CPU's cache; any other device takes the chunk as one tile.
 
-    @property
-    def seeds_last(self) -> bool:
-        """Whether a tile is (C, S) or (S, C)."""
-        return self.seeds >= self.conditions
+        With ``runs``, tiles (C, S) of as many runs, or as few less as divide the chunk.
+        """
+        conditions, seeds = shape.conditions, shape.seeds
+        if jax.default_backend() == "cpu" and runs is not None:
+            seeds = _divisor(shape.seeds, runs)
+            return cls(_divisor(shape.conditions, runs // seeds), seeds)
+        if jax.default_backend() == "cpu":
+            conditions, seeds = shape.tile_conditions, shape.tile_seeds
+        return cls(conditions, seeds, runs is not None or seeds >= conditions)
 
     def cut(self, array: np.ndarray) -> np.ndarray:
         """Return an array (..., C or 1, S or 1) as tiles."""
@@ -57,3 +60,8 @@ class Tiles(NamedTuple):
         split = np.moveaxis(tiles, (0, 1), (-2, -4))
         *lead, outer, conditions, inner, seeds = split.shape
         return split.reshape(*lead, outer * conditions, inner * seeds)
+
+
+def _divisor(number: int, most: int) -> int:
+    """Return the largest divisor of a number that is not above ``most``."""
+    return max(part for part in range(1, min(number, most) + 1) if number % part == 0)

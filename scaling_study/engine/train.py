@@ -15,10 +15,12 @@ import numpy as np
 from scaling_study.engine import monitor
 from scaling_study.engine.models import Parameters
 from scaling_study.engine.monitor import Criterion, Info, Monitor, Trace
-from scaling_study.engine.objective import AffineMaps, Array, Objective
+from scaling_study.engine.objective import AffineMaps, Array, Objective, Rows
 from scaling_study.engine.optimizers import BlockOptimizer
 
 NEVER = np.int32(2**31 - 1)
+# The axis of seeds, or of conditions, in the rows of the full batch and of an epoch's batches.
+ROW_AXES: Any = ((0, 0, None), (1, 1, None))
 
 
 class PenalisedOptimum(NamedTuple):
@@ -125,6 +127,7 @@ class Trainer:
     update: Update
     budget: Budget
     single_unit: bool  # whether the model is a single unit, whose weights are traced and judged
+    single_run: bool = False  # whether functions of one run are mapped over the runs of a tile
 
     @property
     def objective(self) -> Objective:
@@ -134,17 +137,9 @@ class Trainer:
     def init(self, parameters: Parameters, data: Data, trace: Trace, first_slot: Array) -> Training:
         """Return the training before its first update."""
         full_batch = self.objective.full_batch(data.inputs, data.residual)
-        loss, gradient = self.objective.value_and_gradient(parameters, data.maps, full_batch)
-        norm = monitor.feature_norms(gradient, self.budget.features)
-        now = self._criterion(parameters, data, full_batch)
-        return Training(
-            state=self.update.init(parameters, data),
-            initial=parameters,
-            monitor=monitor.start(now, Info(loss, norm), data.target),
-            trace=trace,
-            first_slot=first_slot,
-            epoch=jnp.int32(0),
-        )
+        begin = self._over_runs(self._begin, full_batch, None)
+        state, summaries = begin(parameters, self._of_runs(data), full_batch)
+        return Training(state, parameters, summaries, trace, first_slot, jnp.int32(0))
 
     def run(self, training: Training, data: Data, batches: Any, count: Array) -> Training:
         """Train ``count`` epochs; no batches are full batches.
@@ -152,7 +147,8 @@ class Trainer:
         Ends early only when all runs have diverged, so that no run depends on its neighbours.
         """
         full_batch = self.objective.full_batch(data.inputs, data.residual)
-        last = training.epoch + count
+        data, last = self._of_runs(data), training.epoch + count
+        has_target = jnp.isfinite(data.target.loss).any()
 
         def going(now: Training) -> Array:
             return (now.epoch < last) & jnp.any(now.state.diverged_at == NEVER)
@@ -163,38 +159,109 @@ class Trainer:
             else:
                 index = now.epoch - training.epoch
                 of_epoch = jax.tree.map(lambda x: x[index], batches)
-            return self.epoch(now, data, of_epoch, full_batch)
+            return self.epoch(now, data, of_epoch, full_batch, has_target)
 
         done = jax.lax.while_loop(going, body, training)
         if self.budget.curves:
             return done
-        return done._replace(monitor=self._judge_last(done, data, full_batch))
+        judge = self._over_runs(self._judge_last, full_batch, None)
+        number = done.epoch * self.budget.batches
+        summaries = judge((done.state.parameters, done.monitor), data, full_batch, number)
+        return done._replace(monitor=summaries)
 
-    def epoch(self, training: Training, data: Data, batches: Any, full_batch: Any) -> Training:
+    def epoch(
+        self, training: Training, data: Data, batches: Any, full_batch: Any, has_target: Array
+    ) -> Training:
         """Return the training after one more epoch."""
-        summaries, epoch, count = training.monitor, training.epoch, self.budget.batches
+        epoch = training.epoch
+        advance = self._over_runs(self._epoch, full_batch, batches)
+        state, summaries, point = advance(
+            (training.state, training.monitor), data, full_batch, batches, epoch, has_target
+        )
+        slot = training.first_slot + epoch // self.budget.trace_epochs
+        trace = monitor.write(training.trace, self.runs_last(point), slot)
+        return training._replace(state=state, monitor=summaries, trace=trace, epoch=epoch + 1)
+
+    def runs_first(self, tree: Any) -> Any:
+        """Return arrays of runs (..., C, S) as they are trained: (C, S, ...) for single runs."""
+        return _moved(tree, (-2, -1), (0, 1)) if self.single_run else tree
+
+    def runs_last(self, tree: Any) -> Any:
+        """Undo `runs_first`."""
+        return _moved(tree, (0, 1), (-2, -1)) if self.single_run else tree
+
+    def _of_runs(self, data: Data) -> Data:
+        """Return the data without rows, in the form of `runs_first`."""
+        data = data._replace(inputs=None, residual=None)  # type: ignore[arg-type]
+        if not self.single_run:
+            return data
+        runs = data.maps.intercept.shape
+        return self.runs_first(
+            jax.tree.map(lambda x: jnp.broadcast_to(x, (*jnp.shape(x)[:-2], *runs)), data)
+        )
+
+    def _over_runs(self, function: Any, full_batch: Any, batches: Any) -> Any:
+        """Map a function of one run over the runs of a tile, which lead its arrays.
+
+        It takes arrays of the run, data, full batch, and then batches, which all conditions may
+        share; what follows is the same for all runs.
+        """
+        if not self.single_run:
+            return function
+        first, second = (Rows(*axes) for axes in ROW_AXES)
+        by_seed: list[Any] = [0, 0, first]
+        shared = full_batch.residual.ndim == 2
+        if batches is not None:
+            by_seed.append(second)
+        by_condition = [0, 0, *((None if shared else axes) for axes in by_seed[2:])]
+
+        def mapped(*arguments: Any) -> Any:
+            rest = [None] * (len(arguments) - len(by_seed))
+            over_seeds = jax.vmap(function, in_axes=(*by_seed, *rest))
+            return jax.vmap(over_seeds, in_axes=(*by_condition, *rest))(*arguments)
+
+        return mapped
+
+    def _begin(self, parameters: Parameters, data: Data, full_batch: Any) -> tuple[State, Monitor]:
+        loss, gradient = self.objective.value_and_gradient(parameters, data.maps, full_batch)
+        norm = monitor.feature_norms(gradient, self.budget.features)
+        now = self._criterion(parameters, data, full_batch)
+        summaries = monitor.start(now, Info(loss, norm), data.target)
+        return self.update.init(parameters, data), summaries
+
+    def _epoch(
+        self,
+        run: tuple[State, Monitor],
+        data: Data,
+        full_batch: Any,
+        batches: Any,
+        epoch: Array,
+        has_target: Array,
+    ) -> tuple[State, Monitor, Trace]:
+        """Return state and summaries after one more epoch, and its point of the trace."""
+        (state, summaries), count = run, self.budget.batches
         zero = Info(
             jnp.zeros_like(summaries.loss), jax.tree.map(jnp.zeros_like, summaries.norm_sum)
         )
         numbers = epoch * count + jnp.arange(count, dtype=jnp.int32)
+        evaluated = has_target if self.objective.skip_full_loss else None
+        constants = summaries, data, full_batch, evaluated
         (state, last_above, total), _ = jax.lax.scan(
-            lambda carry, x: (self._batch(summaries, data, full_batch, *carry, *x), None),
-            (training.state, summaries.last_above, zero),
+            lambda carry, x: (self._batch(*constants, *carry, *x), None),
+            (state, summaries.last_above, zero),
             (batches, numbers),
         )
         mean = jax.tree.map(lambda x: x / count, total)
         summaries = summaries._replace(last_above=last_above)
         summaries = monitor.add_epoch(summaries, epoch, total.gradient_norm, mean.gradient_norm)
-        point = self._trace_point(state.parameters, data, full_batch, mean)
-        slot = training.first_slot + epoch // self.budget.trace_epochs
-        trace = monitor.write(training.trace, point, slot)
-        return training._replace(state=state, monitor=summaries, trace=trace, epoch=epoch + 1)
+        return state, summaries, self._trace_point(state.parameters, data, full_batch, mean)
 
     def _batch(
         self,
         summaries: Monitor,
         data: Data,
         full_batch: Any,
+        evaluated: Array | None,
         state: State,
         last_above: Criterion,
         total: Info,
@@ -203,35 +270,24 @@ class Trainer:
     ) -> tuple[State, Criterion, Info]:
         """Return state, criterion and sums of the epoch after one more batch."""
         new, info, alive = self.update.step(state, data, batch, summaries.ceiling, number)
-        if not self.budget.curves:
-            last_above = self._watch(
-                last_above, summaries.target, state.parameters, data, full_batch, number, alive
-            )
+
+        def watched() -> Criterion:
+            now = self._criterion(state.parameters, data, full_batch)
+            return monitor.update(last_above, summaries.target, now, number, alive)
+
         total = jax.tree.map(lambda sum_, x: sum_ + jnp.where(alive, x, 0), total, info)
-        return new, last_above, total
+        if self.budget.curves:
+            return new, last_above, total
+        if evaluated is None:
+            return new, watched(), total
+        return new, jax.lax.cond(evaluated, watched, lambda: last_above), total
 
-    def _watch(
-        self,
-        last_above: Criterion,
-        target: Criterion,
-        parameters: Parameters,
-        data: Data,
-        full_batch: Any,
-        number: Array,
-        alive: Array,
-    ) -> Criterion:
-        def evaluated() -> Criterion:
-            now = self._criterion(parameters, data, full_batch)
-            return monitor.update(last_above, target, now, number, alive)
-
-        if not self.objective.skip_full_loss:
-            return evaluated()
-        return jax.lax.cond(jnp.isfinite(target.loss).any(), evaluated, lambda: last_above)
-
-    def _judge_last(self, done: Training, data: Data, full_batch: Any) -> Monitor:
+    def _judge_last(
+        self, run: tuple[Parameters, Monitor], data: Data, full_batch: Any, number: Array
+    ) -> Monitor:
         """Return the summaries with the last parameters, which no further update evaluates."""
-        now, summaries = self._criterion(done.state.parameters, data, full_batch), done.monitor
-        number = done.epoch * self.budget.batches
+        parameters, summaries = run
+        now = self._criterion(parameters, data, full_batch)
         last_above = monitor.update(summaries.last_above, summaries.target, now, number)
         return summaries._replace(loss=now.loss, last_above=last_above)
 
@@ -264,6 +320,10 @@ def initial_parameters(model: nn.Module, seeds: Array, features: int, dtype: Any
     return jax.tree.map(lambda x: x.astype(dtype), drawn)
 
 
+def _moved(tree: Any, source: tuple[int, int], destination: tuple[int, int]) -> Any:
+    return jax.tree.map(lambda x: jnp.moveaxis(x, source, destination), tree)
+
+
 def _monitored_loss(
     objective: Objective, parameters: Parameters, data: Data, full_batch: Any
 ) -> Array:
@@ -276,11 +336,10 @@ def _monitored_loss(
     if best is None:
         return objective.monitored_loss(parameters, data.maps, full_batch)
     weights = monitor.weights_of(parameters, len(best.weight))
-    distance = [w - best.weight[j] for j, w in enumerate(weights)]
     maps = data.maps._replace(ols_coefficient=best.coefficient)
     l2 = jnp.where(data.l1 > 0, 0, data.l2)  # with an L1 penalty no least loss is known
     loss = objective.monitored_loss(parameters, maps, full_batch)
-    return loss + l2 * sum(part**2 for part in distance)
+    return loss + l2 * sum(part**2 for part in monitor.distance(weights, best.weight))
 
 
 def _with_penalty(gradient: Parameters, parameters: Parameters, data: Data) -> Parameters:

@@ -521,3 +521,45 @@ def test_short_epochs_keep_the_bits_they_had():
     )
     loss = program.objective_of(own, models.build(own.static.model), seeds_last=True)
     assert not loss.skip_full_loss
+
+
+# Networks by matrix products ------------------------------------------------------------------
+
+FORMS = {
+    "network": {"model": TANH, "target_loss": 0.5, "l2_penalty": 0.01},
+    "linear": {"objective": "samples", "l2_penalty": [0.0, 0.1]},
+    "transformed": {"scaler": "power", "model": RELU},
+    "full batches": {"sampling": "full", "model": RELU, "optimizer": "lamb"},
+}
+
+
+def rows_by(form, monkeypatch, **axes):
+    """Return the rows of a chunk by matrix products, or with the runs side by side."""
+    monkeypatch.setattr(program, "SMALL_NETWORK", 0 if form == "products" else 10**9)
+    monkeypatch.setattr(compiling, "_programs", {})
+    assert program.maps_single_runs(groups_of(**axes)[0]) == (form == "products")
+    return rows_of(**axes)
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_both_forms_of_a_training_agree(kind, monkeypatch):
+    axes = {**BASE, "dtype": "float64", "scale_factor": [1.0, 30.0], **FORMS[kind]}
+    one, other = (rows_by(form, monkeypatch, **axes) for form in ("products", "side by side"))
+    assert_close(one, other, rtol=1e-6)
+
+
+def test_a_runs_bits_do_not_depend_on_its_place_in_the_batch(monkeypatch):
+    axes = {**BASE, "model": {"name": "mlp", "hidden": [[16, 24]]}, "scaler": "standard"}
+    held = dict.fromkeys(("data_seed", "init_seed", "order_seed"), 3)
+    rates = [0.05, 0.01, 0.002]
+    frames = [
+        rows_by("products", monkeypatch, **{**axes, **held, "learning_rate": order})
+        for order in (rates, rates[::-1])
+    ]
+    one, other = (frame.set_index("condition", append=True).droplevel("place") for frame in frames)
+    other = other.loc[one.index]
+    traces = tuple(name for name in one if name.startswith("trace_"))
+    assert_same_bits(one, other, but=traces)
+    for _, runs in one.groupby("condition", observed=True):  # the same run at each seed's place
+        first = pd.concat([runs.iloc[:1]] * len(runs))
+        assert_same_bits(runs, first, but=traces)
