@@ -25,6 +25,7 @@ torture: $(VENV)/installed  ## 50 kills, kills at each operation, 1,000 studies;
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/typos
 
 types: $(VENV)/installed
 	$(BIN)/pyright --pythonpath $(BIN)/python

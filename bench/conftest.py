@@ -1,7 +1,7 @@
 """What the benchmarks share: a study's program kept warm, and rates beside times."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -15,8 +15,14 @@ from scaling_study.study.study import read_study
 class Trainer:
     """A study, planned and compiled: called, it trains every run and drops what comes of it."""
 
-    def __init__(self, study: str, settings: list[str] = [], devices: int | None = None) -> None:  # noqa: B006
-        self.planned = plan(read_study(study, settings))
+    def __init__(
+        self,
+        study: str,
+        settings: Sequence[str] = (),
+        devices: int | None = None,
+        chunk_size: int | None = None,
+    ) -> None:
+        self.planned = plan(read_study(study, list(settings)), chunk_size)
         self.executor = LocalDevices(devices)
         self.runs = self.planned.runs
         self()

@@ -1,4 +1,4 @@
-"""``python -m scaling_study`` is ``scaling-study``: the command line, in a process of its own."""
+"""The entry point of ``scaling-study`` and ``python -m scaling_study``."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from contextlib import suppress
 
 
 def main() -> None:
-    """Run the command line; signals are noticed from here on."""
+    """Handle signals, and run the command line."""
     from scaling_study.execution import signals
 
     _open_streams()
@@ -17,19 +17,19 @@ def main() -> None:
 
 
 def _open_streams() -> None:
-    """Have something under the three standard descriptors: a file of results must not be."""
+    """Open the three standard descriptors, so that no file of results takes their place."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 if __name__ == "__main__":
-    # Python searches the current directory for modules where it is started with -m. What lies
-    # there is data: a study's reference to code is looked for when it is imported.
+    # With -m, Python searches the current directory for modules. No code must be imported from
+    # there, except for a study's reference to it.
     if not sys.flags.safe_path:
         with suppress(OSError):
             if sys.path[0] in ("", os.getcwd()):

@@ -1,4 +1,4 @@
-"""What a user or a machine can cause, and the words it is told in."""
+"""The errors that a user or a machine can cause, each with a message of one line."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -9,23 +9,26 @@ class StudyError(ValueError):
 
 
 class CodeError(StudyError):
-    """Code that a study names is not allowed here, or is not to be had."""
+    """Code that a study names is not allowed here, or cannot be imported."""
 
 
 class NotRegularError(StudyError):
-    """What should be a file is a named pipe, a folder or a device."""
+    """A named pipe, a folder or a device in place of a file."""
 
 
 class DamagedError(StudyError):
-    """A stored file is not what was written."""
+    """A stored file has changed since it was written."""
 
 
 class DataError(StudyError):
-    """The data of a problem cannot be trained on: no number is stored for them."""
+    """The data of a problem cannot be trained on; nothing is stored for them."""
 
 
 class RunInterrupted(StudyError):
-    """The machine, not the study, ended a run; what is stored is whole, and can be continued."""
+    """The machine ended a run; what is stored is intact, and the run can be continued."""
+
+
+CONTINUE = "what is stored is intact, run the same command again to continue"
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> StudyError:

@@ -1,4 +1,4 @@
-"""Reading files that others may have put there: regular files only, so that nothing waits."""
+"""Reading regular files; a named pipe, which could block, is refused."""
 
 import hashlib
 import os
@@ -11,17 +11,17 @@ CHECKSUM = 16  # hexadecimal digits
 
 
 def read_bytes(file: str | Path) -> bytes:
-    """Return what a regular file holds.
+    """Return the bytes of a regular file.
 
-    A named pipe is refused: reading it would wait for a writer that may never come. What a
-    shell passes as ``/dev/fd/63`` or ``/dev/stdin`` has one.
+    A named pipe is refused, because reading it would wait for a writer. One that a shell passes
+    as ``/dev/fd/63`` or ``/dev/stdin`` has a writer, and is read.
 
     Raises
     ------
     OSError
         If it cannot be read.
     NotRegularError
-        If it is there and is no regular file.
+        If it exists and is not a regular file.
     """
     if str(file).startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/")):
         return Path(file).read_bytes()
@@ -39,5 +39,5 @@ def read_text(file: str | Path) -> str:
 
 
 def checksum_of(data: bytes) -> str:
-    """Return sixteen hexadecimal digits that tell these bytes from others."""
+    """Return sixteen hexadecimal digits that identify these bytes."""
     return hashlib.sha256(data).hexdigest()[:CHECKSUM]

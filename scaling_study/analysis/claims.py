@@ -1,4 +1,4 @@
-"""Claims: sentences declared as hypotheses with a study, before anything runs.
+"""Claims: hypotheses declared with a study, before anything runs.
 
     study.toml [claims.ID] ─► Claim
 
@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-from scaling_study.analysis.fitting import unfit
-from scaling_study.analysis.measures import MEASURES, SHARES
-from scaling_study.analysis.rates import CELL_AXES, RATES
+from scaling_study.analysis.metrics import MEASURES, SHARES, unfit
+from scaling_study.analysis.tuning import CELL_AXES, RATES
 from scaling_study.errors import StudyError, unknown
 from scaling_study.study.conditions import Condition, expand
 from scaling_study.study.study import Study
@@ -25,84 +24,55 @@ SLOPE_AXES = ("scale_factor", "learning_rate", "batch_size", "updates")
 
 
 class Versus(NamedTuple):
-    """A comparison within each seed.
+    """A comparison within each seed."""
 
-    Attributes
-    ----------
-    axis, baseline : str
-        The axis that is compared along, and its value that the others are compared with.
-    others : tuple of str
-        Each is a cell of its own.
-    how : {"difference", "improvement", "equal"}
-        Baseline less other; how often the other is smaller (a tie counts half); how often both
-        are the same to the bit.
-    """
-
+    #: The axis that is compared, and the value that the others are compared with.
     axis: str
     baseline: str
+    #: Each is a cell.
     others: tuple[str, ...]
+    #: "difference": baseline minus other; "improvement": whether the other is smaller (a tie
+    #: counts half); "equal": whether both are equal to the bit.
     how: str
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence, and what would have to be measured for it to hold.
-
-    Parameters
-    ----------
-    id, quote : str
-        Its name, and its words.
-    measure : tuple of str
-        Names in `MEASURES`; a minus sign in front turns one round. Each is a cell of its own.
-    blocks : tuple of str
-        Whose runs it reads.
-    where : mapping of str to tuple of str
-        Values of axes that it reads.
-    by : tuple of str
-        Axes whose values are cells.
-    quantifier : {"some", "most", "all"}
-        Of how many cells it speaks.
-    sign : {1, -1}
-        Which side of the null value is beyond.
-    smallest, null : float
-        Smallest effect of interest, and the value of no effect, in the measure's unit.
-    expect : {"beyond", "equivalent"}
-        Where it holds.
-    versus : Versus or None
-        What is compared, if anything.
-    slope_on : str or None
-        The axis on whose log10 the measure's slope is the estimate.
-    rates : tuple of str
-        Which learning rates: every one, the default, or the one that tuning seeds pick.
-    control : bool
-        Whether it is a negative control, where nothing should be found.
-    shuffled : bool
-        Swap the labels of what is compared at random: for a negative control.
-    not_testable : str
-        Why no run can speak of it.
-    """
+    """A sentence, and what is measured to test it."""
 
     id: str
     quote: str
+    #: Keys of `MEASURES`; a minus sign in front changes the sign. Each is a cell.
     measure: tuple[str, ...] = ()
+    #: Blocks whose runs are read, and values of axes if not all of them.
     blocks: tuple[str, ...] = ()
     where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: Axes whose values are cells.
     by: tuple[str, ...] = ()
+    #: Of how many cells it speaks, one of `QUANTIFIERS`.
     quantifier: str = "all"
+    #: 1 or -1: on which side of the null value "beyond" is.
     sign: int = 1
+    #: Smallest effect of interest, and the value of no effect, in the measure's unit.
     smallest: float = 0.0
     null: float = 0.0
+    #: The outcome in which it holds, one of `EXPECTATIONS`.
     expect: str = "beyond"
     versus: Versus | None = None
+    #: The axis on whose log10 the measure's slope is estimated.
     slope_on: str | None = None
+    #: Which learning rates, of `RATES`.
     rates: tuple[str, ...] = ("all",)
+    #: Whether it is a negative control, for which no effect is expected.
     control: bool = False
+    #: Swap the labels of what is compared at random, for a negative control.
     shuffled: bool = False
+    #: Why no run can test it.
     not_testable: str = ""
 
     @property
     def of_shares(self) -> bool:
-        """Whether each seed's value is that something did, or did not, happen."""
+        """Whether each seed's value says that something did or did not happen."""
         if self.versus is not None:
             return self.versus.how != "difference"
         return SHARES.issuperset(self.measure)
@@ -112,20 +82,20 @@ class Claim:
 
 
 def read_claims(study: Study, more: Mapping[str, Any] | None = None) -> list[Claim]:
-    """Return a study's claims, and those of a file of claims beside it.
+    """Return a study's claims, and those of a separate file.
 
     Raises
     ------
     StudyError
-        If one has a key, measure, block or axis that there is not.
+        If a claim has an unknown key, measure, block or axis.
     """
     more = more or {}
     conditions = expand(study) if study.claims or more else []
     with error_context(study.origin):
-        own = {name: _read(study, conditions, name, raw) for name, raw in study.claims.items()}
+        found = {name: _read(study, conditions, name, raw) for name, raw in study.claims.items()}
     with error_context("--claims"):
-        own |= {name: _read(study, conditions, name, raw) for name, raw in more.items()}
-    return list(own.values())
+        found |= {name: _read(study, conditions, name, raw) for name, raw in more.items()}
+    return list(found.values())
 
 
 def _read(study: Study, conditions: Sequence[Condition], name: str, raw: Any) -> Claim:
@@ -154,7 +124,7 @@ def _read(study: Study, conditions: Sequence[Condition], name: str, raw: Any) ->
 
 
 def _check(claim: Claim, study: Study) -> None:
-    """Refuse a claim that no runs of the study could be held to."""
+    """Refuse a claim that no runs of the study could test."""
     if not claim.measure or not claim.blocks:
         raise StudyError("measure and blocks must be said")
     for block in claim.blocks:
@@ -182,9 +152,9 @@ def unmeasured(claim: Claim, conditions: Sequence[Condition], record: str) -> tu
     none : str
         Empty if each measure fits some runs, or if the claim has none.
     """
-    own = [c for c in conditions if c.block in claim.blocks and _speaks_of(claim, c)]
-    # What a measure needs is a matter of these alone.
-    kinds = {(c.problem, c.model, c.target_loss, c.l1_penalty > 0): c for c in own}.values()
+    read = [c for c in conditions if c.block in claim.blocks and _reads(claim, c)]
+    # Requirements depend on these fields only.
+    kinds = {(c.problem, c.model, c.target_loss, c.l1_penalty > 0): c for c in read}.values()
     some: list[str] = []
     for measure in dict.fromkeys(claim.measure):
         found = [unfit(measure, condition, record) for condition in kinds]
@@ -195,7 +165,7 @@ def unmeasured(claim: Claim, conditions: Sequence[Condition], record: str) -> tu
     return some, ""
 
 
-def _speaks_of(claim: Claim, condition: Condition) -> bool:
+def _reads(claim: Claim, condition: Condition) -> bool:
     return all(
         word(str(getattr(condition, axis))) in values
         for axis, values in claim.where.items()
@@ -208,10 +178,14 @@ class _Reader(NamedTuple):
     read: Callable[[Any], Any]
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise StudyError(f"must be text, not {value!r}")
+def _typed(kind: type, description: str, value: Any) -> Any:
+    if not isinstance(value, kind):
+        raise StudyError(f"must be {description}, not {value!r}")
     return value
+
+
+_text = partial(_typed, str, "text")
+_bool = partial(_typed, bool, "true or false")
 
 
 def _choice(kind: str, choices: Iterable[str], value: Any) -> str:
@@ -251,10 +225,8 @@ def _versus(value: Any) -> Versus:
     )
 
 
-def _bool(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise StudyError(f"must be true or false, not {value!r}")
-    return value
+def _direction(value: Any) -> int:
+    return {"+": 1, "-": -1}[_choice("direction", "+-", value)]
 
 
 READERS: dict[str, _Reader] = {
@@ -264,9 +236,7 @@ READERS: dict[str, _Reader] = {
     "where": _Reader("where", _where),
     "by": _Reader("by", partial(_choices, "axis", CELL_AXES)),
     "quantifier": _Reader("quantifier", partial(_choice, "quantifier", QUANTIFIERS)),
-    "direction": _Reader(
-        "sign", lambda value: {"+": 1, "-": -1}[_choice("direction", "+-", value)]
-    ),
+    "direction": _Reader("sign", _direction),
     "smallest": _Reader("smallest", lambda value: number(value, 0, "a number of at least 0")),
     "null": _Reader("null", number),
     "expect": _Reader("expect", partial(_choice, "expectation", EXPECTATIONS)),
@@ -280,7 +250,7 @@ READERS: dict[str, _Reader] = {
 
 
 def word(value: Any) -> str:
-    """Return an axis' value as text, numbers alike however they are written."""
+    """Return an axis value as text; equal numbers give equal texts."""
     try:
         return str(float(value))
     except (TypeError, ValueError):

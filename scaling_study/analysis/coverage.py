@@ -1,4 +1,4 @@
-"""Whether the intervals that reports show hold what they promise: studies of a known truth."""
+"""Simulated coverage of the 95 % intervals that reports show."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scaling_study.analysis.statistics import (
+from scaling_study.analysis.intervals import (
     Estimate,
     censored_median,
     mean,
@@ -17,8 +17,8 @@ from scaling_study.analysis.statistics import (
 )
 
 Array = NDArray[np.float64]
-# Values are skewed on purpose, as losses and times are: an exponential, median ln 2, mean 1.
-REACHED = 0.7  # share of the seeds that reach their target in time
+# Values are exponential, of median ln 2 and mean 1: skewed as losses and times are.
+REACHED = 0.7  # share of the seeds that reach their target within the budget
 LEVELS = np.log10([1.0, 10.0, 100.0])
 TRAIN_ROWS, TEST_ROWS = 150, 50
 
@@ -41,8 +41,8 @@ def _censored(values: Array, _: np.random.Generator) -> tuple[Estimate, float]:
 
 
 def _resampled(values: Array, generator: np.random.Generator) -> tuple[Estimate, float]:
-    # Each seed splits one data set, whose rows have an error each however training goes: so
-    # little may training vary for the interval not to be wider than it need be.
+    # Seeds split one data set; each row has the same error in every training, the case in which
+    # the interval is least conservative.
     rows = generator.exponential(size=TRAIN_ROWS + TEST_ROWS)
     splits = generator.permuted(np.tile(rows, (len(values), 1)), axis=1)
     scores = splits[:, :TEST_ROWS].mean(axis=1)
@@ -50,13 +50,12 @@ def _resampled(values: Array, generator: np.random.Generator) -> tuple[Estimate,
 
 
 def _slope(values: Array, generator: np.random.Generator) -> tuple[Estimate, float]:
-    # Each seed has a level and a slope of its own, common to its three runs.
+    # The three runs of a seed share an intercept and a slope.
     n = len(values)
-    own = -1 + 0.5 * (values - 1)
+    slopes = -1 + 0.5 * (values - 1)
     noise = 0.1 * generator.standard_normal((n, 3))
-    y = generator.standard_normal(n)[:, None] + own[:, None] * LEVELS + noise
-    seeds = np.repeat(np.arange(n), 3)
-    return slope(np.tile(LEVELS, n), y.ravel(), seeds), -1.0
+    y = generator.standard_normal(n)[:, None] + slopes[:, None] * LEVELS + noise
+    return slope(np.tile(LEVELS, n), y.ravel(), np.repeat(np.arange(n), 3)), -1.0
 
 
 INTERVALS: dict[str, Callable[[Array, np.random.Generator], tuple[Estimate, float]]] = {
@@ -70,32 +69,28 @@ INTERVALS: dict[str, Callable[[Array, np.random.Generator], tuple[Estimate, floa
 
 
 def coverage(n: int, studies: int, *, generator: np.random.Generator) -> pd.DataFrame:
-    """Return how often each 95 % interval held the truth, over simulated studies.
+    """Return how often each 95 % interval contains the true value, over simulated studies.
 
     Parameters
     ----------
     n : int
-        Seeds, or splits, in each study; values are exponential, so skewed.
+        Seeds, or splits, in each study.
     studies : int
-        How many.
     generator : numpy.random.Generator
-        Draws the studies.
 
     Returns
     -------
     DataFrame
-        One row per interval: ``interval, n, studies``, and ``coverage`` with ``low`` and
-        ``high``, Wilson's interval for what was seen.
+        One row an interval: ``interval, n, studies``, and ``coverage`` with ``low`` and ``high``,
+        Wilson's interval.
     """
     rows = []
     for name, interval in INTERVALS.items():
-        held = 0
+        contained = 0
         for _ in range(studies):
             found, truth = interval(generator.exponential(size=n), generator)
-            held += bool(found.low <= truth <= found.high)
-        share = proportion(held, studies)
-        rows.append(
-            {"interval": name, "n": n, "studies": studies, "coverage": share.value,
-             "low": share.low, "high": share.high}
-        )  # fmt: skip
+            contained += bool(found.low <= truth <= found.high)
+        value, low, high, _ = proportion(contained, studies)
+        counts = {"interval": name, "n": n, "studies": studies}
+        rows.append(counts | {"coverage": value, "low": low, "high": high})
     return pd.DataFrame(rows)

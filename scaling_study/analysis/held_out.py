@@ -1,7 +1,7 @@
-"""Scores on held-out rows: of every learning rate, of the default one, and of a tuned one.
+"""Scores on held-out rows, at every learning rate, at the default one and at a tuned one.
 
-A score is R² or accuracy. R² below 0, which the training mean alone would beat, and that of a
-run that diverged count as 0. How much worse than the mean a prediction is does not matter here.
+The score is R² or accuracy. A negative R², below that of the training mean, and the R² of a run
+that diverged count as 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from scaling_study.analysis.rates import DEFAULT_RATES
-from scaling_study.analysis.statistics import mean_by
-from scaling_study.analysis.tuning import best, halves
+from scaling_study.analysis.intervals import mean_by
+from scaling_study.analysis.summary import DIVERGED_OR_FAILED
+from scaling_study.analysis.tuning import DEFAULT_RATES, best_index, tuning_seeds
 from scaling_study.errors import StudyError
 from scaling_study.study import datasets
 from scaling_study.study.problems import Problem
@@ -21,27 +21,27 @@ CELL = ["block", "problem", "model", "optimizer", "scale_factor", "scaler"]
 RUN = [*CELL, "learning_rate", "seed"]
 
 
-def scored(runs: pd.DataFrame, own: Mapping[str, Problem] | None = None) -> pd.DataFrame:
+def run_scores(runs: pd.DataFrame, custom: Mapping[str, Problem] | None = None) -> pd.DataFrame:
     """Return the score of each run.
 
     Parameters
     ----------
     runs : DataFrame
-        As in `scaling_study.storage.results.Results`, of problems that hold rows out.
-    own : mapping of str to Problem, optional
-        Problems of a user's own, by their text in ``runs``.
+        As in `scaling_study.storage.results.Results`, of problems with held-out rows.
+    custom : mapping of str to Problem, optional
+        A user's own problems, by their text in ``runs``.
 
     Returns
     -------
     DataFrame
         `RUN`; ``measure``, ``R²`` or ``accuracy``; ``value``, from 0 to 1; ``diverged``;
-        ``overlap``, test rows over training rows where seeds split the same rows, else 0, from
-        which `mean_by` makes an interval; ``chance``, the score without any learning.
+        ``overlap``, test rows over training rows where seeds split the same rows, else 0, which
+        `mean_by` makes an interval of; ``chance``, the score of a constant prediction.
 
     Raises
     ------
     StudyError
-        If runs differ in something else.
+        If runs differ in anything else.
     """
     columns = {name: runs[name].astype(float) for name in ("scale_factor", "learning_rate")}
     columns |= {name: runs[name].astype(str) for name in ("problem", "model", "optimizer")}
@@ -49,25 +49,25 @@ def scored(runs: pd.DataFrame, own: Mapping[str, Problem] | None = None) -> pd.D
     nothing = pd.Series(np.nan, index=runs.index)
     accuracy = runs.get("test_accuracy", nothing).astype(float)
     of_classes = accuracy.notna()
-    lost = runs["status"].isin(["diverged", "failed"])
-    squared = runs.get("test_r2", nothing).astype(float).where(~lost).clip(lower=0).fillna(0)
+    lost = runs["status"].isin(DIVERGED_OR_FAILED)
+    r2 = runs.get("test_r2", nothing).astype(float).where(~lost).clip(lower=0).fillna(0)
     frame = pd.DataFrame({**columns, "scaler": runs["scaler"].astype(str), "seed": runs["seed"]})
     shares = runs.get("problem.test_share", nothing).astype(float).fillna(datasets.TEST_SHARE)
     frame = frame[RUN].assign(
         measure=np.where(of_classes, "accuracy", "R²"),
-        value=accuracy.where(of_classes, squared),
+        value=accuracy.where(of_classes, r2),
         diverged=lost,
-        **_of_problems(frame["problem"], shares, own or {}),
+        **_of_problems(frame["problem"], shares, custom or {}),
     )
-    return _each_once(frame)
+    return _without_repetitions(frame)
 
 
 def _of_problems(
-    problems: pd.Series, shares: pd.Series, own: Mapping[str, Problem]
+    problems: pd.Series, shares: pd.Series, custom: Mapping[str, Problem]
 ) -> dict[str, pd.Series]:
     """Return each run's overlap of splits, and its chance."""
     pairs = pd.MultiIndex.from_arrays([problems, shares])
-    known = {pair: own.get(pair[0], pair[0].partition("(")[0]) for pair in pairs.unique()}
+    known = {pair: custom.get(pair[0], pair[0].partition("(")[0]) for pair in pairs.unique()}
     overlap = {pair: datasets.overlap(problem, pair[1]) for pair, problem in known.items()}
     chance = {pair: datasets.chance(problem) for pair, problem in known.items()}
     return {
@@ -76,8 +76,8 @@ def _of_problems(
     }
 
 
-def _each_once(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs without those that a block of further rates repeats."""
+def _without_repetitions(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs without those that a block of further learning rates repeats."""
     once = frame.drop_duplicates([*RUN, "value"])
     if once.duplicated(RUN).any():
         raise StudyError(
@@ -87,80 +87,71 @@ def _each_once(frame: pd.DataFrame) -> pd.DataFrame:
     return once
 
 
-def at_default(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs of `scored` at their optimizer's usual learning rate."""
-    usual = frame["optimizer"].map(DEFAULT_RATES).to_numpy(np.float64)
-    return frame[np.isclose(frame["learning_rate"], usual)]
+def runs_at_default_rate(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of `run_scores` at their optimizer's default learning rate."""
+    default = frame["optimizer"].map(DEFAULT_RATES).to_numpy(np.float64)
+    return frame[np.isclose(frame["learning_rate"], default)]
 
 
-def at_tuned(frame: pd.DataFrame, cell: Sequence[str] = CELL) -> pd.DataFrame:
-    """Return the runs of `scored` at the rate that scores best on the other half of the seeds.
+def runs_at_tuned_rate(frame: pd.DataFrame, cell: Sequence[str] = CELL) -> pd.DataFrame:
+    """Return the reported half of the seeds, at the learning rate with the best mean score.
 
-    The first half of the seeds picks each cell's rate by its mean score, the middle one of those
-    alike; the second half is returned.
+    The mean is over the tuning seeds of each cell; of tied rates the middle one is taken.
 
     Parameters
     ----------
     frame : DataFrame
-        With ``seed, learning_rate, value``, the score, and the columns of a cell.
+        With ``seed, learning_rate, value`` (the score) and the columns of a cell.
     cell : sequence of str
-        What has a rate of its own.
+        Columns that identify a cell.
 
     Returns
     -------
     DataFrame
-        The frame's columns; ``reached``, the mean score that the rate was picked for; ``edge``,
+        The frame's columns; ``reached``, the mean score that the rate was chosen for; ``edge``,
         whether the rate is an end of its grid.
     """
     by = list(cell)
-    tuning = halves(frame["seed"])
-    means = frame[tuning].groupby([*by, "learning_rate"], sort=True)["value"].mean().reset_index()
-    cells = means.groupby(by)["value"]
-    picked = means[cells.cumcount() == cells.transform(lambda own: best(own.to_numpy()))]
+    tunes = tuning_seeds(frame["seed"])
+    means = frame[tunes].groupby([*by, "learning_rate"], sort=True)["value"].mean().reset_index()
+    scores = means.groupby(by)["value"]
+    picked = means[scores.cumcount() == scores.transform(lambda x: best_index(x.to_numpy()))]
     picked = picked.rename(columns={"value": "reached"})
     ends = frame.groupby(by)["learning_rate"].agg(["min", "max"]).reset_index()
-    kept = frame[~tuning].merge(picked, on=[*by, "learning_rate"]).merge(ends, on=by)
+    kept = frame[~tunes].merge(picked, on=[*by, "learning_rate"]).merge(ends, on=by)
     edge = (kept["learning_rate"] == kept["min"]) | (kept["learning_rate"] == kept["max"])
     return kept.drop(columns=["min", "max"]).assign(edge=edge)
 
 
-def trained(tuned: pd.DataFrame) -> pd.Series:
-    """Say which runs of `at_tuned` are at a rate that was better than chance.
-
-    Where none of the grid was, the rate was picked by nothing, and tuned is only what it is
-    called.
-    """
+def better_than_chance(tuned: pd.DataFrame) -> pd.Series:
+    """Return which runs of `runs_at_tuned_rate` have a rate that scored above chance."""
     return tuned["reached"] > tuned["chance"]
 
 
-def within(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Return `mean_by` of scores, its intervals cut at 0 and 1."""
-    return mean_by(frame, by).assign(
-        **{end: lambda own, end=end: own[end].clip(0, 1) for end in ("low", "high")}
-    )
+def mean_scores(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Return `mean_by` of scores, with intervals clipped to [0, 1]."""
+    means = mean_by(frame, by)
+    return means.assign(low=means["low"].clip(0, 1), high=means["high"].clip(0, 1))
 
 
-def against(frame: pd.DataFrame, column: str, baseline: object) -> pd.DataFrame:
+def mean_differences(frame: pd.DataFrame, column: str, baseline: object) -> pd.DataFrame:
     """Return the mean difference of each value of a column from a baseline, paired by seed.
 
     Parameters
     ----------
     frame : DataFrame
-        Of `scored`, one run a cell and seed.
-    column : str
-        Of `CELL`.
-    baseline : object
-        One of its values.
+        From `run_scores`, one run a cell and seed.
+    column, baseline : str, object
+        Of `CELL`, and one of its values.
 
     Returns
     -------
     DataFrame
-        `CELL`, then ``value, low, high, n``: 95 % intervals over splits, Nadeau and Bengio's
-        where all split the same rows.
+        `CELL`, ``value, low, high, n`` as of `mean_by`.
     """
     pairs = [name for name in CELL if name != column] + ["seed"]
     if column == "scale_factor":
         pairs.remove("block")  # the factor has a block of its own
-    own = frame[frame[column] == baseline][[*pairs, "value"]].drop_duplicates(pairs)
-    both = frame[frame[column] != baseline].merge(own, on=pairs, suffixes=("", "_baseline"))
+    base = frame[frame[column] == baseline][[*pairs, "value"]].drop_duplicates(pairs)
+    both = frame[frame[column] != baseline].merge(base, on=pairs, suffixes=("", "_baseline"))
     return mean_by(both.assign(value=both["value"] - both["value_baseline"]), CELL)

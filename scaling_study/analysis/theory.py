@@ -1,8 +1,8 @@
-"""What mathematics says of a linear model under squared error, to lay over what was measured.
+"""Theory of a linear model under squared error, to compare with what was measured.
 
-NumPy in float64 throughout. With inputs z of mean μ and covariance Σ (over the rows, divisor n)
-and parameters θ = (w, b), the loss is quadratic with Hessian H = 2 [[Σ + μμᵀ, μ], [μᵀ, 1]].
-Formulas without a source are a line or two of calculus from there.
+NumPy in float64. With inputs z of mean μ and covariance Σ (over the rows, divisor n) and
+parameters θ = (w, b), the loss is quadratic with Hessian H = 2 [[Σ + μμᵀ, μ], [μᵀ, 1]]. Formulas
+without a source follow from there in a line or two.
 """
 
 from collections.abc import Sequence
@@ -18,32 +18,22 @@ from scaling_study.study.encoding import Encoding, encode
 
 Array = NDArray[np.float64]
 
-# How a shared learning rate acts on u = s w: as rate times s to this power.
+# A shared learning rate η acts on u = s w as η times s to this power.
 EXPONENTS = {"sgd": 2, "momentum": 2, "adam": 1, "rmsprop": 1, "newton": 0}
 SEARCH_LIMIT = 1e18  # updates
-SINGULAR = 1e-13  # deviation of a column beside the others, below which it is one of them
+SINGULAR = 1e-13  # deviation of a column from the others' span, below which it is in it
 
 
 class Quadratic(NamedTuple):
-    """A linear model's loss around its minimum, for data sets of leading shape (...).
+    """A linear model's loss around its minimum, for data sets of leading shape (...)."""
 
-    Attributes
-    ----------
-    eigenvalues : ndarray of shape (..., d + 1)
-        Of the Hessian, in descending order; loss per unit of parameter squared.
-    directions : ndarray of shape (..., d + 1, d + 1)
-        Eigenvectors as rows.
-    minimum : ndarray of shape (..., d + 1)
-        Weights and bias of least squares, in training units.
-    loss_ols : ndarray of shape (...)
-        Loss there.
-    loss_explained : ndarray of shape (...)
-        How far it lies below the loss of the best constant prediction.
-    """
-
+    #: Of the Hessian, in descending order, shape (..., d + 1).
     eigenvalues: Array
+    #: Eigenvectors as rows, shape (..., d + 1, d + 1).
     directions: Array
+    #: Least-squares weights and bias, in training units, shape (..., d + 1).
     minimum: Array
+    #: Loss at the minimum, and how far it lies below that of the best constant, shape (...).
     loss_ols: Array
     loss_explained: Array
 
@@ -63,24 +53,16 @@ class Quadratic(NamedTuple):
         return 2 / (self.eigenvalues[..., 0] + self.eigenvalues[..., -1])
 
     def components(self, start: ArrayLike) -> Array:
-        """Return the eigendirections' shares c of θ_0 - θ*, shape (..., d + 1)."""
+        """Return the components c of θ_0 - θ* along the eigenvectors, shape (..., d + 1)."""
         away = np.asarray(start, np.float64) - self.minimum
         return (self.directions @ away[..., None])[..., 0]
 
 
 def spectrum(z: ArrayLike) -> tuple[Array, Array]:
-    """Return eigenvalues and eigenvectors of the Hessian, from the inputs themselves.
+    """Return eigenvalues and eigenvectors of the Hessian, from the training inputs.
 
-    Parameters
-    ----------
-    z : array-like of shape (..., n_samples, d)
-
-    Returns
-    -------
-    eigenvalues : ndarray of shape (..., d + 1)
-        Descending; NaN where inputs are not finite.
-    directions : ndarray of shape (..., d + 1, d + 1)
-        Eigenvectors as rows.
+    From z of shape (..., n_samples, d): eigenvalues (..., d + 1), descending, NaN if inputs are not
+    finite; eigenvectors as rows (..., d + 1, d + 1).
     """
     z = np.asarray(z, np.float64)
     finite = np.isfinite(z).all(axis=(-2, -1))
@@ -91,35 +73,40 @@ def spectrum(z: ArrayLike) -> tuple[Array, Array]:
 
 
 def _singular(factor: Array, gain: Array, shift: Array) -> tuple[Array, Array]:
-    """Return the roots of the Hessian's eigenvalues, descending, and its eigenvectors as rows.
+    """Return the square roots of the Hessian's eigenvalues, descending, and eigenvectors as rows.
 
-    With inputs ``gain u + shift`` and ``u = q r`` the Hessian is A'A, for A the root of 2 times
-    ((r gain, 0), (shift, 1)). Its large singular values are those of A, and its small ones the
-    inverses of those of A's inverse, which is written down without cancellation. Each half has
-    the digits that the other loses, so that a condition number of 1e30 still has some.
+    With inputs ``gain u + shift`` and ``u = q r`` the Hessian is A'A, with A = √2 ((r gain, 0),
+    (shift, 1)). The large singular values are taken from A, the small ones from its inverse, which
+    has a closed form without cancellation. Each has the digits that the other loses, so that even
+    a condition number of 1e30 has some.
     """
     d = gain.shape[-1]
     block = factor * gain[..., None, :]
-    last = np.concatenate([shift, np.ones((*shift.shape[:-1], 1))], axis=-1)[..., None, :]
-    zeros = np.zeros((*shift.shape[:-1], d, 1))
-    whole = np.concatenate([np.concatenate([block, zeros], axis=-1), last], axis=-2)
-    _, large, rows = np.linalg.svd(whole * 2**0.5)
+    _, large, rows = np.linalg.svd(_bordered(block, shift) * 2**0.5)
     diagonal = np.abs(np.diagonal(factor, axis1=-2, axis2=-1))
     regular = (diagonal > SINGULAR).all(axis=-1)[..., None, None]
     inverse = np.linalg.inv(np.where(regular, block, np.eye(d)))
-    below = np.concatenate([-(shift[..., None, :] @ inverse), np.ones_like(last[..., :1])], axis=-1)
-    undone = np.concatenate([np.concatenate([inverse, zeros], axis=-1), below], axis=-2)
-    columns, small, _ = np.linalg.svd(undone / 2**0.5)
+    below = -(shift[..., None, :] @ inverse)[..., 0, :]
+    columns, small, _ = np.linalg.svd(_bordered(inverse, below) / 2**0.5)
     small, others = 1 / small[..., ::-1], np.swapaxes(columns[..., ::-1], -1, -2)
     first = large >= np.sqrt(large[..., :1] * np.where(regular[..., 0], small[..., -1:], 0.0))
     return np.where(first, large, small), np.where(first[..., None], rows, others)
 
 
+def _bordered(block: Array, last: Array) -> Array:
+    """Return ((block, 0), (last, 1)), of shape (..., d + 1, d + 1)."""
+    d = last.shape[-1]
+    whole = np.zeros((*last.shape[:-1], d + 1, d + 1))
+    whole[..., :d, :d], whole[..., d, :d], whole[..., d, d] = block, last, 1.0
+    return whole
+
+
 def training_inputs(condition: Condition, seeds: Sequence[int]) -> Array:
     """Return the rows z that a condition's runs see, shape (n_seeds, n_samples, d)."""
-    own = _encoded(condition, seeds)
-    u = own.u[0] if own.u.ndim == 4 else own.u  # each condition's own where one is transformed
-    gain, shift = (np.moveaxis(x[:, 0], 0, -1)[:, None] for x in (own.gain, own.shift))
+    encoding = _encoded(condition, seeds)
+    # With a transformer that is not affine each condition has its own inputs.
+    u = encoding.u[0] if encoding.u.ndim == 4 else encoding.u
+    gain, shift = (_features_last(x)[:, None] for x in (encoding.gain, encoding.shift))
     return gain * u + shift
 
 
@@ -128,28 +115,22 @@ def _encoded(condition: Condition, seeds: Sequence[int]) -> Encoding:
     return encode(static, draws.draw(static, seeds), [condition])
 
 
+def _features_last(values: Array) -> Array:
+    """Return values of shape (d, 1, S) as (S, d)."""
+    return np.moveaxis(values[:, 0], 0, -1)
+
+
 def quadratic(condition: Condition, seeds: Sequence[int]) -> Quadratic:
-    """Return the loss that a condition's runs are trained on, for each seed.
-
-    Parameters
-    ----------
-    condition : Condition
-        Of a linear model.
-    seeds : sequence of int
-
-    Returns
-    -------
-    Quadratic
-        Leading shape (n_seeds,).
-    """
-    own = _encoded(condition, seeds)
-    gain, shift, slope = (np.moveaxis(x[:, 0], 0, -1) for x in (own.gain, own.shift, own.slope))
-    factor = np.moveaxis(own.factor[:, :, 0], (0, 1), (-2, -1))
+    """Return the loss that a linear condition's runs minimize, with leading shape (n_seeds,)."""
+    encoding = _encoded(condition, seeds)
+    gain, shift, slope = map(_features_last, (encoding.gain, encoding.shift, encoding.slope))
+    factor = np.moveaxis(encoding.factor[:, :, 0], (0, 1), (-2, -1))
     roots, directions = _singular(factor, gain, shift)
     weight = slope / gain
-    bias = own.intercept[0] - (weight * shift).sum(axis=-1)
+    bias = encoding.intercept[0] - (weight * shift).sum(axis=-1)
     minimum = np.concatenate([weight, bias[:, None]], axis=-1)
-    return Quadratic(roots**2, directions, minimum, own.loss_least[0], own.loss_explained[0])
+    losses = encoding.loss_least[0], encoding.loss_explained[0]
+    return Quadratic(roots**2, directions, minimum, *losses)
 
 
 def excess_loss(
@@ -162,25 +143,22 @@ def excess_loss(
     eigenvalues, components : array-like of shape (..., d + 1)
     learning_rate, updates : array-like of shape (...)
     """
-    values, c = np.asarray(eigenvalues, np.float64), np.asarray(components, np.float64)
-    rate = np.asarray(learning_rate, np.float64)[..., None]
-    t = np.asarray(updates, np.float64)[..., None]
+    values, c, rate, t = _floats(eigenvalues, components, learning_rate, updates)
+    rate, t = rate[..., None], t[..., None]
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         # (1 - ηλ)^(2t) by its logarithm: t may be 1e18, and ηλ far below 1.
         step = rate * values
         log_factor = np.where(step < 1, np.log1p(-step), np.log(step - 1))
-        kept = np.exp(2 * t * log_factor)
-        kept = np.where(t == 0, 1.0, kept)
+        kept = np.where(t == 0, 1.0, np.exp(2 * t * log_factor))
         return 0.5 * (values * c**2 * kept).sum(axis=-1)
 
 
 def steps_to_target(
     eigenvalues: ArrayLike, components: ArrayLike, learning_rate: ArrayLike, target: ArrayLike
 ) -> Array:
-    """Return gradient descent's first update from which the loss is below its target, for good.
+    """Return the first update after which gradient descent's loss stays below its target.
 
-    The excess loss falls at every update of a stable descent, so the first time is for good,
-    and bisection finds it.
+    The excess loss of a stable descent decreases monotonically; bisection finds the update.
 
     Parameters
     ----------
@@ -191,37 +169,35 @@ def steps_to_target(
     Returns
     -------
     ndarray of shape (...)
-        Updates, whole numbers; infinite where the descent is not stable, or would take more
-        than 1e18.
+        Whole numbers; infinite if the descent is not stable or needs more than 1e18 updates.
     """
-    values, c = np.broadcast_arrays(
-        np.asarray(eigenvalues, np.float64), np.asarray(components, np.float64)
-    )
-    rate = np.broadcast_to(np.asarray(learning_rate, np.float64), values.shape[:-1])
-    bound = np.broadcast_to(np.asarray(target, np.float64), rate.shape)
+    values, c = np.broadcast_arrays(*_floats(eigenvalues, components))
+    rate, target = _floats(learning_rate, target)
+    rate = np.broadcast_to(rate, values.shape[:-1])
+    bound = np.broadcast_to(target, rate.shape)
 
-    def there(t: Array) -> NDArray[np.bool_]:
+    def reached(t: Array) -> NDArray[np.bool_]:
         return excess_loss(values, c, rate, t) <= bound
 
     low, high = np.zeros(rate.shape), np.full(rate.shape, SEARCH_LIMIT)
-    reachable = (rate * values[..., 0] < 2) & there(high)
+    reachable = (rate * values[..., 0] < 2) & reached(high)
     for _ in range(128):
         middle = np.floor(low + (high - low) / 2)
-        done = there(middle)
+        done = reached(middle)
         low, high = np.where(done, low, middle), np.where(done, middle, high)
         if (high - low <= np.maximum(1, 1e-15 * high)).all():
             break
-    return np.where(reachable, np.where(there(low), low, high), np.inf)
+    return np.where(reachable, np.where(reached(low), low, high), np.inf)
 
 
 def sgd_floor(
     eigenvalues: ArrayLike, learning_rate: ArrayLike, batch_size: int, loss_ols: ArrayLike
 ) -> Array:
-    """Return the excess loss at which SGD stays, rows drawn with replacement.
+    """Return the stationary excess loss of SGD, rows drawn with replacement.
 
-    ``(η σ² / B) Σ λ / (2 - ηλ)`` with σ² the least-squares loss: the stationary variance of
-    each eigendirection under gradient noise of covariance 2 σ² H / B (residuals taken as
-    independent of the inputs). Epochs that are reshuffled lie elsewhere.
+    ``(η σ² / B) Σ λ / (2 - ηλ)`` with σ² the least-squares loss: the stationary variance along
+    each eigenvector under gradient noise of covariance 2 σ² H / B (residuals independent of the
+    inputs). It does not apply to reshuffled epochs.
 
     Parameters
     ----------
@@ -229,10 +205,8 @@ def sgd_floor(
     learning_rate, loss_ols : array-like of shape (...)
     batch_size : int
     """
-    values = np.asarray(eigenvalues, np.float64)
-    rate = np.asarray(learning_rate, np.float64)
-    total = (values / (2 - rate[..., None] * values)).sum(axis=-1)
-    return rate * np.asarray(loss_ols, np.float64) / batch_size * total
+    values, rate, loss = _floats(eigenvalues, learning_rate, loss_ols)
+    return rate * loss / batch_size * (values / (2 - rate[..., None] * values)).sum(axis=-1)
 
 
 def covariance(u: ArrayLike) -> Array:
@@ -245,11 +219,10 @@ def covariance(u: ArrayLike) -> Array:
 def permutation_importance(
     weight: ArrayLike, weight_ols: ArrayLike, covariance: ArrayLike
 ) -> Array:
-    """Return the loss that permuting each feature adds, for a linear model, in expectation.
+    """Return the expected increase of a linear model's loss by permuting each feature.
 
-    ``Δ_j = 2 w_j² Var(x_j) + 2 w_j Cov(x_j, e)`` with e = y - ŷ on the rows permuted, which
-    here are those of the fit: there Cov(x_j, e) = Σ_k Cov(x_j, x_k) (ols_k - w_k), zero at
-    least squares itself.
+    ``Δ_j = 2 w_j² Var(x_j) + 2 w_j Cov(x_j, e)`` with e = y - ŷ. On the rows of the fit
+    Cov(x_j, e) = Σ_k Cov(x_j, x_k) (ols_k - w_k), zero at least squares.
 
     Parameters
     ----------
@@ -258,31 +231,32 @@ def permutation_importance(
     covariance : array-like of shape (..., d, d)
         Of x, divisor n.
     """
-    w, ols = np.asarray(weight, np.float64), np.asarray(weight_ols, np.float64)
-    sigma = np.asarray(covariance, np.float64)
-    missed = (sigma @ (ols - w)[..., None])[..., 0]
-    variance = np.diagonal(sigma, axis1=-2, axis2=-1)
-    return 2 * w**2 * variance + 2 * w * missed
+    w, ols, sigma = _floats(weight, weight_ols, covariance)
+    residual_covariance = (sigma @ (ols - w)[..., None])[..., 0]
+    return 2 * w**2 * np.diagonal(sigma, axis1=-2, axis2=-1) + 2 * w * residual_covariance
 
 
 def ridge(weight_ols: ArrayLike, variance: ArrayLike, strength: ArrayLike) -> Array:
-    """Return the weight that minimises loss + λ w² on a feature of its own: ols · v / (v + λ)."""
-    v = np.asarray(variance, np.float64)
-    return np.asarray(weight_ols, np.float64) * v / (v + np.asarray(strength, np.float64))
+    """Return the weight that minimizes loss + λ w² on one feature: ols · v / (v + λ)."""
+    ols, v, strength = _floats(weight_ols, variance, strength)
+    return ols * v / (v + strength)
 
 
 def lasso(weight_ols: ArrayLike, variance: ArrayLike, strength: ArrayLike) -> Array:
-    """Return the weight that minimises loss + λ|w|: sign(ols) max(|ols| - λ/2v, 0)."""
-    ols = np.asarray(weight_ols, np.float64)
-    threshold = np.asarray(strength, np.float64) / (2 * np.asarray(variance, np.float64))
-    return np.sign(ols) * np.maximum(np.abs(ols) - threshold, 0)
+    """Return the weight that minimizes loss + λ|w|: sign(ols) max(|ols| - λ/2v, 0)."""
+    ols, v, strength = _floats(weight_ols, variance, strength)
+    return np.sign(ols) * np.maximum(np.abs(ols) - strength / (2 * v), 0)
 
 
 def decoupled_decay(weight_ols: ArrayLike, decay: ArrayLike) -> Array:
-    """Return the weight at which Adam's unit step balances decay: ols, but at most 1/decay.
+    """Return the weight at which Adam's step balances weight decay: ols, but at most 1/decay.
 
-    Loshchilov and Hutter (2019) decay w by η·decay·w an update, which a step of η, Adam's
-    largest on a steady sign, cannot outdo beyond |w| = 1/decay.
+    Weights decay by η·decay·w an update (Loshchilov and Hutter 2019); Adam's step on a steady sign
+    is at most η, so |w| cannot exceed 1/decay.
     """
-    ols, bound = np.asarray(weight_ols, np.float64), 1 / np.asarray(decay, np.float64)
-    return np.clip(ols, -bound, bound)
+    ols, decay = _floats(weight_ols, decay)
+    return np.clip(ols, -1 / decay, 1 / decay)
+
+
+def _floats(*arrays: ArrayLike) -> list[Array]:
+    return [np.asarray(array, np.float64) for array in arrays]

@@ -1,10 +1,10 @@
-"""Verdicts: one small machinery that judges every claim from stored runs.
+"""Verdicts on claims, from stored runs.
 
     Claim ─► cells, each an Estimate ─► outcome ─► Verdict
 
-A cell's interval is *beyond* the smallest effect of interest, *opposite*, *equivalent* (inside
-the band around the null value) or *inconclusive*. The claim says in which of them it holds, and
-whether it speaks of some, of most or of all cells. No verdict is written by hand.
+The interval of a cell is *beyond* the smallest effect of interest, *opposite*, *equivalent*
+(inside the band around the null value) or *inconclusive*. The claim states which of these it
+expects, and whether of some, of most or of all cells.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,54 +14,50 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import adjusted_mutual_info_score
 
-from scaling_study.analysis import statistics
+from scaling_study.analysis import intervals
 from scaling_study.analysis.claims import Claim, unmeasured, word
-from scaling_study.analysis.measures import MEASURES, Table
-from scaling_study.analysis.rates import at_rates, counted
-from scaling_study.analysis.statistics import Estimate
+from scaling_study.analysis.intervals import UNKNOWN, Estimate
+from scaling_study.analysis.metrics import MEASURES, Table
+from scaling_study.analysis.tuning import counted, select_learning_rates
 from scaling_study.storage.results import Results
 from scaling_study.study.conditions import expand
 from scaling_study.study.values import error_context
 
 VERDICTS = ("supported", "refuted", "depends", "inconclusive", "not testable")
-MOST_MISSING = 0.1  # share of a cell's seeds without a value, from which it is not measured
+OUTCOMES = ("beyond", "equivalent", "opposite", "inconclusive")
+CELL_COLUMNS = ("value", "low", "high", "n", "missing", "outcome")
+MOST_MISSING = 0.1  # share of a cell's seeds without a value, above which it is not measured
 CLAIM_SEED = 24  # of the generator that permutes labels
+COMPARE = {
+    "difference": lambda a, b: a - b,
+    "improvement": lambda a, b: (b < a) + 0.5 * (a == b),
+    "equal": lambda a, b: (a == b).astype(float),
+}
 
 
 class Verdict(NamedTuple):
-    """A judged claim.
-
-    Attributes
-    ----------
-    claim : Claim
-    verdict : str
-        One of `VERDICTS`.
-    estimate : Estimate
-        Of the cell that decided; of all seeds where the claim speaks of most.
-    depends_on : str or None
-        The axis along which cells disagree.
-    reason : str
-        In words and counts.
-    cells : DataFrame
-        One row a cell: its axes, ``value, low, high, n, missing, outcome``.
-    """
+    """A judged claim."""
 
     claim: Claim
+    #: One of `VERDICTS`.
     verdict: str
+    #: Of the decisive cell; of all seeds if the quantifier is "most".
     estimate: Estimate
+    #: The axis along which cells disagree.
     depends_on: str | None
     reason: str
+    #: One row a cell: its axes, ``value, low, high, n, missing, outcome``.
     cells: pd.DataFrame
 
     def entry(self) -> dict[str, Any]:
-        """Return what ``claims.json`` says of it."""
+        """Return the claim's entry in ``claims.json``."""
         value, low, high, n = self.estimate
         return {
             "id": self.claim.id,
             "quote": self.claim.quote,
             "verdict": self.verdict,
-            "estimate": _plain(value),
-            "interval": [_plain(low), _plain(high)],
+            "estimate": _finite_or_none(value),
+            "interval": [_finite_or_none(low), _finite_or_none(high)],
             "n": n,
             "depends_on": self.depends_on,
             "reason": self.reason,
@@ -78,15 +74,7 @@ class Verdict(NamedTuple):
 
 
 def judge_all(results: Results, claims: Sequence[Claim]) -> list[Verdict]:
-    """Judge every claim from stored runs.
-
-    Parameters
-    ----------
-    results : Results
-        From `scaling_study.load`.
-    claims : sequence of Claim
-        From `read_claims`.
-    """
+    """Judge every claim from stored runs."""
     tables: dict[tuple[str, ...], Table] = {}
     found = []
     for claim in claims:
@@ -98,9 +86,8 @@ def judge_all(results: Results, claims: Sequence[Claim]) -> list[Verdict]:
 
 
 def _with_reasons(verdict: Verdict, results: Results) -> Verdict:
-    """Say why cells are not measured, where their runs are not such as the measure fits."""
-    lost = "outcome" in verdict.cells and (verdict.cells["outcome"] == "not measured").any()
-    if not lost:
+    """Add why a measure does not fit some runs, if cells are not measured."""
+    if "not measured" not in verdict.cells.get("outcome", pd.Series(dtype=str)).to_numpy():
         return verdict
     some, _ = unmeasured(verdict.claim, expand(results.study), results.study.record)
     return verdict._replace(reason="; ".join([verdict.reason, *some]))
@@ -124,18 +111,16 @@ def judge(claim: Claim, table: Table | None) -> Verdict:
         )
     if measured.empty:
         return _not_testable(claim, "; ".join(notes))._replace(cells=cells)
-    if claim.quantifier == "most":
-        return _most(claim, sample, cells, notes)
-    return _verdict(claim, cells, measured, notes)
+    judge_cells = _judge_most if claim.quantifier == "most" else _judge_cells
+    return judge_cells(claim, sample, cells, measured, notes)
 
 
 def _not_testable(claim: Claim, reason: str) -> Verdict:
-    nothing = Estimate(np.nan, np.nan, np.nan, 0)
-    return Verdict(claim, "not testable", nothing, None, reason, pd.DataFrame())
+    return Verdict(claim, "not testable", UNKNOWN, None, reason, pd.DataFrame())
 
 
 def _lacking(claim: Claim, runs: pd.DataFrame) -> str:
-    """Say which value that a claim names no run of its blocks has; empty if they have all."""
+    """Return which value named by a claim no run of its blocks has; empty if they have all."""
     named = dict(claim.where)
     if claim.versus is not None:
         axis, baseline, others, _ = claim.versus
@@ -163,80 +148,87 @@ def outcome(claim: Claim, estimate: Estimate) -> str:
     return "inconclusive"
 
 
-def _verdict(
-    claim: Claim, cells: pd.DataFrame, measured: pd.DataFrame, notes: list[str]
+def _judge_cells(
+    claim: Claim, _: pd.DataFrame, cells: pd.DataFrame, measured: pd.DataFrame, notes: list[str]
 ) -> Verdict:
+    """Judge by whether some or all measured cells have the expected outcome."""
     holds = measured["outcome"] == claim.expect
-    unknown_ = measured["outcome"] == "inconclusive"
-    fails = ~holds & ~unknown_
+    open_ = measured["outcome"] == "inconclusive"
+    fails = ~holds & ~open_
+    decided = measured[holds | fails]
     depends_on = None
     if claim.quantifier == "some":
-        verdict = "supported" if holds.any() else "inconclusive" if unknown_.any() else "refuted"
+        verdict = "supported" if holds.any() else "inconclusive" if open_.any() else "refuted"
     elif holds.any() and fails.any():
-        verdict, depends_on = "depends", _factor(measured[holds | fails], claim)
-    elif unknown_.any():
+        verdict, depends_on = "depends", _factor(decided, claim)
+    elif open_.any():
         verdict = "inconclusive"
     else:
         verdict = "supported" if holds.all() else "refuted"
-    deciding = _deciding(claim, measured, holds, fails, verdict)
+    decisive = _decisive(claim, measured, verdict)
     counts = measured["outcome"].value_counts()
-    said = ", ".join(f"{counts[name]} {name}" for name in OUTCOMES if name in counts)
-    parts = [f"{counted(len(measured), 'cell')}: {said}"]
+    outcomes = ", ".join(f"{counts[name]} {name}" for name in OUTCOMES if name in counts)
+    parts = [f"{counted(len(measured), 'cell')}: {outcomes}"]
     if depends_on is not None:
-        parts.append(_along(depends_on, measured[holds | fails], claim))
+        parts.append(_by_value(depends_on, decided, claim))
     if len(measured) > 1:
-        parts.append(f"the estimate is of {_where_is(deciding, cells)}")
-    return Verdict(
-        claim, verdict, _estimate_of(deciding), depends_on, "; ".join([*parts, *notes]), cells
-    )
+        parts.append(f"the estimate is of {_describe(decisive, cells)}")
+    value, low, high, n = (float(decisive[name]) for name in ("value", "low", "high", "n"))
+    estimate = Estimate(value, low, high, int(n))
+    return Verdict(claim, verdict, estimate, depends_on, "; ".join([*parts, *notes]), cells)
 
 
-def _most(claim: Claim, sample: pd.DataFrame, cells: pd.DataFrame, notes: list[str]) -> Verdict:
-    """Judge by the share of runs, all measured cells together, each seed one observation."""
-    measured = cells[cells["outcome"] != "not measured"]
+def _judge_most(
+    claim: Claim,
+    sample: pd.DataFrame,
+    cells: pd.DataFrame,
+    measured: pd.DataFrame,
+    notes: list[str],
+) -> Verdict:
+    """Judge by the share of runs over all measured cells, each seed one observation."""
     if axes := _axes(cells):
         sample = sample.merge(measured[axes], on=axes)
     share = sample.dropna(subset=["value"]).groupby("seed")["value"].mean()
     estimate = _share(share.to_numpy())
-    lies = outcome(claim, estimate)
-    verdict = {claim.expect: "supported", "inconclusive": "inconclusive"}.get(lies, "refuted")
+    found = outcome(claim, estimate)
+    verdict = {claim.expect: "supported", "inconclusive": "inconclusive"}.get(found, "refuted")
     against = "one half" if claim.null == 0.5 else f"{claim.null:g}"
     reason = f"the share of runs is held against {against}, over {counted(len(measured), 'cell')}"
     return Verdict(claim, verdict, estimate, None, "; ".join([reason, *notes]), cells)
 
 
-OUTCOMES = ("beyond", "equivalent", "opposite", "inconclusive")
+def _decisive(claim: Claim, measured: pd.DataFrame, verdict: str) -> pd.Series:
+    """Return the cell that decides the verdict.
 
-
-def _deciding(
-    claim: Claim, measured: pd.DataFrame, holds: pd.Series, fails: pd.Series, verdict: str
-) -> pd.Series:
-    """Return the cell that the verdict hangs on."""
+    Of the cells that agree with the verdict, the one with the largest effect in the expected
+    direction; if all cells must hold and do, the one with the smallest.
+    """
     effect = claim.sign * (measured["value"] - claim.null)
     distance = -effect.abs() if claim.expect == "equivalent" else effect
-    if verdict == "supported":
-        own = distance[holds]
-        return measured.loc[own.idxmax() if claim.quantifier == "some" else own.idxmin()]
-    if verdict == "depends":
+    holds = measured["outcome"] == claim.expect
+    open_ = measured["outcome"] == "inconclusive"
+    if verdict == "supported" and claim.quantifier == "all":
+        return measured.loc[distance[holds].idxmin()]
+    if verdict in ("supported", "depends"):
         return measured.loc[distance[holds].idxmax()]
-    left = distance[fails] if verdict == "refuted" else distance[~holds & ~fails]
+    left = distance[~holds & (open_ if verdict == "inconclusive" else ~open_)]
     return measured.loc[(left if left.notna().any() else distance.fillna(-np.inf)).idxmax()]
 
 
-def _factor(judged: pd.DataFrame, claim: Claim) -> str:
-    """Return the axis whose values tell most about which cells hold.
+def _factor(decided: pd.DataFrame, claim: Claim) -> str:
+    """Return the axis that tells most about which cells hold.
 
-    By mutual information adjusted for chance (Vinh, Epps and Bailey 2010), which an axis of
-    many values does not have for that alone.
+    By mutual information adjusted for chance (Vinh, Epps and Bailey 2010), which does not favour
+    axes of many values.
     """
-    holds = judged["outcome"] == claim.expect
-    known = {axis: adjusted_mutual_info_score(judged[axis], holds) for axis in _axes(judged)}
+    holds = decided["outcome"] == claim.expect
+    known = {axis: adjusted_mutual_info_score(decided[axis], holds) for axis in _axes(decided)}
     return max(known, key=lambda axis: known[axis]) if known else "none of the named axes"
 
 
-def _along(axis: str, judged: pd.DataFrame, claim: Claim) -> str:
-    """Say in which share of the cells a claim holds, along an axis."""
-    holds = (judged["outcome"] == claim.expect).groupby(judged[axis], sort=False)
+def _by_value(axis: str, decided: pd.DataFrame, claim: Claim) -> str:
+    """Describe in how many cells a claim holds, by value of an axis."""
+    holds = (decided["outcome"] == claim.expect).groupby(decided[axis], sort=False)
     counts = holds.agg(["sum", "count"])
     parts = [f"{value}: {row['sum']} of {row['count']}" for value, row in counts.iterrows()]
     return f"holds by {axis.replace('_', ' ')}: {', '.join(parts)}"
@@ -246,7 +238,7 @@ def _axes(cells: pd.DataFrame) -> list[str]:
     return [str(name) for name in cells if name not in CELL_COLUMNS]
 
 
-def _where_is(cell: pd.Series, cells: pd.DataFrame) -> str:
+def _describe(cell: pd.Series, cells: pd.DataFrame) -> str:
     return ", ".join(
         f"{name.replace('_', ' ')} {str(cell[name]).replace('_', ' ')}"
         for name in _axes(cells)
@@ -254,62 +246,46 @@ def _where_is(cell: pd.Series, cells: pd.DataFrame) -> str:
     )
 
 
-def _estimate_of(cell: pd.Series) -> Estimate:
-    return Estimate(float(cell["value"]), float(cell["low"]), float(cell["high"]), int(cell["n"]))
+def _finite_or_none(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
-def differences(stored: Any, found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return how one ledger differs from another, a line for each claim that does.
+# Comparing ------------------------------------------------------------------------------------
+
+
+def changed_claims(stored: Any, found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each claim whose entry differs from the stored one.
 
     Verdicts and factors must be equal. Estimates may differ by a tenth of the interval's width
-    or 1 % of their size, which is what other versions and machines do to float32.
-
-    Parameters
-    ----------
-    stored : list of dict
-        From ``claims.json``.
-    found : sequence of dict
-        From `Verdict.entry`.
-
-    Raises
-    ------
-    StudyError
-        If what is stored is no ledger.
+    or by 1 %, as float32 does between versions and machines.
     """
     with error_context("claims.json", TypeError, KeyError, AttributeError):
         before = {entry["id"]: entry for entry in stored}
-        lines = [f"{name}: is stored, and not found" for name in before.keys() - _ids(found)]
+        ids = {entry["id"] for entry in found}
+        lines = [f"{name}: is stored, and not found" for name in before.keys() - ids]
         for entry in found:
-            own = before.get(entry["id"])
-            if own is None:
-                lines.append(f"{entry['id']}: is found, and not stored")
-                continue
-            for key in ("verdict", "depends_on"):
-                if own[key] != entry[key]:
-                    lines.append(f"{entry['id']}: {key} is {entry[key]}, stored {own[key]}")
-            if not _near(own, entry):
-                lines.append(
-                    f"{entry['id']}: estimate is {entry['estimate']}, stored {own['estimate']}"
-                )
+            lines += _changes(before.get(entry["id"]), entry)
         return sorted(lines)
 
 
-def _ids(entries: Sequence[Mapping[str, Any]]) -> set[str]:
-    return {entry["id"] for entry in entries}
+def _changes(stored: Mapping[str, Any] | None, entry: Mapping[str, Any]) -> list[str]:
+    if stored is None:
+        return [f"{entry['id']}: is found, and not stored"]
+    changed = [key for key in ("verdict", "depends_on") if stored[key] != entry[key]]
+    changed += [] if _near(stored, entry) else ["estimate"]
+    return [f"{entry['id']}: {key} is {entry[key]}, stored {stored[key]}" for key in changed]
 
 
-def _near(own: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    one, two = own["estimate"], other["estimate"]
+def _near(stored: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
+    one, two = stored["estimate"], entry["estimate"]
     if one is None or two is None:
         return one is two
-    low, high = own["interval"]
+    low, high = stored["interval"]
     width = high - low if None not in (low, high) else 0.0
     return abs(one - two) <= max(0.1 * width, 0.01 * abs(one), 1e-9)
 
 
 # Cells ----------------------------------------------------------------------------------------
-
-CELL_COLUMNS = ("value", "low", "high", "n", "missing", "outcome")
 
 
 def _cells(claim: Claim, sample: pd.DataFrame) -> pd.DataFrame:
@@ -317,9 +293,9 @@ def _cells(claim: Claim, sample: pd.DataFrame) -> pd.DataFrame:
     axes = [name for name in sample if name not in ("seed", "value", "x")]
     rows = []
     groups = sample.groupby(axes, sort=False, observed=True) if axes else [((), sample)]
-    for key, own in groups:
-        known = own.dropna(subset=["value"])
-        missing = 1 - known["seed"].nunique() / own["seed"].nunique()
+    for key, group in groups:
+        known = group.dropna(subset=["value"])
+        missing = 1 - known["seed"].nunique() / group["seed"].nunique()
         estimate = _estimate(claim, known)
         measured = missing <= MOST_MISSING
         rows.append(
@@ -331,67 +307,60 @@ def _cells(claim: Claim, sample: pd.DataFrame) -> pd.DataFrame:
 
 
 def _estimate(claim: Claim, known: pd.DataFrame) -> Estimate:
-    seeds, values = known["seed"].to_numpy(), known["value"].to_numpy(np.float64)
+    values = known["value"].to_numpy(np.float64)
     if claim.slope_on is not None:
-        return statistics.slope(known["x"].to_numpy(np.float64), values, seeds)
-    if claim.of_shares:
-        return _share(values)
-    return statistics.mean(values)
+        return intervals.slope(known["x"].to_numpy(np.float64), values, known["seed"].to_numpy())
+    return _share(values) if claim.of_shares else intervals.mean(values)
 
 
 def _share(values: np.ndarray) -> Estimate:
-    """Return the mean, by Wilson's interval where nothing but 0 and 1 is there."""
+    """Return the mean, with Wilson's interval if all values are 0 or 1."""
     if len(values) and np.isin(values, (0.0, 1.0)).all():
-        return statistics.proportion(int(values.sum()), len(values))
-    return statistics.mean(values)
+        return intervals.proportion(int(values.sum()), len(values))
+    return intervals.mean(values)
 
 
 def _sample(claim: Claim, table: Table) -> tuple[pd.DataFrame, list[str]]:
     """Return one value for each seed of each cell: ``seed, value`` and the cell's axes."""
     chosen = table.take(_matching(table.runs, claim.where))
-    if not len(chosen):
-        return pd.DataFrame(), []
     parts, notes = [], []
-    for rates in claim.rates:
-        own, said = at_rates(chosen, rates)
-        notes += said
-        for name in claim.measure if len(own) else ():
-            value = MEASURES[name.removeprefix("-")](own)
-            frame = pd.DataFrame({"seed": own.seeds, "value": -value if name[0] == "-" else value})
-            for axis in _kept(claim):
-                frame[axis] = own.runs[axis].astype(str).to_numpy()
-            if len(claim.measure) > 1:
-                frame["measure"] = name
-            if len(claim.rates) > 1:
-                frame["rates"] = rates
-            parts.append(frame)
+    for rates in claim.rates if len(chosen) else ():
+        subset, more = select_learning_rates(chosen, rates)
+        notes += more
+        for name in claim.measure if len(subset) else ():
+            frame = _values(claim, subset, name)
+            parts.append(frame.assign(rates=rates) if len(claim.rates) > 1 else frame)
     if not parts:
         return pd.DataFrame(), notes
     whole = _per_seed(pd.concat(parts, ignore_index=True))
     whole = _compared(claim, whole) if claim.versus else whole
-    # What lies beyond the budget has an order and no size: as a number it is missing.
+    # A time beyond the budget has an order but no size: as a number it is missing.
     whole["value"] = whole["value"].where(np.isfinite(whole["value"]))
     if claim.slope_on is not None:
         whole["x"] = np.log10(whole.pop(claim.slope_on).astype(float))
     return whole, notes
 
 
-def _kept(claim: Claim) -> list[str]:
-    more = [claim.versus.axis] if claim.versus else []
-    return list(dict.fromkeys([*claim.by, *more, *([claim.slope_on] if claim.slope_on else [])]))
+def _values(claim: Claim, table: Table, name: str) -> pd.DataFrame:
+    """Return a measure of each run, with its seed and the axes that the claim reads."""
+    value = MEASURES[name.removeprefix("-")](table)
+    axes = [*claim.by, claim.versus.axis if claim.versus else None, claim.slope_on]
+    frame = pd.DataFrame({"seed": table.seeds, "value": -value if name[0] == "-" else value})
+    for axis in filter(None, axes):
+        frame[axis] = table.runs[axis].astype(str).to_numpy()
+    return frame.assign(measure=name) if len(claim.measure) > 1 else frame
 
 
 def _per_seed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean over a seed's runs in each cell; NaN where one of them is."""
+    """Return the mean over a seed's runs in each cell; NaN if one of them is NaN."""
     axes = [name for name in frame if name != "value"]
-    grouped = frame.groupby(axes, sort=False, observed=True)["value"]
-    means = grouped.mean()
+    means = frame.groupby(axes, sort=False, observed=True)["value"].mean()
     lacking = frame["value"].isna().groupby([frame[name] for name in axes], sort=False).any()
     return means.where(~lacking.reindex(means.index)).reset_index()
 
 
 def _compared(claim: Claim, whole: pd.DataFrame) -> pd.DataFrame:
-    """Return each other value of the compared axis beside the baseline, within the seed."""
+    """Return the comparison of each other value of an axis with the baseline, within the seed."""
     assert claim.versus is not None
     axis, baseline, others, how = claim.versus
     keys = [name for name in whole if name not in (axis, "value")]
@@ -400,23 +369,16 @@ def _compared(claim: Claim, whole: pd.DataFrame) -> pd.DataFrame:
     generator = np.random.default_rng(CLAIM_SEED)
     parts = []
     for other in others:
-        own = whole[words == other].drop(columns=axis)
-        both = base.merge(own, on=keys, suffixes=("", "_other"))
+        rows = whole[words == other].drop(columns=axis)
+        both = base.merge(rows, on=keys, suffixes=("", "_other"))
         first, second = both["value"].to_numpy(), both.pop("value_other").to_numpy()
         if claim.shuffled:
             swap = generator.random(len(both)) < 0.5
             first, second = np.where(swap, second, first), np.where(swap, first, second)
         known = ~np.isnan(first) & ~np.isnan(second)
         with np.errstate(invalid="ignore"):
-            value = {
-                "difference": lambda a, b: a - b,
-                "improvement": lambda a, b: (b < a) + 0.5 * (a == b),
-                "equal": lambda a, b: (a == b).astype(float),
-            }[how](first, second)
-        both["value"] = np.where(known, value, np.nan)
-        if len(others) > 1:
-            both[axis] = other
-        parts.append(both)
+            both["value"] = np.where(known, COMPARE[how](first, second), np.nan)
+        parts.append(both.assign(**{axis: other}) if len(others) > 1 else both)
     return pd.concat(parts, ignore_index=True)
 
 
@@ -427,7 +389,3 @@ def _matching(runs: pd.DataFrame, where: Mapping[str, tuple[str, ...]]) -> np.nd
         names = [word(value) for value in column.cat.categories]
         chosen &= np.isin(np.array(names, dtype=object), list(wanted))[column.cat.codes.to_numpy()]
     return chosen
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

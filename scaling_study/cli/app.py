@@ -1,4 +1,4 @@
-"""The command line: reads arguments, calls one function, prints. JAX is imported only to run."""
+"""The commands. JAX and the other layers are imported by the commands that need them."""
 
 import json
 import os
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling_study import __version__
+from scaling_study.cli.catalogue import KINDS, catalogue
 from scaling_study.cli.console import FAILED, USAGE, ProgressBar, fail, log, say
-from scaling_study.errors import RunInterrupted, StudyError, unknown
+from scaling_study.errors import RunInterrupted, StudyError
 from scaling_study.execution.signals import INTERRUPTED, leave
 from scaling_study.execution.signals import check as check_signals
 from scaling_study.files import read_text
@@ -23,7 +24,8 @@ from scaling_study.study.values import error_context
 if TYPE_CHECKING:
     from scaling_study.storage.results import Results
 
-LISTS = ("presets", "axes", "problems", "scalers", "models", "optimizers", "measures")
+RANKED_BESIDE = ("adam", "sgd", "rmsprop")
+OUT_OF_MEMORY = ("failed to map segment", "annot allocate memory")  # messages of system loaders
 
 app = typer.Typer(
     name="scaling-study",
@@ -34,27 +36,30 @@ app = typer.Typer(
 )
 
 StudyArgument = Annotated[str, typer.Argument(help="A preset's name or a TOML file.")]
-Seeds = Annotated[str | None, typer.Option(help="A:B, from A up to but without B.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="key=value; repeatable.")]
-OutputDir = Annotated[Path | None, typer.Option("-o", "--output-dir", help="Where to write.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another study's results.")]
-Claims = Annotated[
-    Path | None, typer.Option("--claims", help="A TOML file of claims beside the study's own.")
+Seeds = Annotated[str | None, typer.Option(help="Seeds A to B - 1, given as A:B.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a setting: key=value; repeatable.")
+]
+OutputDir = Annotated[Path | None, typer.Option("-o", "--output-dir", help="Folder to write to.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete another study's results.")]
+Claims = Annotated[Path | None, typer.Option("--claims", help="A TOML file of further claims.")]
+Formats = Annotated[
+    str, typer.Option("--formats", help="Formats of the figures, such as svg,png,pdf.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results only.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
-Devices = Annotated[int | None, typer.Option(help="Local devices to use; all by default.")]
-ChunkSize = Annotated[int | None, typer.Option(min=1, help="Most runs in a chunk; recorded.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print less.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print more.")]
+Devices = Annotated[int | None, typer.Option(help="Number of local devices; all by default.")]
+ChunkSize = Annotated[int | None, typer.Option(min=1, help="Largest number of runs in a chunk.")]
 Folder = Annotated[Path, typer.Argument(help="A results folder.")]
 Scheduler = Annotated[
-    str | None, typer.Option(help="A Dask scheduler whose workers compute, tcp://HOST:8786.")
+    str | None, typer.Option(help="Compute on the workers of a Dask scheduler, tcp://HOST:8786.")
 ]
 FailFast = Annotated[
     bool, typer.Option("--fail-fast", help="Stop at the first condition that fails.")
 ]
 AllowCode = Annotated[
-    bool, typer.Option("--allow-code", help="Import code (module:name) that the file names.")
+    bool, typer.Option("--allow-code", help="Allow the file to name code, module:name.")
 ]
 
 
@@ -112,15 +117,14 @@ def status(
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
-    """Say what of a study is done, missing and damaged; exit 1 unless all is there."""
+    """Print what is stored, missing and damaged; exit code 1 unless all is stored."""
     from scaling_study.storage.reader import status as status_of
 
     found = status_of(folder, allow_code=allow_code)
     if as_json:
         typer.echo(json.dumps({**found._asdict(), "complete": found.complete}))
     else:
-        for line in found.lines():
-            typer.echo(line)
+        typer.echo("\n".join(found.lines()))
     if not found.complete:
         raise typer.Exit(FAILED)
 
@@ -130,16 +134,18 @@ def report(
     folder: Folder,
     claims: Claims = None,
     output_dir: OutputDir = None,
+    formats: Formats = "svg",
     allow_code: AllowCode = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Write the report of stored results; JAX is not needed."""
+    """Write the report of stored results, without JAX."""
     from scaling_study.storage.results import load
 
     log(verbose)
-    _report(load(folder, allow_code=allow_code), output_dir, as_json, quiet, claims)
+    results = load(folder, allow_code=allow_code)
+    _report(results, output_dir, as_json, quiet, formats, claims)
 
 
 @app.command()
@@ -153,14 +159,16 @@ def reproduce(
     scheduler: Scheduler = None,
     chunk_size: ChunkSize = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Train anew, and hold the claims to the report's.")
+        bool,
+        typer.Option("--check", help="Train again, and compare the claims."),
     ] = False,
+    formats: Formats = "svg",
     allow_code: AllowCode = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run a study and write its report, to reports/NAME unless told otherwise."""
+    """Run a study and write its report, by default to reports/NAME."""
     options: dict[str, Any] = {
         "seeds": seeds,
         "settings": set_,
@@ -169,20 +177,20 @@ def reproduce(
         "allow_code": allow_code,
     }
     if check:
-        file, ledger = _ledger(name, set_, output_dir)
+        file, stored = _stored_claims(name, set_, output_dir)
         with tempfile.TemporaryDirectory() as folder:
             results = _run(name, scheduler, True, verbose, output_dir=Path(folder), **options)
-            _check(results, file, ledger, as_json, quiet)
+            _compare_claims(results, file, stored, as_json, quiet)
         return
     results = _run(name, scheduler, quiet, verbose, overwrite=overwrite, **options)
-    _report(results, output_dir, as_json, quiet, overwrite=overwrite)
+    _report(results, output_dir, as_json, quiet, formats, overwrite=overwrite)
     _exit_if_failed(results)
 
 
 @app.command()
 def rank(
     optimizers: Annotated[
-        list[str], typer.Argument(help="Yours, as package.module:factory, or others by name.")
+        list[str], typer.Argument(help="Names, or your own as package.module:factory.")
     ],
     seeds: Seeds = None,
     set_: Set = None,
@@ -193,13 +201,13 @@ def rank(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Put optimizers on the leaderboard of scale sensitivity, beside adam, sgd and rmsprop.
+    """Rank optimizers by scale sensitivity, together with adam, sgd and rmsprop.
 
-    The runs are stored in results/rank, which each ranking replaces, unless told otherwise.
+    The runs are stored in results/rank by default, which each ranking replaces.
     """
-    from scaling_study.analysis import sensitivity
-    from scaling_study.analysis.measures import Table
-    from scaling_study.report.sensitivity import shown
+    from scaling_study.analysis import scale_sensitivity
+    from scaling_study.analysis.metrics import Table
+    from scaling_study.report.sensitivity.data import shown
 
     names = list(dict.fromkeys([*RANKED_BESIDE, *optimizers]))
     results = _run(
@@ -213,7 +221,7 @@ def rank(
         overwrite=overwrite or output_dir is None,
         devices=devices,
     )
-    board = sensitivity.leaderboard(sensitivity.grids(Table(results)))
+    board = scale_sensitivity.leaderboard(scale_sensitivity.grids(Table(results)))
     if as_json:
         typer.echo(board.to_json(orient="records"))
     else:
@@ -230,11 +238,11 @@ def plan(
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
-    """Say whether a study can be run, and what it comes to; nothing runs."""
-    from scaling_study.execution import runner
+    """Check a study and print its estimated cost, without running it."""
+    from scaling_study.execution import preflight
 
-    planned = runner.read_plan(study, seeds, set_, chunk_size, allow_code=allow_code)
-    runner.check(planned)
+    planned = preflight.read_plan(study, seeds, set_, chunk_size, allow_code=allow_code)
+    preflight.check(planned)
     summary = planned.summary()
     if as_json:
         typer.echo(json.dumps(summary))
@@ -242,86 +250,66 @@ def plan(
     typer.echo(f"{'study':<12}{summary['study']:>16}")
     for key in ("conditions", "groups", "chunks", "runs", "updates"):
         typer.echo(f"{key:<12}{summary[key]:>16,}")
-    typer.echo(f"{'memory':<12}{summary['memory_bytes'] / 1e6:>13.1f} MB  a chunk, estimated")
+    typer.echo(f"{'memory':<12}{summary['memory_bytes'] / 1e6:>13.1f} MB  per chunk, estimated")
     typer.echo(f"{'disk':<12}{summary['disk_bytes'] / 1e6:>13.1f} MB  estimated")
     typer.echo(
-        f"{'time':<12}{summary['seconds']:>14.1f} s  on two typical cores, compiling included"
+        f"{'time':<12}{summary['seconds']:>14.1f} s  estimated for two cores, with compilation"
     )
 
 
 @app.command(name="list")
 def list_(
-    what: Annotated[str | None, typer.Argument(help=" | ".join(LISTS))] = None,
+    what: Annotated[str | None, typer.Argument(help=" | ".join(KINDS))] = None,
     as_json: Json = False,
 ) -> None:
-    """List what a study may name: axes and their values, presets, and measures of claims."""
-    if what is not None and what not in LISTS:
-        raise unknown("list", what, LISTS)
-    found = {kind: _entries(kind) for kind in ([what] if what else LISTS)}
+    """List the names that a study may use."""
+    found = catalogue(what)
     if as_json:
         typer.echo(json.dumps(found))
         return
+    indent = "" if what else "  "
     for kind, entries in found.items():
         if what is None:
             typer.echo(f"{kind}:")
         width = max(map(len, entries))
         for name, text in entries.items():
-            typer.echo(f"{'' if what else '  '}{name:<{width}}  {text}")
+            typer.echo(f"{indent}{name:<{width}}  {text}")
 
 
 @app.command()
 def verify(
-    files: Annotated[list[Path], typer.Argument(help="Reference trajectories, JSON.")],
+    files: Annotated[list[Path], typer.Argument(help="JSON files of recorded trajectories.")],
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Replay trajectories recorded with another framework; exit 1 if one does not hold."""
-    from scaling_study.execution import runner
+    """Replay trajectories of another framework; exit code 1 if one deviates."""
+    from scaling_study.execution import preflight
 
-    runner.check_address_space()
+    preflight.check_address_space()
     from scaling_study.execution import verify as replay
 
     found = [(file, deviation) for file in files for deviation in replay.verify(file)]
-    if not quiet and not as_json:
-        width = max(len(d.case) for _, d in found) + 2
-        typer.echo(
-            f"{'case':<{width}}{'objective':<10}{'loss':>9}{'gradient':>10}{'parameter':>10}"
-        )
-        for _, d in found:
-            typer.echo(
-                f"{d.case:<{width}}{d.objective:<10}{d.loss:>9.1e}{d.gradient_norm:>10.1e}"
-                f"{d.parameters:>10.1e}{'' if d.holds else '  FAILS'}"
-            )
-    failed = sum(not d.holds for _, d in found)
+    deviations = [deviation for _, deviation in found]
+    failed = sum(not deviation.holds for deviation in deviations)
     if as_json:
-        rows = [{"file": str(file), **d._asdict(), "holds": d.holds} for file, d in found]
-        typer.echo(json.dumps({"cases": rows, "failed": failed}))
+        cases = [{"file": str(file), **d._asdict(), "holds": d.holds} for file, d in found]
+        typer.echo(json.dumps({"cases": cases, "failed": failed}))
     else:
-        typer.echo(
-            f"{len(found) - failed} of {len(found)} replays hold (loss of every update within"
-            f" {replay.LOSS_TOLERANCE:g} relative, parameters within"
-            f" {replay.PARAMETER_TOLERANCE:g} of the largest)"
-        )
+        lines = replay.summary_lines(deviations)
+        typer.echo("\n".join(lines[-1:] if quiet else lines))
     if failed:
         raise typer.Exit(FAILED)
 
 
-RANKED_BESIDE = ("adam", "sgd", "rmsprop")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; bad input is one line on standard error and exit code 2."""
+    """Run the command line; invalid input prints one line and exits with code 2."""
     # Typer carries its own copy of Click, or uses Click's, by version; this base is either's.
     usage_error: Any = typer.BadParameter.__base__
     command = typer.main.get_command(app)
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _check_streams(words)
-        status = command.main(
-            words,
-            prog_name="scaling-study",
-            standalone_mode=False,
-        )
+        status = command.main(words, prog_name="scaling-study", standalone_mode=False)
         sys.stdout.flush()
         check_signals()
     except RunInterrupted as error:
@@ -338,7 +326,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except MemoryError:
         fail("not enough memory for this command", FAILED)
     except ImportError as error:
-        if not any(words in str(error) for words in NO_MEMORY):
+        if not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
         fail(f"not enough memory to load {error.name or 'a library'} ({error})", FAILED)
     except OSError as error:  # standard output on a full disk, say
@@ -349,11 +337,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(status if isinstance(status, int) else 0)
 
 
-NO_MEMORY = ("failed to map segment", "annot allocate memory")  # what a system's loader says
-
-
 def _check_streams(words: Sequence[str]) -> None:
-    """Refuse words that could not be printed, and an output that is closed."""
+    """Refuse arguments that could not be printed, and a closed standard output."""
     for word in words:
         try:
             word.encode("utf-8")
@@ -364,7 +349,7 @@ def _check_streams(words: Sequence[str]) -> None:
 
 
 def _close_output() -> None:
-    """Have the interpreter write nothing more where nobody reads."""
+    """Keep the interpreter from writing to a closed pipe when it exits."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -372,19 +357,19 @@ def _close_output() -> None:
 def _run(
     study: str, scheduler: str | None, quiet: bool, verbose: bool, **options: Any
 ) -> "Results":
-    """Run a study as `scaling_study.run`, telling how it goes."""
-    from scaling_study.execution import executors, runner
+    """Run a study with `scaling_study.run`, and print its progress and summary."""
+    from scaling_study.execution import cluster, runner
 
     log(verbose)
     with ExitStack() as stack:
         on_progress = stack.enter_context(ProgressBar(quiet))
         if scheduler is not None:
-            options["client"] = stack.enter_context(executors.scheduler(scheduler))
+            options["client"] = stack.enter_context(cluster.connect(scheduler))
         results = runner.run(study, on_progress=on_progress, **options)
     summary = results.manifest["summary"]
     if not quiet:
         rate = summary["runs_per_second"]
-        pace = f"{rate:,.0f} runs/s" if rate else "all stored before"
+        pace = f"{rate:,.0f} runs/s" if rate else "all were stored already"
         typer.echo(
             f"{summary['runs']:,} runs in {summary['output_dir']}: "
             + ", ".join(f"{count:,} {status}" for status, count in summary["statuses"].items())
@@ -393,9 +378,7 @@ def _run(
         )
     if summary["chunks_damaged"]:
         say(f"{summary['chunks_damaged']} damaged chunks were trained again")
-    for reason in summary["failures"]:
-        if reason not in on_progress.told:
-            say(reason)
+    on_progress.print(summary["failures"])
     return results
 
 
@@ -409,25 +392,28 @@ def _report(
     output_dir: Path | None,
     as_json: bool,
     quiet: bool,
+    formats: str,
     claims: Path | None = None,
     overwrite: bool = False,
 ) -> None:
     from scaling_study.report.page import write_report
     from scaling_study.report.paper import CLAIMS
 
-    more = _claims_of(claims) if claims else None
+    more = _read_claims(claims) if claims else None
     place = Path("reports") / results.folder.resolve().name
-    page = write_report(results, output_dir or place, more, overwrite=overwrite)
-    ledger = page.parent / CLAIMS
-    if as_json and ledger.exists():
-        typer.echo(ledger.read_text(encoding="utf-8"), nl=False)
+    page = write_report(
+        results, output_dir or place, more, overwrite=overwrite, formats=formats.split(",")
+    )
+    table = page.parent / CLAIMS
+    if as_json and table.exists():
+        typer.echo(table.read_text(encoding="utf-8"), nl=False)
     elif as_json:
         typer.echo(json.dumps({**results.manifest["summary"], "report": str(page)}))
     elif not quiet:
         typer.echo(f"report: {page}")
 
 
-def _claims_of(file: Path) -> dict[str, Any]:
+def _read_claims(file: Path) -> dict[str, Any]:
     """Read a TOML file of claims, ``[claims.NAME]``."""
     with error_context(file, OSError, ValueError, RecursionError):
         found = tomllib.loads(read_text(file))
@@ -436,58 +422,35 @@ def _claims_of(file: Path) -> dict[str, Any]:
         return found["claims"]
 
 
-def _ledger(name: str, settings: list[str] | None, report_dir: Path | None) -> tuple[Path, Any]:
-    """Return the ledger of a study's report, and its file."""
+def _stored_claims(
+    name: str, settings: list[str] | None, report_dir: Path | None
+) -> tuple[Path, Any]:
+    """Return the file of claims in a study's report, and its content."""
     from scaling_study.report.paper import CLAIMS
     from scaling_study.study.study import read_study
 
     file = (report_dir or Path("reports") / read_study(name, settings or []).name) / CLAIMS
-    with error_context(f"{file}: no ledger to check against", OSError, ValueError):
+    with error_context(f"{file}: no claims to compare with", OSError, ValueError):
         return file, json.loads(read_text(file))
 
 
-def _check(results: "Results", file: Path, ledger: Any, as_json: bool, quiet: bool) -> None:
-    """Compare the claims of a study that was trained anew with a ledger."""
+def _compare_claims(
+    results: "Results", file: Path, stored: Any, as_json: bool, quiet: bool
+) -> None:
+    """Compare the claims of a study that was trained again with stored ones."""
     from scaling_study.analysis.claims import read_claims
-    from scaling_study.analysis.verdicts import differences, judge_all
+    from scaling_study.analysis.verdicts import changed_claims, judge_all
 
     verdicts = judge_all(results, read_claims(results.study))
-    found = differences(ledger, [verdict.entry() for verdict in verdicts])
+    found = changed_claims(stored, [verdict.entry() for verdict in verdicts])
     if as_json:
         typer.echo(json.dumps({"claims": len(verdicts), "differences": found}))
     elif not quiet:
         for line in found:
             typer.echo(line)
         typer.echo(
-            f"{len(verdicts)} claims trained anew: "
+            f"{len(verdicts)} claims tested again: "
             + (f"{len(found)} differ from {file}" if found else f"all as in {file}")
         )
     if found:
         raise typer.Exit(FAILED)
-
-
-def _entries(kind: str) -> dict[str, str]:
-    """Return the names of a registry with a line on each."""
-    if kind == "presets":
-        from scaling_study.study.study import presets
-
-        return presets()
-    if kind == "axes":
-        from scaling_study.study.study import AXES
-
-        return {name: f"{axis.meaning} (default {axis.default})" for name, axis in AXES.items()}
-    if kind == "measures":
-        from scaling_study.analysis.measures import MEASURES as REGISTRY
-    elif kind == "scalers":
-        from scaling_study.study.scalers import SCALERS as REGISTRY
-    elif kind == "problems":
-        from scaling_study.study.datasets import EVERY_PROBLEM as REGISTRY
-    elif kind == "models":
-        from scaling_study.engine.models import MODELS as REGISTRY
-    else:
-        from scaling_study.engine.optimizers import OPTIMIZERS, describe
-
-        return {name: describe(name) for name in OPTIMIZERS}
-    # Python started with -OO keeps no words.
-    lines = {name: next(iter((e.__doc__ or "").splitlines()), "") for name, e in REGISTRY.items()}
-    return {name: line.removeprefix("Return ").replace("`", "") for name, line in lines.items()}

@@ -1,8 +1,8 @@
-"""What the command line shows: lines on standard error, and how far a run has come."""
+"""Messages on standard error, and the progress bar of a run."""
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 if TYPE_CHECKING:
     from scaling_study.execution.runner import Progress
@@ -11,22 +11,31 @@ USAGE, FAILED = 2, 1
 
 
 def say(message: str) -> None:
+    """Print a message as one line on standard error."""
     print(f"scaling-study: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
-def fail(message: str, status: int) -> None:
+def fail(message: str, status: int) -> NoReturn:
+    """Print a message and exit."""
     say(message)
     raise SystemExit(status)
 
 
+def log(verbose: bool) -> None:
+    """Log warnings or, where asked for, information."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s"
+    )
+
+
 class ProgressBar:
-    """A progress bar, where standard error is a terminal; failures are told as they happen."""
+    """A progress bar if standard error is a terminal; failures are printed in any case."""
 
     def __init__(self, quiet: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.told: set[str] = set()
+        self.printed: set[str] = set()
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -46,18 +55,16 @@ class ProgressBar:
         self.bar.stop()
 
     def __call__(self, progress: "Progress") -> None:
-        """Show how far the run has come, and what of it has failed."""
-        for reason in progress.failures:
-            if reason not in self.told:
-                say(reason)
-                self.told.add(reason)
+        """Show the progress, and print reasons for failed runs once."""
+        self.print(progress.failures)
         rate = f"{progress.runs_trained / progress.seconds:,.0f} runs/s"
         self.bar.update(
             self.task, completed=progress.runs_done, total=progress.runs, rate=rate, visible=True
         )
 
-
-def log(verbose: bool) -> None:
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s"
-    )
+    def print(self, reasons: list[str]) -> None:
+        """Print those of the reasons that have not been printed."""
+        for reason in reasons:
+            if reason not in self.printed:
+                say(reason)
+                self.printed.add(reason)

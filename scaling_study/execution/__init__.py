@@ -1,4 +1,4 @@
-"""How a study is run: chunks submitted to devices, processes or a cluster, then stored.
+"""Running a study: chunks are computed by devices, processes or a cluster, then stored.
 
 May import `study`, `engine`, `storage` and `analysis`; not `report`.
 """

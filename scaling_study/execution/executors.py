@@ -1,32 +1,25 @@
-"""Where chunks are computed: on this machine's devices, or by anything that has ``submit``.
+"""Executors compute chunks: on this machine's devices, or by anything that has ``submit``.
 
-Whole chunks are sent, and their rows come back; whoever asked writes them.
+An executor receives chunks and returns their rows; the process that submits them writes.
 """
 
-import json
-import logging
-import math
 import os
 import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, Protocol
 
-from scaling_study.errors import RunInterrupted, StudyError
+from scaling_study.errors import CONTINUE, RunInterrupted, StudyError
 from scaling_study.execution import signals
-from scaling_study.files import read_text
+from scaling_study.execution.cluster import ClusterMonitor, failure_reason
 from scaling_study.study.conditions import Chunk, Group
-from scaling_study.study.values import error_context
-
-WAIT = 60  # seconds for a cluster's first worker
 
 
 class Executor(Protocol):
-    """What a run needs of wherever its chunks are computed.
+    """Computes chunks.
 
     Attributes
     ----------
@@ -34,24 +27,27 @@ class Executor(Protocol):
         As JAX names them: ``"cpu"``, and the device's own name.
     names : list of str
         Of the devices.
+    memory : int or None
+        Bytes of a device that has memory of its own, where it is known.
     environment : dict of str to str
-        The settings there that change bits.
+        The settings on the devices' machine that change bits.
     ahead : int
-        How many chunks may be under way.
+        Largest number of chunks submitted at a time.
     """
 
     platform: str
     kind: str
     environment: dict[str, str]
     names: list[str]
+    memory: int | None
     ahead: int
 
     def batches(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:
-        """Return the chunks by what may be under way together."""
+        """Split the chunks into batches, which are computed one after the other."""
         ...
 
-    def prepare(self, own: Group, record: str, chunks: int) -> None:
-        """Compile a group's program wherever some chunks of it will run."""
+    def prepare(self, group: Group, record: str, chunks: int) -> None:
+        """Compile a group's program for a number of chunks."""
         ...
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -59,20 +55,20 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Start no more calls."""
         ...
 
 
 class LocalDevices:
-    """All devices of this machine, or as many as were asked for; see `Executor`.
+    """The devices of this machine, or some of them; an `Executor`.
 
-    A second thread for each device draws and writes while the first computes. One CPU device
-    is one core, and whoever asks for it wants the others for something else.
+    Each device has two threads: while one computes, the other draws data and writes. A single
+    CPU device has one thread and uses one core.
 
     Parameters
     ----------
     count : int, optional
-        How many; all by default, on a CPU as many as there are cores.
+        Number of devices; all by default, on a CPU as many as there are cores.
     """
 
     def __init__(self, count: int | None = None) -> None:
@@ -82,8 +78,9 @@ class LocalDevices:
         self.platform, self.kind = self.devices[0].platform, self.devices[0].device_kind
         self.environment = environment()
         self.names = [str(device) for device in self.devices]
-        alone = len(self.devices) == 1 and self.platform == "cpu"
-        threads = 1 if alone else 2 * len(self.devices)
+        self.memory = device_memory()
+        single_core = len(self.devices) == 1 and self.platform == "cpu"
+        threads = 1 if single_core else 2 * len(self.devices)
         self.ahead = 2 * threads
         self._threads = ThreadPoolExecutor(threads)
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -91,22 +88,22 @@ class LocalDevices:
             self._free.put(device)
 
     def batches(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:
-        """Return the chunks group by group: one is compiled before its first chunk begins."""
+        """Split the chunks by group, so that each group is compiled before its first chunk."""
         groups: dict[int, list[Chunk]] = {}
         for chunk in todo:
             groups.setdefault(chunk.group, []).append(chunk)
         return [groups[index] for index in sorted(groups)]
 
-    def prepare(self, own: Group, record: str, chunks: int) -> None:
-        """Compile a group's program on every device that one of its chunks will run on."""
+    def prepare(self, group: Group, record: str, chunks: int) -> None:
+        """Compile a group's program on each device that one of its chunks will use."""
         import jax
 
         from scaling_study.engine.compiling import compiled
 
         def compile_on(device: Any) -> None:
-            # What cannot be compiled is told of each chunk, as data.
+            # An error is raised again when a chunk runs, and stored with its rows.
             with suppress(Exception), jax.default_device(device):
-                compiled(own, record)
+                compiled(group, record)
 
         for future in [self._threads.submit(compile_on, d) for d in self.devices[:chunks]]:
             result_of(future)
@@ -127,21 +124,21 @@ class LocalDevices:
             self._free.put(device)
 
     def close(self) -> None:
-        """Begin nothing more, and wait for nothing."""
+        """Start no more calls, without waiting for those that run."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class RemoteExecutor:
-    """Whatever has ``submit(function, *arguments)`` and returns futures; see `Executor`.
+    """Anything that has ``submit(function, *arguments)`` and returns futures; an `Executor`.
 
     Parameters
     ----------
     client : object
-        A `distributed.Client`, a `concurrent.futures` executor of spawned processes, and the
-        like. What computes must have this package, and code that a study names, in the
-        versions that are here.
+        For example a `distributed.Client`, or a `concurrent.futures` executor of spawned
+        processes. Its workers need this package, and code that a study names, in the versions
+        of this process.
     ahead : int
-        How many chunks may be under way.
+        Largest number of chunks submitted at a time.
     """
 
     def __init__(self, client: Any, ahead: int = 64) -> None:
@@ -150,68 +147,61 @@ class RemoteExecutor:
         if not hasattr(client, "submit"):
             raise StudyError(f"client has no submit(function, *arguments): {client!r}")
         self._client, self.ahead = client, ahead
+        self._monitor = ClusterMonitor(client)
         self.platform, self.kind, self.environment = result_of(self.submit(described))
         self.names = [str(client)]
+        on_cpu = self.platform == "cpu"
+        self.memory = None if on_cpu else result_of(self.submit(device_memory))
 
     def batches(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:
-        """Return all chunks: each worker compiles what it is sent."""
+        """Return all chunks as one batch."""
         return [list(todo)] if todo else []
 
-    def prepare(self, own: Group, record: str, chunks: int) -> None:
-        """Do nothing: workers compile when they are sent a chunk."""
+    def prepare(self, group: Group, record: str, chunks: int) -> None:
+        """Do nothing: each worker compiles when it receives a chunk."""
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return the future of a call."""
-        return _Answer(self._client.submit(function, *arguments))
+        return _RemoteFuture(self._client.submit(function, *arguments), self._monitor)
 
     def close(self) -> None:
-        """Leave the client to whoever made it."""
+        """Do nothing: the client belongs to the caller."""
 
 
-class _Answer:
-    """A future whose failure, but for what a study is to blame for, is that of a machine."""
+class _RemoteFuture:
+    """A future that raises a `RunInterrupted` where a worker failed, but not the study."""
 
-    def __init__(self, future: Any) -> None:
-        self._future = future
+    def __init__(self, future: Any, monitor: ClusterMonitor) -> None:
+        self._future, self._monitor = future, monitor
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float) -> Any:
         """Return the result, or raise a `TimeoutError` if it is not there in time."""
-        _wait_for(self._future, timeout)
+        done, end, pause = getattr(self._future, "done", None), time.monotonic() + timeout, 1e-3
+        while done is not None and not done():
+            if time.monotonic() > end:
+                self._monitor.check()
+                raise TimeoutError
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
+        self._monitor.reset()
         try:
             return self._future.result()
         except StudyError:
             raise
         except Exception as error:
-            raise RunInterrupted(
-                f"{_why(error)}; all that is stored is whole, run the same command again to"
-                " continue"
-            ) from error
+            raise RunInterrupted(f"{failure_reason(error)}; {CONTINUE}") from error
 
     def cancel(self) -> None:
         self._future.cancel()
 
 
-def _why(error: Exception) -> str:
-    """Say in a line why a cluster did not return a chunk."""
-    if type(error).__name__ == "KilledWorker":  # after as many as Dask allows
-        return (
-            "workers ended again and again while they computed one chunk, as they do where the"
-            " system ends them for want of memory; give them more (dask worker --memory-limit),"
-            " or try a smaller --chunk-size in another folder"
-        )
-    if isinstance(error, CancelledError):
-        return "the scheduler is gone, and with it what it was asked for"
-    (first, *_) = str(error).splitlines() or [""]
-    return f"a worker failed: {type(error).__name__}: {first}"
-
-
 def result_of(future: Any) -> Any:
-    """Return a future's result, looking meanwhile whether a signal came.
+    """Return a future's result, and check for signals while waiting.
 
     Raises
     ------
     KeyboardInterrupt
-        If one did.
+        If there was a signal.
     """
     while True:
         signals.check()
@@ -222,133 +212,10 @@ def result_of(future: Any) -> Any:
                 return future.result()
 
 
-def _wait_for(future: Any, timeout: float | None) -> None:
-    """Wait until a future of whatever kind is done, as far as it can say whether it is."""
-    done = getattr(future, "done", None)
-    end = math.inf if timeout is None else time.monotonic() + timeout
-    pause = 1e-3
-    while done is not None and not done():
-        if time.monotonic() > end:
-            raise TimeoutError
-        time.sleep(pause)
-        pause = min(2 * pause, 0.05)
-
-
-def local_devices(count: int | None = None) -> list[Any]:
-    """Return the devices to use, making CPU devices first where nobody else decided.
-
-    Parameters
-    ----------
-    count : int, optional
-        How many; all by default.
-    """
-    import jax
-
-    from scaling_study.engine.environment import check_platform
-
-    asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if not asked and jax.config.jax_num_cpu_devices in (None, -1):
-        with suppress(RuntimeError):  # the backend has started; what it has is what there is
-            jax.config.update("jax_num_cpu_devices", max(count or 1, os.cpu_count() or 1))
-    check_platform()
-    devices = jax.local_devices()
-    if count is None:
-        return devices
-    if not 1 <= count <= len(devices):
-        raise StudyError(f"--devices {count}: between 1 and {len(devices)} are here")
-    return devices[:count]
-
-
-@contextmanager
-def scheduler(address: str) -> Iterator[Any]:
-    """Connect to a Dask scheduler, and part from it in the end.
-
-    Parameters
-    ----------
-    address : str
-        As ``dask scheduler`` prints it, ``tcp://host:8786`` or, under Dask's own TLS
-        configuration, ``tls://host:8786``; or the file that ``--scheduler-file`` writes.
-
-    Raises
-    ------
-    StudyError
-        If Dask is not installed, nothing answers there, or no worker comes.
-    """
-    try:
-        from distributed import Client
-    except ImportError:
-        raise StudyError(
-            "--scheduler needs Dask; install it with: pip install 'scaling-study[cluster]'"
-        ) from None
-    named = _address_in(Path(address)) or address
-    with _without_its_words():
-        try:
-            client = Client(named, timeout="5s")
-        except (OSError, ValueError) as error:
-            raise StudyError(
-                f"--scheduler {address}: no Dask scheduler answers ({error})"
-            ) from error
-        with client:
-            try:
-                client.wait_for_workers(1, timeout=WAIT)
-            except TimeoutError:
-                raise StudyError(
-                    f"--scheduler {address}: no worker in {WAIT} s; start some with: dask worker"
-                ) from None
-            except (OSError, CancelledError) as error:
-                raise StudyError(f"--scheduler {address}: it is gone ({error})") from error
-            yield client
-
-
-@contextmanager
-def _without_its_words() -> Iterator[None]:
-    """Keep what Dask logs of a lost connection from the terminal, unless --verbose was said."""
-    if logging.getLogger().isEnabledFor(logging.INFO):
-        yield
-        return
-    whose = ("asyncio", "distributed", "tornado")
-    names = {*whose, *(name for name in logging.root.manager.loggerDict if name.startswith(whose))}
-    before = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
-
-
-def _address_in(file: Path) -> str | None:
-    """Return the address that a scheduler writes into its file, once it has; None for no file.
-
-    Raises
-    ------
-    StudyError
-        If there is something else in it, or nothing for a minute.
-    """
-    if file.suffix != ".json":
-        return None
-    where = f"--scheduler {file}"
-    end = time.monotonic() + WAIT
-    while time.monotonic() < end:
-        signals.check()
-        with (
-            error_context(where),
-            suppress(OSError, json.JSONDecodeError),
-        ):  # not there, or half written
-            found = json.loads(read_text(file))
-            address = found.get("address") if isinstance(found, dict) else None
-            if isinstance(address, str) and address:
-                return address
-            raise StudyError("holds no address; name the file that dask scheduler has written")
-        time.sleep(0.1)
-    raise StudyError(f"{where}: no address there in {WAIT} s; start: dask scheduler")
-
-
 def in_order(
     executor: Executor, items: Sequence[Any], submit: Callable[[Any], Any]
 ) -> Iterator[tuple[Any, Any]]:
-    """Yield items and the results of what was submitted for them, a bounded number under way."""
+    """Yield items and their results in order, with at most ``executor.ahead`` submitted."""
     pending: deque[tuple[Any, Any]] = deque()
     try:
         for item in items:
@@ -362,3 +229,36 @@ def in_order(
     finally:
         for _, future in pending:
             future.cancel()
+
+
+def device_memory() -> int | None:
+    """Return the bytes of this process's first device, None if it is a CPU."""
+    import jax
+
+    device = jax.local_devices()[0]
+    return None if device.platform == "cpu" else (device.memory_stats() or {}).get("bytes_limit")
+
+
+def local_devices(count: int | None = None) -> list[Any]:
+    """Return the devices to use; on a CPU, make as many as there are cores.
+
+    Parameters
+    ----------
+    count : int, optional
+        Number of devices; all by default.
+    """
+    import jax
+
+    from scaling_study.engine.environment import check_platform
+
+    set_by_user = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not set_by_user and jax.config.jax_num_cpu_devices in (None, -1):
+        with suppress(RuntimeError):  # JAX has started already, with a fixed number
+            jax.config.update("jax_num_cpu_devices", max(count or 1, os.cpu_count() or 1))
+    check_platform()
+    devices = jax.local_devices()
+    if count is None:
+        return devices
+    if not 1 <= count <= len(devices):
+        raise StudyError(f"--devices {count}: must be between 1 and {len(devices)} on this machine")
+    return devices[:count]

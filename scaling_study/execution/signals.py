@@ -1,9 +1,8 @@
-"""Signals that end a run: noticed whatever the process is doing, acted on between chunks.
+"""Signals that end a run: they set a flag, which is checked between chunks.
 
-An exception raised by a handler is lost where a callback ignores it, as JAX's at a garbage
-collection does. A handler here raises nothing: it is noted that a signal came, whoever waits
-for a chunk looks, and a thread ends the process if nobody does. Files are written whole or
-not at all, so that a process may end anywhere.
+An exception raised by a handler would be lost where a callback ignores it, as JAX's does during
+a garbage collection. The code that waits for a chunk checks the flag, and a thread ends the
+process if it does not. No file is ever incomplete, so the process may end at any point.
 """
 
 import os
@@ -16,10 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-CONTINUE = "interrupted; what is stored is whole, run the same command again to continue"
+from scaling_study.errors import CONTINUE
+
 INTERRUPTED = 130
 GRACE = 1.0  # seconds in which the main thread may end by itself
-POLL = 0.1  # seconds between two looks of whoever waits
+POLL = 0.1  # seconds between two checks while waiting
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
 _received = threading.Event()
@@ -27,7 +27,7 @@ _leaving = threading.Lock()
 
 
 def install() -> None:
-    """Have SIGINT and SIGTERM end this process with exit code 130, a second one at once.
+    """Make SIGINT and SIGTERM end this process with exit code 130, and a second one at once.
 
     A signal that the process was started to ignore stays ignored.
     """
@@ -36,28 +36,23 @@ def install() -> None:
     for kind in ENDING:
         if signal.getsignal(kind) != signal.SIG_IGN:
             signal.signal(kind, _note)
-    # The system's own handler writes there, also while the main thread runs no Python.
+    # Python writes to this pipe even while the main thread runs no Python code.
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(read,), name="signals", daemon=True).start()
 
 
 def check() -> None:
-    """Raise a `KeyboardInterrupt` if a signal came.
-
-    Raises
-    ------
-    KeyboardInterrupt
-    """
+    """Raise a `KeyboardInterrupt` if there was a signal."""
     if _received.is_set():
         raise KeyboardInterrupt
 
 
-def leave(message: str = CONTINUE) -> None:
-    """End the process at once: threads that compute would hold it for as long as they do."""
+def leave() -> None:
+    """End the process at once, without waiting for threads that compute."""
     if not _leaving.acquire(blocking=False):
         time.sleep(60)  # another thread is about to end it
     with suppress(Exception):
-        print(f"scaling-study: {message}", file=sys.stderr, flush=True)
+        print(f"scaling-study: interrupted; {CONTINUE}", file=sys.stderr, flush=True)
     with suppress(Exception):
         sys.stdout.flush()
     os._exit(INTERRUPTED)
@@ -65,10 +60,10 @@ def leave(message: str = CONTINUE) -> None:
 
 @contextmanager
 def noticed() -> Iterator[None]:
-    """Note an interruption from the keyboard, as `check` tells, in place of raising it anywhere.
+    """Make an interruption from the keyboard set the flag that `check` reads.
 
-    A second one raises at once. Outside of a process's main thread, and where somebody else
-    handles the signal, nothing is changed.
+    A second one raises at once. Outside the main thread, and where the caller handles the
+    signal, nothing is changed.
     """
     ours = (
         threading.current_thread() is threading.main_thread()
@@ -96,7 +91,7 @@ def _note_once(number: int, frame: Any) -> None:
 
 
 def _watch(read: int) -> None:
-    """End the process some time after its first signal, or at its second."""
+    """End the process a second after the first signal, or at the second signal."""
     _next_signal(read, None)
     _received.set()
     _next_signal(read, GRACE)
@@ -104,7 +99,7 @@ def _watch(read: int) -> None:
 
 
 def _next_signal(read: int, seconds: float | None) -> None:
-    """Wait until a signal comes that is to end the process, or for so many seconds."""
+    """Wait for a signal in ``ENDING``, for at most so many seconds."""
     end = None if seconds is None else time.monotonic() + seconds
     while True:
         left = None if end is None else max(0.0, end - time.monotonic())

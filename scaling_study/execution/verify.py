@@ -1,8 +1,8 @@
-"""Replaying trajectories recorded with another framework through our own training code.
+"""Replaying trajectories that were recorded with another framework.
 
-A file holds one problem, one batch order and many cases. Cases that differ only in numbers
-are replayed side by side, as conditions of one block; what is held to the record is every
-update's loss and the final parameters.
+A reference file holds one problem, one batch order and many cases. Cases that differ only in
+numbers are trained together, as conditions of one block. The loss of every update and the final
+parameters are compared with the record.
 """
 
 import json
@@ -26,21 +26,22 @@ from scaling_study.study.encoding import encode_kinds
 from scaling_study.study.problems import Problem
 from scaling_study.study.study import parse
 
-PARAMETER_TOLERANCE = 1e-4  # of the case's largest parameter
+PARAMETER_TOLERANCE = 1e-4  # relative to the case's largest parameter
 LOSS_TOLERANCE = 1e-3  # relative, of every update
 
 
 class Deviation(NamedTuple):
-    """How far a replayed case is from its record.
+    """The deviation of a replayed case from its record.
 
     Attributes
     ----------
     case : str
         Model, optimizer, scaler and target scaling.
     objective : str
-        The way the loss was computed, ``moments`` or ``samples``.
+        ``moments`` or ``samples``.
     loss, gradient_norm : float
-        Largest relative deviation over all updates (of the largest norm of its feature).
+        Largest deviation over all updates, relative to the recorded loss, or to the largest norm
+        of the feature.
     parameters : float
         Largest deviation of a final parameter, relative to the case's largest parameter.
     """
@@ -59,7 +60,7 @@ class Deviation(NamedTuple):
 
 @with_pinned
 def verify(path: str | Path) -> list[Deviation]:
-    """Replay every case of a reference file; linear ones by both objectives.
+    """Replay every case of a reference file, linear models with both objectives.
 
     Raises
     ------
@@ -69,57 +70,64 @@ def verify(path: str | Path) -> list[Deviation]:
     reference = _read(path)
     check_platform()
     try:
-        cases = reference["cases"]
-        kinds: dict[Any, list[int]] = {}
-        for index, case in enumerate(cases):
-            kinds.setdefault((_model(case), _optimizer(case)), []).append(index)
-        found: dict[int, list[Deviation]] = {}
-        for (model, optimizer), members in kinds.items():
-            ways = ("moments", "samples") if model.name == "linear" else ("samples",)
-            for way in ways:
-                own = [cases[i] for i in members]
-                replayed = _replay(reference, own, model, optimizer, way)
-                for index, deviation in zip(members, replayed, strict=True):
-                    found.setdefault(index, []).append(deviation)
+        return _verify_cases(reference)
+    except StudyError:
+        raise
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, StudyError):
-            raise
         raise StudyError(f"{path}: not a reference trajectory ({error!r})") from None
+
+
+def summary_lines(deviations: Sequence[Deviation]) -> list[str]:
+    """Return the deviations as a table, with a summary as the last line."""
+    width = max(len(d.case) for d in deviations) + 2
+    lines = [f"{'case':<{width}}{'objective':<10}{'loss':>9}{'gradient':>10}{'parameter':>10}"]
+    for d in deviations:
+        lines.append(
+            f"{d.case:<{width}}{d.objective:<10}{d.loss:>9.1e}{d.gradient_norm:>10.1e}"
+            f"{d.parameters:>10.1e}{'' if d.holds else '  FAILS'}"
+        )
+    holding = sum(d.holds for d in deviations)
+    return [
+        *lines,
+        f"{holding} of {len(deviations)} replays agree (relative loss of every update within"
+        f" {LOSS_TOLERANCE:g}, parameters within {PARAMETER_TOLERANCE:g} of the largest)",
+    ]
+
+
+def _verify_cases(reference: dict[str, Any]) -> list[Deviation]:
+    cases = reference["cases"]
+    groups: dict[tuple[Component, Component], list[int]] = {}
+    for index, case in enumerate(cases):
+        groups.setdefault((_model(case), _optimizer(case)), []).append(index)
+    found: dict[int, list[Deviation]] = {}
+    for (model, optimizer), indices in groups.items():
+        for kind in ("moments", "samples") if model.name == "linear" else ("samples",):
+            members = [cases[index] for index in indices]
+            replayed = _replay(reference, members, model, optimizer, kind)
+            for index, deviation in zip(indices, replayed, strict=True):
+                found.setdefault(index, []).append(deviation)
     return [deviation for index in sorted(found) for deviation in found[index]]
 
 
 def _replay(
     reference: dict[str, Any],
     cases: Sequence[dict[str, Any]],
-    model_of: Component,
+    model: Component,
     optimizer: Component,
-    way: str,
+    kind: str,
 ) -> list[Deviation]:
     """Replay cases that share a model and an optimizer, as the conditions of one block."""
-    problem, drawn = _problem(reference)
-    conditions = [_condition(case, problem, model_of, optimizer) for case in cases]
+    problem, draw = _problem(reference)
+    conditions = [_condition(case, problem, model, optimizer) for case in cases]
     arrays = inputs.ConditionArrays.of(conditions)
-    distinct = encode_kinds(problem, drawn, arrays.kinds, transformed=False)
-    data = inputs.data_of("float32", distinct, arrays, moments=way == "moments")
-    model = models.build(model_of)
-    size = int(reference["batch_size"])
-    if size < 1:
-        raise ValueError(f"batch_size is {size}")
-    batching = Batching(drawn.u.shape[1], size)
-    loss = (
-        objective.SecondMoments(len(problem.coefficients), batching)
-        if way == "moments"
-        else objective.PerSample(model, batching)
-    )
+    distinct = encode_kinds(problem, draw, arrays.kinds, transformed=False)
+    data = inputs.data_of("float32", distinct, arrays, moments=kind == "moments")
+    places = _places(reference, draw)
+    loss = _objective(kind, model, Batching(places.shape[1], _batch_size(reference)), problem)
     rule = optimizers.BlockOptimizer(optimizers.build(optimizer, "optax"))
     update = train.Update(loss, rule)
     parameters = _parameters([case["initial_params"] for case in cases])
-    parameters = objective.unstack(parameters) if way == "moments" else parameters
-
-    order = np.asarray(reference["batch_order"])
-    if not (np.sort(order, axis=1) == np.arange(drawn.u.shape[1])).all():
-        raise ValueError("an epoch of batch_order is not every row once")
-    places = np.argsort(order, axis=1).astype(np.int32)
+    parameters = objective.unstack(parameters) if kind == "moments" else parameters
     batches = loss.prepare(data.inputs, data.residual, jnp.asarray(places[None]))
     batches = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batches)
 
@@ -136,7 +144,7 @@ def _replay(
     return [
         _deviation(
             case,
-            way,
+            kind,
             info.loss[:, i, 0],
             norms[:, :, i, 0],
             jax.tree.map(lambda x, i=i: x[..., i, 0], ended),
@@ -145,8 +153,29 @@ def _replay(
     ]
 
 
+def _objective(kind: str, model: Component, batching: Batching, problem: Problem) -> Any:
+    if kind == "moments":
+        return objective.SecondMoments(len(problem.coefficients), batching)
+    return objective.PerSample(models.build(model), batching)
+
+
+def _batch_size(reference: dict[str, Any]) -> int:
+    size = int(reference["batch_size"])
+    if size < 1:
+        raise ValueError(f"batch_size is {size}")
+    return size
+
+
+def _places(reference: dict[str, Any], draw: draws.Draw) -> np.ndarray:
+    """Return the place of each row in each epoch's order (epochs, rows)."""
+    order = np.asarray(reference["batch_order"])
+    if not (np.sort(order, axis=1) == np.arange(draw.u.shape[1])).all():
+        raise ValueError("an epoch of batch_order is not every row once")
+    return np.argsort(order, axis=1).astype(np.int32)
+
+
 def _deviation(
-    case: dict[str, Any], way: str, loss: np.ndarray, norm: np.ndarray, ended: Any
+    case: dict[str, Any], kind: str, loss: np.ndarray, norm: np.ndarray, ended: Any
 ) -> Deviation:
     recorded_loss = np.asarray(case["step_loss"])
     recorded_norm = np.asarray(case["step_feature_grad_norm"])
@@ -161,7 +190,7 @@ def _deviation(
     target = "y standardised" if case["standardize_target"] else "y raw"
     return Deviation(
         case=f"{model}, {optimizer}, {case['scaler']}, {target}",
-        objective=way,
+        objective=kind,
         loss=float(np.max(np.abs(loss - recorded_loss) / np.abs(recorded_loss))),
         gradient_norm=float(np.max(np.abs(norm - recorded_norm) / recorded_norm.max(axis=0))),
         parameters=float(off / largest),
@@ -169,7 +198,7 @@ def _deviation(
 
 
 def _problem(reference: dict[str, Any]) -> tuple[Problem, draws.Draw]:
-    """Return the file's data as a problem whose law is all in the noise."""
+    """Return the file's data as a problem without signal: its targets are all noise."""
     x = np.asarray(reference["problem"]["X"], dtype=np.float64)
     y = np.asarray(reference["problem"]["y"], dtype=np.float64)
     features = x.shape[1]
@@ -185,7 +214,7 @@ def _condition(
     grid = parse({"name": "verify"}).blocks["main"]
     defaults = {key: values[0] for key, values in grid.items() if key != "epochs"}
     target = "standard" if case["standardize_target"] else "none"
-    own = {
+    given = {
         "block": "verify",
         "design": "U",
         "scale_factor": float(problem.reference_scale[problem.scaled_feature]),
@@ -196,7 +225,7 @@ def _condition(
         "learning_rate": float(case["optimizer"]["learning_rate"]),
         "updates": 1,
     }
-    return Condition(**{**defaults, **own})
+    return Condition(**{**defaults, **given})
 
 
 def _model(case: dict[str, Any]) -> Component:
@@ -210,7 +239,7 @@ def _model(case: dict[str, Any]) -> Component:
 def _optimizer(case: dict[str, Any]) -> Component:
     given = {k: v for k, v in case["optimizer"].items() if k not in ("name", "learning_rate")}
     component = Component(case["optimizer"]["name"], tuple(sorted(given.items())))
-    return component.within(())  # code that a file names is not imported
+    return component.within(())  # a file may not name code
 
 
 def _parameters(recorded: Sequence[Sequence[Any]]) -> Any:

@@ -1,6 +1,7 @@
 """What conditions, features and numbers are called on a page."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,23 +15,13 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def label_conditions(conditions: pd.DataFrame) -> pd.DataFrame:
-    """Return what each condition is called: its setting, and its scaler.
+    """Return ``condition, setting, scaler, reach`` of each condition, in the order of the study.
 
-    Parameters
-    ----------
-    conditions : DataFrame
-        As in `scaling_study.storage.results.Results`.
-
-    Returns
-    -------
-    DataFrame
-        In the order of the study: ``condition``, ``setting`` (every axis that varies within
-        the study, the scaler apart) and ``scaler``, as text; ``reach``, the learning rate
-        times the updates (training units).
+    The setting names every axis that varies within the study, the scaler apart; the reach is the
+    learning rate times the updates (training units).
     """
-    axes = conditions.drop(
-        columns=[c for c in conditions if "." in str(c)]
-    )  # part of another's text
+    # A column with a point is a part of another's text.
+    axes = conditions.drop(columns=[c for c in conditions if "." in str(c)])
     varying = [c for c in axes if c not in OWN_AXES and axes[c].astype(str).nunique() > 1]
     ordered = ["optimizer", *(c for c in varying if c not in ("optimizer", "block"))]
     settings = axes[ordered].apply(_setting, axis=1)
@@ -63,13 +54,7 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share, from 0 to 1, in percent; ``100 %`` and ``0 %`` only where exactly that.
-
-    Raises
-    ------
-    ValueError
-        If the number is no share; `hundredths` writes any.
-    """
+    """Return a share, from 0 to 1, in percent; ``100 %`` and ``0 %`` only where exactly that."""
     if math.isnan(share):
         return MISSING
     if not 0 <= share <= 1:
@@ -86,11 +71,48 @@ def hundredths(value: float) -> str:
     return f"{number(100 * value)} %" if math.isfinite(value) else number(value)
 
 
+def estimate(value: float, low: float, high: float) -> str:
+    """Return an estimate with its interval on a second line, where there is one."""
+    if math.isnan(low) or low == high:
+        return number(value)
+    return f"{number(value)}\n{number(low)} to {number(high)}"
+
+
+def share(value: float, low: float, high: float) -> str:
+    """Return a share with its interval on a second line, in percent."""
+    if math.isnan(value):
+        return MISSING
+    return f"{percent(value)}\n{percent(low)[:-2]} to {percent(high)}"
+
+
 def listing(words: list[str], last: str = "and") -> str:
     """Return words as a sentence lists them."""
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def count(value: float) -> str:
+    """Return a whole number with its thousands set apart."""
+    return f"{value:,.0f}"
+
+
+# Where a link's target begins with a scheme: [text](scheme:... and [text]: scheme:...
+_LINK = re.compile(r"\](\(|:)(\s*)([A-Za-z][A-Za-z0-9+.-]*):")
+
+
+def escape(text: str) -> str:
+    """Return text that makes no tag, no cell of a table and no link of the Markdown it is in.
+
+    Links to the web are left as they are.
+    """
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    return _LINK.sub(_harmless, " ".join(text.splitlines()))
+
+
+def _harmless(found: re.Match[str]) -> str:
+    whole, sign, space, scheme = found.group(0, 1, 2, 3)
+    return whole if scheme.lower() in ("http", "https") else f"]\\{sign}{space}{scheme}:"
 
 
 def scaler_name(scaler: str) -> str:
@@ -109,9 +131,8 @@ def budgets_of(blocks: Mapping[str, Mapping[str, list[Any]]]) -> str:
     found: dict[str, dict[str, None]] = {"updates": {}, "epochs": {}}
     for grid in blocks.values():
         for updates in grid["updates"]:
-            unit, values = (
-                ("epochs", grid["epochs"]) if updates == "none" else ("updates", [updates])
-            )
+            unit = "epochs" if updates == "none" else "updates"
+            values = grid["epochs"] if updates == "none" else [updates]
             found[unit] |= {f"{value:,}": None for value in values}
     said = [f"{listing(list(values))} {unit}" for unit, values in found.items() if values]
     return listing(said)

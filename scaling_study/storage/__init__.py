@@ -1,4 +1,4 @@
-"""How results are stored and read: the layout of a folder, its tables and its checksums.
+"""Stored results: the layout of a results folder, its tables and its checksums.
 
-May import `study`; never JAX, so that a report is rebuilt from files alone.
+May import `study`; never JAX, so that reports are made from files alone.
 """

@@ -1,8 +1,9 @@
-"""Chunks as they are found: each is what its name says, or it is damaged or foreign."""
+"""The files of chunks as they are found: kept, damaged, or foreign to the study."""
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,137 +13,134 @@ import pyarrow.parquet as pq
 
 from scaling_study.errors import NotRegularError
 from scaling_study.files import checksum_of, read_bytes
+from scaling_study.storage.contents import Content, digest_of
 from scaling_study.storage.provenance import provenance_difference
 from scaling_study.storage.schema import (
     CHUNKS,
     ESTIMATORS,
-    Content,
     check_runs,
-    chunk_of,
-    members_digest,
-    provenance_of,
+    parse_chunk_name,
+    read_provenance,
 )
 from scaling_study.study.values import error_context
 
-UNREADABLE = (OSError, ValueError, pa.ArrowException)  # what Arrow raises of a file's bytes
+UNREADABLE = (OSError, ValueError, pa.ArrowException)  # raised by Arrow for damaged bytes
 
 
 def chunk_files(folder: Path) -> Iterator[tuple[str, str, Path]]:
-    """Yield the chunk, the checksum and the file of each chunk that is kept, in their order.
-
-    A file under any other name is not ours.
-    """
+    """Yield the chunk, the checksum and the path of each chunk's file, sorted by name."""
     place = folder / CHUNKS
     with error_context(place, OSError):
         names = sorted(os.listdir(place)) if os.path.lexists(place) else []
     for name in names:
-        if found := chunk_of(name):
+        if found := parse_chunk_name(name):
             yield *found, place / name
 
 
 def holds_results(folder: Path) -> bool:
+    """Whether a folder has chunks or fits of estimators."""
     return (folder / ESTIMATORS).exists() or any(True for _ in chunk_files(folder))
 
 
 def open_parquet(data: bytes) -> pq.ParquetFile:
-    """Open a Parquet file's bytes without Arrow's threads.
+    """Open a Parquet file's bytes without starting Arrow's threads.
 
-    They outlive what they are for: an interpreter that ends meanwhile is aborted.
+    An interpreter that exits while such a thread runs is aborted.
     """
     return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
 
 
-def fault_of(
-    file: Path,
-    checksum: str,
-    content: Content | None = None,
-    identity: Mapping[str, Any] | None = None,
-    program: str = "",
+def read_chunk_provenance(source: Path | bytes) -> dict[str, Any]:
+    """Return the provenance of a chunk, with the reasons why runs failed."""
+    data = source if isinstance(source, bytes) else read_bytes(source)
+    return read_provenance(open_parquet(data).schema_arrow)
+
+
+def unreadable_fault(kind: str, error: Exception) -> str:
+    """Return the fault of a file that is not a table of the expected kind."""
+    first, *_ = str(error).splitlines() or [type(error).__name__]
+    return f"not a {kind} of this package: {first}"
+
+
+def chunk_fault(
+    file: Path, checksum: str, content: Content, identity: Mapping[str, Any], program: str
 ) -> str:
-    """Say why a file is not the chunk that was written; nothing if it is.
+    """Return why a file is not the chunk that its name promises; empty if it is.
 
-    Parameters
-    ----------
-    file : path
-    checksum : str
-        Empty in schema 1, which had none.
-    content : Content, optional
-        What it should hold.
-    identity : mapping, optional
-        Of the folder, which should have made it.
-    program : str, optional
-        The digest of its group's program, if it is known.
+    The digest of its group's program is empty where it is not known.
     """
-    fault, made, _ = _look_at(file, checksum, content, identity)
-    return fault or (_program_fault(made.get("program", ""), program) if program else "")
+    found = _inspect(file, checksum, content, identity)
+    return found.fault or _program_fault(found.provenance["program"], program)
 
 
-def _program_fault(made: str, program: str) -> str:
-    """Say that a chunk is of another program; it is of none where all of its runs failed."""
-    return f"foreign: made by program {made}, not {program}" if made not in ("", program) else ""
+@dataclass
+class _Inspected:
+    fault: str
+    provenance: dict[str, Any] = field(default_factory=dict)
+    rows: pa.Table | None = None
 
 
-def _look_at(
-    file: Path,
-    checksum: str,
-    content: Content | None,
-    identity: Mapping[str, Any] | None,
-) -> tuple[str, dict[str, Any], pa.Table | None]:
-    """Return a file's fault, who made it, and how each of its runs ended."""
+def _inspect(
+    file: Path, checksum: str, content: Content, identity: Mapping[str, Any]
+) -> _Inspected:
+    """Return a file's fault or, if it has none, its provenance and the status of each run."""
     try:
         with error_context(file, OSError):
             data = read_bytes(file)
     except NotRegularError as error:
-        return str(error).removeprefix(f"{file}: "), {}, None
-    if checksum and checksum_of(data) != checksum:
-        return "damaged", {}, None
-    made: dict[str, Any] = {}
+        return _Inspected(str(error).removeprefix(f"{file}: "))
+    if checksum_of(data) != checksum:
+        return _Inspected("damaged")
     try:
-        found = open_parquet(data)
-        check_runs(found.schema_arrow)
-        if checksum:
-            made = provenance_of(found.schema_arrow)
-        rows = found.read(columns=["condition", "seed", "status"], use_threads=False)
+        parquet = open_parquet(data)
+        check_runs(parquet.schema_arrow)
+        provenance = read_provenance(parquet.schema_arrow)
+        rows = parquet.read(columns=["condition", "seed", "status"], use_threads=False)
     except UNREADABLE as error:
-        return no_table("chunk", error), {}, None
-    if content and (fault := _content_fault(rows, content)):
-        return f"foreign: {fault}", made, rows
-    if checksum and identity and (fault := provenance_difference(made, identity)):
-        return f"foreign: made by another release or platform ({fault})", made, rows
-    return "", made, rows
+        return _Inspected(unreadable_fault("chunk", error))
+    if fault := _content_fault(rows, content):
+        return _Inspected(f"foreign: {fault}")
+    if fault := provenance_difference(provenance, identity):
+        return _Inspected(f"foreign: made by another release or platform ({fault})")
+    return _Inspected("", provenance, rows)
 
 
 def _content_fault(rows: pa.Table, content: Content) -> str:
-    """Say in what the rows of a chunk are not those that its name and the plan say."""
-    if len(rows) != content.rows:
-        return f"{len(rows)} rows, not {content.rows}"
+    """Return how the rows of a chunk differ from those that it must hold."""
     shape = content.conditions, len(content.seeds)
-    seeds = rows["seed"].to_numpy()
-    if not np.array_equal(seeds.reshape(shape), np.broadcast_to(content.seeds, shape)):
-        first = content.seeds.start
-        return f"its seeds are not those from {first} to {content.seeds.stop - 1}"
+    if len(rows) != np.prod(shape):
+        return f"{len(rows)} rows, not {np.prod(shape)}"
+    seeds = rows["seed"].to_numpy().reshape(shape)
+    if not (seeds == np.asarray(content.seeds)).all():
+        return f"its seeds are not those from {content.seeds[0]} to {content.seeds[-1]}"
     ids = rows["condition"].cast(pa.string()).to_numpy().reshape(shape)
-    own = list(ids[:, 0])
-    if not (ids == ids[:, :1]).all() or None in own:
+    if not (ids == ids[:, :1]).all() or None in ids[:, 0]:
         return "its rows are not in the order of its conditions"
-    if content.members and members_digest(own) != content.members:
+    if digest_of(ids[:, 0]) != content.digest:
         return "its conditions are not those of its name"
     return ""
 
 
+def _program_fault(made_by: str, program: str) -> str:
+    """Return the fault of a chunk of another program; it has none where all of its runs failed."""
+    if program and made_by not in ("", program):
+        return f"foreign: made by program {made_by}, not {program}"
+    return ""
+
+
 class Inventory(NamedTuple):
-    """What of a study's chunks a folder holds.
+    """The chunks of a study that a folder holds.
 
     Attributes
     ----------
     kept : dict of str to Path
-        The file of each chunk that is what was written.
+        The file of each chunk that is valid.
     failed : dict of str to int
-        How many of the runs asked for have failed, of each chunk that has any.
+        Number of failed runs among those asked for, of each chunk that has any.
     faults : dict of Path to str
-        Why each file is not the chunk that its name says.
+        Why each other file is not the chunk that its name promises.
     programs : dict of str to str
-        The digest of the program that made each group's chunks.
+        The digest of the program of each group.
     """
 
     kept: dict[str, Path]
@@ -157,92 +155,72 @@ def take_inventory(
     manifest: Mapping[str, Any],
     seeds: tuple[int, int],
 ) -> Inventory:
-    """Compare the files of a study's chunks with the plan, the manifest and each other.
+    """Compare the files of the plan's chunks with the plan, the manifest and each other.
 
-    Parameters
-    ----------
-    folder : path
-    contents : mapping of str to Content
-        What each chunk of the plan holds. There may be others, of other seeds.
-    manifest : mapping
-        With the folder's identity, and where a run has ended with the names of its chunks and
-        their programs.
-    seeds : (int, int)
-        Those asked for, of which failed runs are counted.
+    Of the seeds in [first, last), failed runs are counted.
     """
-    listed = {chunk_in(Path(name)): name for name in manifest.get("chunks", [])}
-    faults, failed = dict[Path, str](), dict[str, int]()
-    programs: dict[Path, str] = {}  # of each file that is whole
+    listed = {chunk_of(Path(name)): name for name in manifest.get("chunks", [])}
+    faults: dict[Path, str] = {}
+    valid: dict[Path, _Inspected] = {}
     for chunk, checksum, file in chunk_files(folder):
         if chunk not in contents:
             continue
-        fault, made, rows = _look_at(file, checksum, contents[chunk], manifest["identity"])
-        if not fault and listed.get(chunk, file.name) != file.name:
-            fault = f"foreign: the manifest lists {listed[chunk]}"
-        if fault:
+        found = _inspect(file, checksum, contents[chunk], manifest["identity"])
+        if found.fault:
+            faults[file] = found.fault
+        elif listed.get(chunk, file.name) != file.name:
+            faults[file] = f"foreign: the manifest lists {listed[chunk]}"
+        else:
+            valid[file] = found
+    faults |= _duplicate_faults(valid)
+    made_by = {f: v.provenance["program"] for f, v in valid.items() if f not in faults}
+    programs = _programs_of(made_by, manifest.get("programs", {}))
+    for file, program in made_by.items():
+        if fault := _program_fault(program, programs.get(_group_of(file), "another")):
             faults[file] = fault
-            continue
-        programs[file] = made["program"]
-        if made["failures"] and rows is not None:
-            failed[chunk] = _failed_in(rows, seeds)
-    faults |= _twice(programs)
-    whole = programs.keys() - faults.keys()
-    own = _programs_of(whole, programs, manifest.get("programs", {}))
-    for file in whole:
-        if fault := _program_fault(programs[file], own.get(_group_in(file), "another")):
-            faults[file] = fault
-    kept = {chunk_in(file): file for file in sorted(whole - faults.keys())}
-    failed = {chunk: count for chunk, count in failed.items() if chunk in kept and count}
-    return Inventory(kept, failed, dict(sorted(faults.items())), own)
+    kept = {chunk_of(file): file for file in made_by if file not in faults}
+    failed = {chunk: _count_failed(valid[file], seeds) for chunk, file in kept.items()}
+    return Inventory(
+        kept, {k: n for k, n in failed.items() if n}, dict(sorted(faults.items())), programs
+    )
 
 
-def _twice(files: Iterable[Path]) -> dict[Path, str]:
-    """Return the fault of files that are of one chunk: which was written cannot be told."""
-    counts = Counter(map(chunk_in, files))
-    twice = [file for file in files if counts[chunk_in(file)] > 1]
+def _duplicate_faults(files: Iterable[Path]) -> dict[Path, str]:
+    """Return the fault of files of one chunk, of which any may be the right one."""
+    counts = Counter(map(chunk_of, files))
     return {
-        file: f"foreign: one of {counts[chunk_in(file)]} files of chunk {chunk_in(file)}"
-        for file in twice
+        file: f"foreign: one of {count} files of chunk {chunk_of(file)}"
+        for file in files
+        if (count := counts[chunk_of(file)]) > 1
     }
 
 
-def _programs_of(
-    files: Iterable[Path], programs: Mapping[Path, str], recorded: Mapping[str, str]
-) -> dict[str, str]:
-    """Return each group's program: the one recorded, or that of most of its chunks."""
-    counts: dict[str, Counter[str]] = {}
-    for file in files:
-        if programs[file]:
-            counts.setdefault(_group_in(file), Counter())[programs[file]] += 1
-    own = dict(recorded)
+def _programs_of(made_by: Mapping[Path, str], recorded: Mapping[str, str]) -> dict[str, str]:
+    """Return each group's program: the recorded one, or that of most of its chunks."""
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for file, program in made_by.items():
+        if program:
+            counts[_group_of(file)][program] += 1
+    programs = dict(recorded)
     for group, count in counts.items():
         (first, most), *others = count.most_common(2)
         if not others or others[0][1] < most:
-            own.setdefault(group, first)
-    return own
+            programs.setdefault(group, first)
+    return programs
 
 
-def _failed_in(rows: pa.Table, seeds: tuple[int, int]) -> int:
-    named = rows["seed"].to_numpy()
-    lost = rows["status"].cast(pa.string()).to_numpy() == "failed"
-    return int((lost & (named >= seeds[0]) & (named < seeds[1])).sum())
+def _count_failed(found: _Inspected, seeds: tuple[int, int]) -> int:
+    if not found.provenance["failures"] or found.rows is None:
+        return 0
+    named = found.rows["seed"].to_numpy()
+    failed = found.rows["status"].cast(pa.string()).to_numpy() == "failed"
+    return int((failed & (named >= seeds[0]) & (named < seeds[1])).sum())
 
 
-def _group_in(file: Path) -> str:
-    return file.name.partition("-")[0]
-
-
-def chunk_in(file: Path) -> str:
+def chunk_of(file: Path) -> str:
     """Return the chunk that a file's name says."""
     return file.stem.rpartition("-")[0]
 
 
-def metadata_of(source: Any) -> dict[str, Any]:
-    """Return who made a chunk, and why runs of it failed, from its file or bytes."""
-    data = source if isinstance(source, bytes) else read_bytes(source)
-    return provenance_of(open_parquet(data).schema_arrow)
-
-
-def no_table(what: str, error: Exception) -> str:
-    (first, *_) = str(error).splitlines() or [type(error).__name__]
-    return f"no {what} of ours: {first}"
+def _group_of(file: Path) -> str:
+    return file.name.partition("-")[0]

@@ -1,4 +1,4 @@
-"""Who made a result: the versions, the source and the code of a user's own that it comes from."""
+"""The provenance of results: the versions, source and user's code that they were made by."""
 
 import hashlib
 import inspect
@@ -15,8 +15,8 @@ from scaling_study.study.study import Study
 
 SCHEMA_VERSION = 3
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pandas", "pyarrow")
-METADATA = b"scaling_study"  # the key, in a chunk's metadata, of who made it
-SOURCE = ("study", "engine")  # what decides the bits of a run
+METADATA = b"scaling_study"  # the key of the provenance in a chunk's metadata
+SOURCE = ("study", "engine")  # the subpackages that determine the bits of a run
 
 
 @cache
@@ -28,16 +28,15 @@ def versions() -> dict[str, str]:
 @cache
 def source_digest() -> str:
     """Return twelve hexadecimal digits of the source that computes a run."""
-    here = Path(__file__).parents[1]
-    files = sorted(file for part in SOURCE for file in (here / part).glob("*.py"))
+    package = Path(__file__).parents[1]
+    files = sorted(file for part in SOURCE for file in (package / part).glob("*.py"))
     return _digest(file.read_bytes() for file in files)
 
 
 def code_digests(components: Iterable[Component]) -> dict[str, str]:
     """Return twelve digits of the module of each ``module:name`` among some components.
 
-    What such a module imports in turn is not looked at; a chunk's program is, see
-    `scaling_study.storage.writer.Store.put`.
+    Modules that it imports are covered by the digest of the compiled program.
     """
     names = sorted({component.name for component in components if component.is_code})
     return {name: _module_digest(name.partition(":")[0]) for name in names}
@@ -46,14 +45,14 @@ def code_digests(components: Iterable[Component]) -> dict[str, str]:
 def provenance(
     platform: str, components: Iterable[Component], environment: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Return what two results must share to be of one make.
+    """Return the provenance that the chunks of one folder must share.
 
     Parameters
     ----------
     platform : str
         As JAX names it: ``"cpu"``, ``"gpu"``.
     components : iterable of Component
-        What the study, or the chunk, names.
+        All components of the study, or of the chunk.
     environment : mapping of str to str, optional
         The settings that change bits, `scaling_study.engine.environment.environment`.
     """
@@ -67,28 +66,21 @@ def provenance(
     }
 
 
-def provenance_difference(made: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
-    """Return in what a chunk's make differs from a folder's identity, empty if in nothing.
+def provenance_difference(chunk: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+    """Return how a chunk's provenance differs from a folder's identity; empty if it does not.
 
-    Parameters
-    ----------
-    made : mapping
-        What a chunk's metadata say.
-    identity : mapping
-        What a folder's manifest says. A key that it lacks, because an earlier release kept
-        no such thing, is not compared.
+    A chunk names only the code that it uses, out of the code of its study.
     """
-    keys = ("schema_version", "platform", "packages", "source", "environment")
-    theirs = {key: made.get(key, "missing") for key in keys if key in identity}
-    ours = {key: identity[key] for key in theirs}
-    if "code" in identity:
-        theirs["code"] = {**identity["code"], **made["code"]}
-        ours["code"] = identity["code"]
+    keys = ("schema_version", "platform", "packages", "source", "code", "environment")
+    ours = {key: identity[key] for key in keys if key in identity}
+    theirs = {key: chunk[key] for key in ours}
+    if "code" in ours:
+        theirs["code"] = {**ours["code"], **theirs["code"]}
     return difference(theirs, ours)
 
 
 def asked(study: Study) -> dict[str, Any]:
-    """Return what makes results those of one study: all of its text but words and seeds."""
+    """Return what identifies a study's results: all of its text except words and seeds."""
     text = tomllib.loads(study.to_toml())
     parts = {key: text[key] for key in ("name", "record", "blocks")}
     return {**parts, "estimators": text.get("estimators", {})}
@@ -102,17 +94,18 @@ def study_digest(study: Study) -> str:
 def difference(theirs: Any, ours: Any, where: str = "") -> str:
     """Return the first place where two nested mappings differ, empty if there is none."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
-        places = {**ours, **theirs}
         inner = (
             difference(theirs.get(key, "missing"), ours.get(key, "missing"), f"{where}.{key}")
-            for key in places
+            for key in {**ours, **theirs}
         )
         return next(filter(None, inner), "")
-    return "" if theirs == ours else f"{where[1:]} is {_short(theirs)}, not {_short(ours)}"
+    if theirs == ours:
+        return ""
+    return f"{where[1:]} is {short(str(theirs))}, not {short(str(ours))}"
 
 
-def _short(value: Any) -> str:
-    text = str(value)
+def short(text: str) -> str:
+    """Return at most 60 characters of a text."""
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -125,7 +118,4 @@ def _module_digest(module: str) -> str:
 
 
 def _digest(parts: Iterable[bytes]) -> str:
-    whole = hashlib.sha256()
-    for part in parts:
-        whole.update(part)
-    return whole.hexdigest()[:12]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:12]

@@ -1,9 +1,6 @@
-"""A study's folder as it is found: its manifest, its tables, how far it is, who writes there."""
+"""Reading a results folder: its manifest, its study, the tables beside the chunks, its status."""
 
-import fcntl
 import json
-import os
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,106 +9,100 @@ import pandas as pd
 
 from scaling_study.errors import DamagedError, StudyError
 from scaling_study.files import checksum_of, read_bytes
+from scaling_study.storage.contents import planned_contents
 from scaling_study.storage.inventory import (
     UNREADABLE,
-    chunk_in,
-    no_table,
+    chunk_of,
     open_parquet,
     take_inventory,
+    unreadable_fault,
 )
-from scaling_study.storage.provenance import SCHEMA_VERSION, study_digest
+from scaling_study.storage.lock import is_locked
+from scaling_study.storage.provenance import study_digest
 from scaling_study.storage.schema import (
     CONDITIONS,
     ESTIMATORS,
     FIT_COLUMNS,
-    LOCK,
     MANIFEST,
     STUDY,
     check_conditions,
     check_fits,
     check_manifest,
-    contents_of,
     has_valid_checksum,
-    members_of,
 )
-from scaling_study.study.plan import Plan, plan
+from scaling_study.study.plan import plan
 from scaling_study.study.study import Study, read_study
 from scaling_study.study.values import error_context
 
-ELSEWHERE = "choose another folder, or say --overwrite, which discards these results"
-MEND = "run its study again to mend it"
+OVERWRITE = "choose another folder, or use --overwrite, which deletes these results"
+RUN_AGAIN = "run its study again to repair it"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return a folder's manifest, whose keys are of the types that they should be.
+    """Return a folder's manifest, whose keys have the types that they should have.
 
     Raises
     ------
     StudyError
-        If there is none, or it is not of a schema that this release reads.
+        If there is none, or it has a schema that this release does not read.
     """
     file = folder / MANIFEST
-    try:
-        with error_context(file, OSError):
+    with error_context(file, OSError):
+        try:
             data = read_bytes(file)
-    except StudyError as error:
-        if not isinstance(error.__cause__, FileNotFoundError):
-            raise
-        raise StudyError(f"{folder}: no results here (no {MANIFEST}); run a study first") from None
+        except FileNotFoundError:
+            data = None
+    if data is None:
+        raise StudyError(f"{folder}: no results here (no {MANIFEST}); run a study first")
     with error_context(file):
         try:
             manifest = json.loads(data.decode("utf-8"))
         except (ValueError, RecursionError) as error:
-            raise DamagedError(f"damaged: {error}; {MEND}") from None
+            raise DamagedError(f"damaged: {error}; {RUN_AGAIN}") from None
         if not has_valid_checksum(manifest):
-            raise DamagedError(f"damaged: its checksum is not that of what it holds; {MEND}")
+            raise DamagedError(f"damaged: its checksum does not match its content; {RUN_AGAIN}")
         check_manifest(manifest)
     return manifest
 
 
-def read_own_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a folder that this release may add to."""
-    manifest = read_manifest(folder)
-    if manifest["schema_version"] != SCHEMA_VERSION:
-        raise StudyError(
-            f"{folder}: written in schema version {manifest['schema_version']}, which this"
-            f" release reads and does not add to; {ELSEWHERE}"
-        )
-    return manifest
-
-
-def read_own_study(folder: Path, manifest: Mapping[str, Any], *, allow_code: bool = False) -> Study:
-    """Return the study that a folder's results are of.
+def read_stored_study(
+    folder: Path, manifest: Mapping[str, Any], *, allow_code: bool = False
+) -> Study:
+    """Return the study of a folder's results.
 
     Raises
     ------
     StudyError
-        If its file is not what was written.
+        If its file has changed since it was written.
     """
     file = folder / STUDY
     with error_context(file, OSError):
         data = read_bytes(file)
-    mend = f"undo the change, or run the original study with -o {folder}, which keeps its results"
-    if manifest.get("files", {}).get(STUDY, checksum_of(data)) != checksum_of(data):
-        raise StudyError(f"{file}: damaged or edited since it was written; {mend}")
+    advice = f"undo the change, or run the original study with -o {folder} to keep its results"
+    if _is_changed(data, STUDY, manifest):
+        raise StudyError(f"{file}: damaged or edited since it was written; {advice}")
     study = read_study(file, allow_code=allow_code)
-    # The file's checksum is not there while a run replaces it, and in earlier releases.
-    digest = manifest["identity"].get("study")
-    if digest is not None and digest != study_digest(study):
-        raise StudyError(f"{file}: not the study of these results; {mend}")
+    # While a run replaces the file, the manifest has no checksum of it.
+    if manifest["identity"].get("study") not in (None, study_digest(study)):
+        raise StudyError(f"{file}: not the study of these results; {advice}")
     return study
 
 
-# Tables beside the chunks --------------------------------------------------------------------
+def _is_changed(data: bytes, name: str, manifest: Mapping[str, Any]) -> bool:
+    checksum = checksum_of(data)
+    return manifest.get("files", {}).get(name, checksum) != checksum
+
+
+# Tables beside the chunks ---------------------------------------------------------------------
 
 
 def read_table(folder: Path, name: str, manifest: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the conditions, or the fits of scikit-learn's estimators, that a folder keeps.
+    """Return the table of conditions, or of the fits of scikit-learn's estimators.
 
     Raises
     ------
     StudyError
-        If they are not what was written.
+        If it has changed since it was written.
     """
     file = folder / name
     if name == ESTIMATORS and not file.exists():
@@ -120,15 +111,15 @@ def read_table(folder: Path, name: str, manifest: Mapping[str, Any]) -> pd.DataF
         data = read_bytes(file)
     with error_context(file):
         if fault := _table_fault(data, name, manifest):
-            raise StudyError(f"{fault}; {MEND}")
+            raise StudyError(f"{fault}; {RUN_AGAIN}")
         frame = open_parquet(data).read(use_threads=False).to_pandas(use_threads=False)
         if name == CONDITIONS and frame["condition"].duplicated().any():
-            raise StudyError("names a condition more than once")
+            raise StudyError("has a condition more than once")
     return frame
 
 
 def damaged_tables(folder: Path, study: Study, manifest: Mapping[str, Any]) -> list[str]:
-    """Return which of a study's conditions and fits are there and not what was written."""
+    """Return the names of a study's tables that have changed since they were written."""
     damaged = []
     for name in (CONDITIONS, ESTIMATORS) if study.estimators else (CONDITIONS,):
         file = folder / name
@@ -141,97 +132,49 @@ def damaged_tables(folder: Path, study: Study, manifest: Mapping[str, Any]) -> l
 
 
 def _table_fault(data: bytes, name: str, manifest: Mapping[str, Any]) -> str:
-    # Earlier releases of schema 2 kept no checksum of these.
-    if manifest.get("files", {}).get(name, checksum_of(data)) != checksum_of(data):
+    if _is_changed(data, name, manifest):
         return "damaged"
     try:
-        # All of it is decoded: it is small, and without a checksum nothing else would tell.
+        # All of the table is decoded: it is small, and may have no checksum.
         schema = open_parquet(data).read(use_threads=False).schema
-        if name == CONDITIONS:
-            check_conditions(schema)
-        else:
-            check_fits(schema)
+        (check_conditions if name == CONDITIONS else check_fits)(schema)
     except UNREADABLE as error:
-        return no_table("table", error)
+        return unreadable_fault("table", error)
     return ""
 
 
-# Who writes ---------------------------------------------------------------------------------
+def seeds_to_fit(study: Study, fits: pd.DataFrame) -> list[int]:
+    """Return the seeds on which a study's estimators are still to be fitted."""
+    fitted = set(fits["seed"])
+    return [seed for seed in range(*study.seeds) if seed not in fitted]
 
 
-def lock(folder: Path) -> int:
-    """Return a file descriptor that holds a folder's lock, which ends with its process."""
-    file = folder / LOCK
-    while True:
-        if file.is_symlink() or (file.exists() and not file.is_file()):
-            raise StudyError(f"{file}: is a link or no file; remove it or choose another folder")
-        # Through a link this would truncate a file of somebody's.
-        held = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(held, 200).decode(errors="replace").strip()
-            os.close(held)
-            raise StudyError(
-                f"{folder}: in use by another run ({owner or 'just begun'}); wait for it, or"
-                " choose another folder"
-            ) from None
-        try:
-            if _is_still(file, held):
-                os.truncate(held, 0)
-                os.write(held, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-                return held
-        except OSError:
-            os.close(held)
-            raise
-        os.close(held)
-
-
-def _is_still(file: Path, held: int) -> bool:
-    """Say whether an open file is the one under its name: its last holder may have removed it."""
-    try:
-        return os.stat(file).st_ino == os.fstat(held).st_ino
-    except FileNotFoundError:
-        return False
-
-
-def is_in_use(folder: Path) -> bool:
-    try:
-        held = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(held)
+# Status ---------------------------------------------------------------------------------------
 
 
 class Status(NamedTuple):
-    """How far a folder's study has come.
+    """How much of a study is stored in a folder.
 
     Attributes
     ----------
     study : str
         Its name.
     runs, runs_done : int
-        Trainings asked for, and those that are kept.
+        Number of runs asked for, and stored.
     chunks : int
-        How many there are to be.
+        Number of chunks asked for.
     done, missing : list of str
-        Chunks that are kept, and those of which there is nothing.
+        Chunks that are stored, and chunks or tables without a file.
     damaged : list of str
-        Files that are not what was written, or that something else has made.
+        Files that have changed since they were written, or that another study has made.
     faults : list of str
-        Why, of each of them.
+        The reason for each of them.
     runs_failed : int
-        Those of the runs that are kept which have failed; the next run tries them again.
+        Stored runs that have failed; the next run tries them again.
     fits_missing : int
-        Seeds for which estimators are still to be fitted.
+        Number of seeds on which estimators are still to be fitted.
     in_use : bool
-        Whether a run is writing there now.
+        Whether a run is writing to the folder.
     """
 
     study: str
@@ -248,11 +191,11 @@ class Status(NamedTuple):
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether everything is stored."""
         return not (self.missing or self.damaged or self.fits_missing)
 
     def lines(self) -> list[str]:
-        """Return the status in words."""
+        """Return the status as text."""
         counts = {
             "study": self.study,
             "runs": f"{self.runs_done:,} of {self.runs:,}",
@@ -268,64 +211,48 @@ class Status(NamedTuple):
         named = zip(self.damaged, self.faults, strict=True)
         lines += [f"{'':<12}{name}: {fault}" for name, fault in list(named)[:10]]
         if self.in_use:
-            return [*lines, "a run is writing there now"]
+            return [*lines, "a run is writing to this folder"]
         return lines if self.complete else [*lines, "run the same command again to continue"]
 
 
 def status(folder: str | Path, *, allow_code: bool = False) -> Status:
-    """Return how far a folder's study has come; nothing is changed.
+    """Return how much of a study is stored in a folder, without changing it.
 
     Parameters
     ----------
-    folder : path
+    folder : str or Path
     allow_code : bool
-        Whether a problem or scaler of a user's own, which the study names, may be imported.
+        Whether a user's own problem or scaler, which the study names, may be imported.
 
     Raises
     ------
     StudyError
-        If the folder is no study's.
+        If the folder holds no study.
     """
     folder = Path(folder)
-    manifest = read_own_manifest(folder)
-    study = read_own_study(folder, manifest, allow_code=allow_code)
+    manifest = read_manifest(folder)
+    study = read_stored_study(folder, manifest, allow_code=allow_code)
     planned = plan(study, manifest["identity"]["chunk_size"])
-    wanted = [] if study.record == "curves" else planned.chunks
-    members = [members_of(own) for own in planned.groups]
-    contents = contents_of(planned.groups, study.seeds, members) if wanted else {}
-    stock = take_inventory(folder, contents, manifest, study.seeds)
-    done = [chunk for chunk in wanted if str(chunk) in stock.kept]
-    lost = {chunk_in(file) for file in stock.faults} | stock.kept.keys()
+    chunks = [] if study.record == "curves" else planned.chunks
+    contents = planned_contents(planned.groups, study.seeds) if chunks else {}
+    inventory = take_inventory(folder, contents, manifest, study.seeds)
+    done = [chunk for chunk in chunks if str(chunk) in inventory.kept]
+    found = {chunk_of(file) for file in inventory.faults} | inventory.kept.keys()
     tables = damaged_tables(folder, study, manifest)
+    fits = study.estimators and ESTIMATORS not in tables
+    missing = [str(chunk) for chunk in chunks if str(chunk) not in found]
     return Status(
         study=study.name,
-        runs=planned.runs if wanted else 0,
+        runs=planned.runs if chunks else 0,
         runs_done=planned.runs_of(done),
-        chunks=len(wanted),
+        chunks=len(chunks),
         done=[str(chunk) for chunk in done],
-        missing=[
-            *(name for name in map(str, wanted) if name not in lost),
-            *_tables_missing(folder, manifest),
-        ],
-        damaged=[*(file.name for file in stock.faults), *tables],
-        faults=[*stock.faults.values(), *("damaged" for _ in tables)],
-        runs_failed=sum(stock.failed.values()),
-        fits_missing=0 if ESTIMATORS in tables else _fits_missing(folder, planned, manifest),
-        in_use=is_in_use(folder),
+        missing=missing + [n for n in manifest.get("files", {}) if not (folder / n).exists()],
+        damaged=[*(file.name for file in inventory.faults), *tables],
+        faults=[*inventory.faults.values(), *("damaged" for _ in tables)],
+        runs_failed=sum(inventory.failed.values()),
+        fits_missing=len(seeds_to_fit(study, read_table(folder, ESTIMATORS, manifest)))
+        if fits
+        else 0,
+        in_use=is_locked(folder),
     )
-
-
-def _tables_missing(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
-    return [name for name in manifest.get("files", {}) if not (folder / name).exists()]
-
-
-def _fits_missing(folder: Path, planned: Plan, manifest: Mapping[str, Any]) -> int:
-    if not planned.study.estimators:
-        return 0
-    return len(seeds_to_fit(planned.study, read_table(folder, ESTIMATORS, manifest)))
-
-
-def seeds_to_fit(study: Study, fits: pd.DataFrame) -> list[int]:
-    """Return the seeds on which a study's estimators are still to be fitted."""
-    fitted = set(fits["seed"])
-    return [seed for seed in range(*study.seeds) if seed not in fitted]

@@ -1,7 +1,8 @@
-"""A folder that takes another's place whole: whenever this is ended, one of the two is there."""
+"""Replacing a folder: at any moment, the old or the new folder is there, and is complete."""
 
 import ctypes
 import fcntl
+import glob
 import os
 import secrets
 import shutil
@@ -15,13 +16,7 @@ BUILT, REPLACED = "report-new", "report-old"
 
 @contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
-    """Yield an empty folder, which takes the target's place where nothing is raised.
-
-    Raises
-    ------
-    OSError
-        If a folder cannot be made there, or moved.
-    """
+    """Yield an empty folder, which replaces the target unless an exception is raised."""
     target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     building, held = _begin(target)
@@ -34,17 +29,14 @@ def written_whole(target: Path) -> Iterator[Path]:
 
 
 def tidy(target: Path) -> None:
-    """Remove what a process that was killed has left beside a target.
-
-    What it had moved away from there, and not replaced, is put back.
-    """
+    """Remove the folders that a killed process left beside a target, or move the old one back."""
     target = target.resolve()
-    for old in sorted(target.parent.glob(f".{_literal(target.name)}.{REPLACED}-*")):
+    for old in sorted(target.parent.glob(f".{glob.escape(target.name)}.{REPLACED}-*")):
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
             old.rename(target)
-    for left in sorted(target.parent.glob(f".{_literal(target.name)}.{BUILT}-*")):
+    for left in sorted(target.parent.glob(f".{glob.escape(target.name)}.{BUILT}-*")):
         with suppress(OSError):
             held = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -55,7 +47,7 @@ def tidy(target: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Swap two folders in one step; False where the system has no such step."""
+    """Swap two folders in one step; return False where the system cannot."""
     swap = 2
     libc = ctypes.CDLL(None, use_errno=True)
     paths = os.fsencode(one), os.fsencode(other)
@@ -73,7 +65,7 @@ def _beside(target: Path, what: str) -> Path:
 
 
 def _begin(target: Path) -> tuple[Path, int]:
-    """Make a folder beside the target, and hold it: what nobody holds is left over."""
+    """Make a folder beside the target, and lock it: folders without a lock are left over."""
     while True:
         building = _beside(target, BUILT)
         building.mkdir()
@@ -81,7 +73,7 @@ def _begin(target: Path) -> tuple[Path, int]:
         fcntl.flock(held, fcntl.LOCK_EX)
         if building.exists():
             return building, held
-        os.close(held)  # somebody tidied in between
+        os.close(held)  # another process tidied in between
 
 
 def _put_in_place(building: Path, target: Path) -> None:
@@ -96,8 +88,3 @@ def _put_in_place(building: Path, target: Path) -> None:
             old.rename(target)
             raise
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _literal(name: str) -> str:
-    """Return a name as a pattern that matches it alone."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)

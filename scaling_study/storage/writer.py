@@ -1,17 +1,17 @@
-"""What is kept: one folder a study, written by one process at a time.
+"""Writing a results folder: one folder for a study, written by one process at a time.
 
 results/article/
-  study.toml        the resolved study, every default written out
+  study.toml        the resolved study, with every default
   manifest.json     what the results share, and the checksums of the other files and of itself;
                     once a run is over, also its devices, commit and timings, and the names of
                     its chunks
   conditions.parquet
   chunks/           GROUP-CONDITIONS-SEEDS-CHECKSUM.parquet: one row per run; its features are
-                    columns of it, its trace lists; its metadata say who made it
-  estimators.parquet  where the study asks scikit-learn's estimators: one row per fit
+                    columns, its traces lists, its provenance metadata
+  estimators.parquet  where the study asks for scikit-learn's estimators: one row per fit
   .lock             while a run writes
 
-A file is written under another name, synced and renamed: it is there whole or not at all.
+A file is written under a temporary name, synced and renamed, so that it is never incomplete.
 """
 
 import json
@@ -24,73 +24,64 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from scaling_study.errors import DamagedError, RunInterrupted, StudyError
+from scaling_study.errors import CONTINUE, DamagedError, RunInterrupted, StudyError
 from scaling_study.files import checksum_of, read_bytes
+from scaling_study.storage import provenance as made
+from scaling_study.storage.contents import planned_contents
 from scaling_study.storage.inventory import (
     Inventory,
     chunk_files,
     holds_results,
-    metadata_of,
+    read_chunk_provenance,
     take_inventory,
 )
-from scaling_study.storage.provenance import (
-    SCHEMA_VERSION,
-    asked,
-    difference,
-    provenance,
-    provenance_difference,
-    study_digest,
-)
+from scaling_study.storage.lock import lock
 from scaling_study.storage.reader import (
-    ELSEWHERE,
+    OVERWRITE,
     damaged_tables,
-    lock,
-    read_own_manifest,
-    read_own_study,
+    read_manifest,
+    read_stored_study,
     read_table,
 )
 from scaling_study.storage.schema import (
     CHUNKS,
     CONDITIONS,
     ESTIMATORS,
+    FILES,
     LOCK,
     MANIFEST,
     STUDY,
-    chunk_of,
-    contents_of,
     is_manifest,
     is_temporary,
-    members_of,
+    parse_chunk_name,
     signed,
 )
-from scaling_study.study.conditions import Chunk, Condition
+from scaling_study.study.conditions import Chunk
 from scaling_study.study.plan import Plan
 from scaling_study.study.study import Study, read_seeds, read_study
 from scaling_study.study.values import error_context
 
 
 class Store:
-    """The one writer of a study's folder, from when it is made until it is closed.
+    """The only writer of a study's folder, until it is closed.
 
     Parameters
     ----------
-    folder : path
+    folder : Path
     study : Study
     identity : dict
-        What, beside the study, results of one folder must share; see `identity`.
+        What the results in one folder must share, `identity`.
     overwrite : bool
-        Remove what another study left there, and nothing that is not a study's.
+        Whether to delete another study's results, and no other files.
 
     Attributes
     ----------
     study : Study
-        What the folder is to hold when the run is over: the seeds that were asked for, and
-        those of a finished run that lie beside them.
+        The study that the folder will hold: with the seeds asked for, and those of a finished
+        run if they are adjacent or overlap.
     damaged : list of str
-        The chunks of that study that were not what was written, and have been removed, each
-        with the reason.
+        Chunks of that study that were damaged or foreign and have been removed, with the reason.
 
     Raises
     ------
@@ -101,19 +92,20 @@ class Store:
     def __init__(
         self, folder: Path, study: Study, identity: dict[str, Any], *, overwrite: bool = False
     ) -> None:
-        self.folder, self.study, self.identity = folder, study, identity
+        self.folder, self.study = folder, study
+        self.identity: dict[str, Any] = json.loads(json.dumps(identity))
         self.damaged: list[str] = []
-        self._manifest: dict[str, Any] = {}  # as it was found
-        self._stock = Inventory({}, {}, {}, {})
-        self._sums: dict[str, str] = {}  # of the files beside the chunks
+        self._manifest: dict[str, Any] = {}  # as found
+        self._inventory = Inventory({}, {}, {}, {})
+        self._checksums: dict[str, str] = {}  # of the files beside the chunks
         self._rebuilding = False  # the manifest was lost
         with error_context(folder, OSError):
-            _refuse_what_is_no_study(folder)
-        with _unwritable(folder):
+            _check_is_ours(folder)
+        with _writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            self._held = lock(folder)
+            self._lock: int | None = lock(folder)
         try:
-            with _unwritable(folder):
+            with _writing(folder):
                 self._remove_temporary()
                 if overwrite:
                     self._clear()
@@ -130,18 +122,19 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let others write."""
-        if self._held is not None:
-            held, self._held = self._held, None
+        """Release the folder's lock."""
+        if self._lock is not None:
             with suppress(OSError):  # the folder may have vanished
                 (self.folder / LOCK).unlink()
-            os.close(held)
+            os.close(self._lock)
+            self._lock = None
+
+    # Opening ----------------------------------------------------------------------------------
 
     def _clear(self) -> None:
-        """Remove a study's files, the chunks first: what is left is always some study's."""
+        """Remove a study's files, the chunks first, so that the rest stays recognisable."""
         chunks = [file for _, _, file in chunk_files(self.folder)]
-        names = (CONDITIONS, ESTIMATORS, MANIFEST, STUDY)
-        for file in [*chunks, *(self.folder / name for name in names)]:
+        for file in [*chunks, *(self.folder / name for name in FILES)]:
             file.unlink(missing_ok=True)
 
     def _remove_temporary(self) -> None:
@@ -151,208 +144,197 @@ class Store:
                     (place / name).unlink()
 
     def _continue(self) -> None:
-        """Refuse another study's results; let the seeds grow by those of the same study's."""
+        """Refuse another study's results; extend the seeds by those of this study's results."""
         if not any((self.folder / name).exists() for name in (MANIFEST, STUDY)):
             if holds_results(self.folder):
                 raise StudyError(
-                    f"{self.folder}: has lost its {MANIFEST} and its {STUDY}, without which nobody"
-                    f" can say what its results are; {ELSEWHERE}"
+                    f"{self.folder}: has lost its {MANIFEST} and its {STUDY}, without which its"
+                    f" results cannot be identified; {OVERWRITE}"
                 )
             return
         try:
             if not (self.folder / MANIFEST).exists():
                 raise DamagedError(f"{self.folder}: has lost its {MANIFEST}")
-            self._manifest = read_own_manifest(self.folder)
+            self._manifest = read_manifest(self.folder)
         except DamagedError as error:
             self._rebuild(error)
-        theirs, ours = self._manifest["identity"], self.identity
-        if {"study"} & theirs.keys() and theirs["study"] != ours.get("study"):
-            theirs, ours = self._named(theirs, ours)
-        elif "study" not in theirs:  # an earlier release
-            stored = read_study(self.folder / STUDY)
-            theirs, ours = {**asked(stored), **theirs}, {**asked(self.study), **ours}
-        different = difference(theirs, json.loads(json.dumps(ours)))
-        if different:
-            raise StudyError(f"{self.folder}: holds another study ({different}); {ELSEWHERE}")
+        self._check_identity()
         if "seeds" in self._manifest:
             (first, last), (a, b) = self.study.seeds, read_seeds(self._manifest["seeds"])
             if a <= last and first <= b:
                 self.study = self.study.with_seeds((min(first, a), max(last, b)))
 
-    def _named(self, theirs: dict[str, Any], ours: dict[str, Any]) -> tuple[Any, Any]:
-        """Return two identities with the keys of their studies, which differ, in place of digests.
-
-        Raises
-        ------
-        StudyError
-            If the folder's study is not what was written, so that it cannot be compared.
-        """
-        stored = read_own_study(self.folder, self._manifest)
-        return {**asked(stored), **theirs, "study": ""}, {**asked(self.study), **ours, "study": ""}
+    def _check_identity(self) -> None:
+        theirs, ours = self._manifest["identity"], self.identity
+        if theirs.get("study") not in (None, ours.get("study")):
+            # Name the setting that differs, in place of the digest.
+            stored = read_stored_study(self.folder, self._manifest)
+            theirs, ours = (
+                {**made.asked(study), **identity, "study": ""}
+                for study, identity in ((stored, theirs), (self.study, ours))
+            )
+        if different := made.difference(theirs, ours):
+            raise StudyError(f"{self.folder}: holds another study ({different}); {OVERWRITE}")
 
     def _rebuild(self, error: StudyError) -> None:
-        """Go on without a manifest, if the chunks themselves say whose they are.
-
-        They are then read against the plan and this identity; none may differ.
-        """
+        """Replace a lost manifest; `begin` then compares every chunk with the plan."""
         try:
             stored = read_study(self.folder / STUDY)
         except StudyError:
             raise error from None
-        if asked(stored) != asked(self.study):
+        if made.asked(stored) != made.asked(self.study):
             raise StudyError(
                 f"{error}; to keep its results, run the study of its {STUDY} again"
             ) from None
         self._rebuilding = True
-        identity = json.loads(json.dumps(self.identity))
-        self._manifest = {"schema_version": SCHEMA_VERSION, "identity": identity}
+        self._manifest = {"schema_version": made.SCHEMA_VERSION, "identity": self.identity}
+
+    # Writing ----------------------------------------------------------------------------------
 
     def begin(self, planned: Plan) -> list[Chunk]:
-        """Write what is known before anything has run, and return the chunks that are to be.
+        """Write the study and its conditions, and return the chunks that are to be computed.
 
-        Those in which runs have failed are among them.
-
-        Parameters
-        ----------
-        planned : Plan
-            Of the store's study.
+        Chunks with failed runs are among them.
         """
-        with _unwritable(self.folder):
+        with _writing(self.folder):
             (self.folder / CHUNKS).mkdir(exist_ok=True)
-            self._take_stock(planned)
+            self._remove_invalid(planned)
+        frame = pd.DataFrame([condition.row() for condition in planned.conditions])
+        texts = frame.columns[frame.dtypes == np.dtype(object)]
         self._write_tables(
-            {STUDY: self.study.to_toml().encode(), CONDITIONS: _parquet(_frame(planned.conditions))}
+            {
+                STUDY: self.study.to_toml().encode(),
+                CONDITIONS: frame.astype(dict.fromkeys(texts, "string")).to_parquet(index=False),
+            }
         )
         if self.study.record == "curves":
             return list(planned.chunks)
-        kept, failed = self._stock.kept, self._stock.failed
+        kept, failed = self._inventory.kept, self._inventory.failed
         return [c for c in planned.chunks if str(c) not in kept or str(c) in failed]
 
-    def _take_stock(self, planned: Plan) -> None:
-        """Find what is whole, and remove what is not and will be made again."""
+    def _remove_invalid(self, planned: Plan) -> None:
+        """Remove the damaged files of the plan, which will be computed again."""
         seeds, curves = planned.study.seeds, planned.study.record == "curves"
-        members = [members_of(own) for own in planned.groups]
-        contents = {} if curves else contents_of(planned.groups, seeds, members)
-        found = {"identity": self.identity, **self._manifest}
-        self._stock = take_inventory(self.folder, contents, found, seeds)
-        foreign = [file for file, fault in self._stock.faults.items() if "foreign" in fault]
+        contents = {} if curves else planned_contents(planned.groups, seeds)
+        manifest = {"identity": self.identity, **self._manifest}
+        self._inventory = take_inventory(self.folder, contents, manifest, seeds)
+        faults = self._inventory.faults
+        foreign = [file for file, fault in faults.items() if "foreign" in fault]
         if self._rebuilding and foreign:
             raise StudyError(
                 f"{self.folder}: its {MANIFEST} is lost or damaged, and {foreign[0].name} is not a"
-                f" chunk of this run ({self._stock.faults[foreign[0]]}); {ELSEWHERE}"
+                f" chunk of this run ({faults[foreign[0]]}); {OVERWRITE}"
             )
-        for file in self._stock.faults:
+        for file in faults:
             file.unlink()
-        self.damaged = [f"{file.name}: {fault}" for file, fault in self._stock.faults.items()]
+        self.damaged = [f"{file.name}: {fault}" for file, fault in faults.items()]
         fits = self.folder / ESTIMATORS
         if ESTIMATORS in damaged_tables(self.folder, self.study, self._manifest):
             fits.unlink()
         if self.study.estimators and fits.exists():
-            self._sums[ESTIMATORS] = checksum_of(read_bytes(fits))
+            self._checksums[ESTIMATORS] = checksum_of(read_bytes(fits))
 
     def _write_tables(self, tables: dict[str, bytes]) -> None:
-        """Write files beside the chunks, and then their checksums.
+        """Write files beside the chunks.
 
-        While a file changes the manifest has no checksum of it: a kill between two writes must
-        not leave one that is of neither.
+        While a file changes, the manifest holds no checksum of it, so that a kill between two
+        writes never leaves a wrong one.
         """
+        changed = {}
         for name, data in tables.items():
             file = self.folder / name
             if file.is_file() and read_bytes(file) == data:
-                self._sums[name] = checksum_of(data)
+                self._checksums[name] = checksum_of(data)
             else:
-                self._sums.pop(name, None)
-        self._write_begun()
-        changed = tables.keys() - self._sums.keys()
-        for name in tables:
-            if name in changed:
-                self._write(name, tables[name])
-                self._sums[name] = checksum_of(tables[name])
+                self._checksums.pop(name, None)
+                changed[name] = data
+        self._write_unfinished()
+        for name, data in changed.items():
+            self._write(name, data)
+            self._checksums[name] = checksum_of(data)
         if changed:
-            self._write_begun()
+            self._write_unfinished()
 
     def put(self, chunk: Chunk, rows: bytes) -> list[str]:
-        """Write a chunk's file, whole or not at all, and return why runs of it failed.
+        """Write a chunk's file, and return the reasons why runs of it failed.
 
         Parameters
         ----------
         chunk : Chunk
         rows : bytes
-            Of `scaling_study.engine.chunk.run_chunk`.
+            As `scaling_study.engine.chunk.run_chunk` returns them.
 
         Raises
         ------
         StudyError
             If it was made by other versions, on another platform or by another program than
-            the chunks that are kept. Nothing has been written then.
+            the stored chunks. Nothing has been written then.
         RunInterrupted
-            If the file cannot be written, because the disk is full, say.
+            If the file cannot be written, for example because the disk is full.
         """
         with error_context(f"{self.folder}: chunk {chunk}", ValueError, pa.ArrowException):
-            made = metadata_of(rows)
-        self._check_make(chunk, made)
+            provenance = read_chunk_provenance(rows)
+        self._check_provenance(chunk, provenance)
         name = f"{chunk}-{checksum_of(rows)}.parquet"
         self._write(f"{CHUNKS}/{name}", rows)
-        before = self._stock.kept.get(str(chunk))
-        self._stock.kept[str(chunk)] = self.folder / CHUNKS / name
-        if before is not None and before.name != name:  # runs of it had failed
-            with _stopping(before):
+        before = self._inventory.kept.get(str(chunk))
+        self._inventory.kept[str(chunk)] = self.folder / CHUNKS / name
+        if before is not None and before.name != name:  # it had failed runs
+            with _writing(before, during_run=True):
                 before.unlink(missing_ok=True)
         group = str(chunk).partition("-")[0]
-        if made["program"] and group not in self._stock.programs:
-            self._stock.programs[group] = made["program"]
-            self._write_begun()
-        return made["failures"]
+        if provenance["program"] and group not in self._inventory.programs:
+            self._inventory.programs[group] = provenance["program"]
+            self._write_unfinished()
+        return provenance["failures"]
 
-    def _check_make(self, chunk: Chunk, made: dict[str, Any]) -> None:
-        """Refuse a chunk that is not of one make with the others."""
-        different = provenance_difference(made, self.identity)
-        if different:
+    def _check_provenance(self, chunk: Chunk, provenance: dict[str, Any]) -> None:
+        """Refuse a chunk that was not made as the others were."""
+        if different := made.provenance_difference(provenance, self.identity):
             raise StudyError(
-                f"{self.folder}: chunk {chunk} was made elsewhere ({different}); what computes"
-                " must be what asks"
+                f"{self.folder}: chunk {chunk} was made by another environment ({different});"
+                " workers must have the versions and settings of this process"
             )
-        kept = self._stock.programs.get(str(chunk).partition("-")[0])
-        if kept and made["program"] not in ("", kept):
+        program = self._inventory.programs.get(str(chunk).partition("-")[0])
+        if program and provenance["program"] not in ("", program):
             raise StudyError(
-                f"{self.folder}: the program of group {chunk.group} is {made['program']}, not"
-                f" {kept}: code has changed since; {ELSEWHERE}"
+                f"{self.folder}: the program of group {chunk.group} is {provenance['program']},"
+                f" not {program}: code has changed since; {OVERWRITE}"
             )
 
     def estimators(self) -> pd.DataFrame:
-        """Return the fits that are kept, whatever their seeds."""
-        return read_table(self.folder, ESTIMATORS, {"files": self._sums})
+        """Return the stored fits, of all seeds."""
+        return read_table(self.folder, ESTIMATORS, {"files": self._checksums})
 
     def put_estimators(self, fits: pd.DataFrame) -> None:
-        """Write the fits, those that were kept before among them, whole or not at all."""
-        self._write_tables({ESTIMATORS: _parquet(fits)})
+        """Write the fits, including those that were stored before."""
+        self._write_tables({ESTIMATORS: fits.to_parquet(index=False)})
 
     def finish(self, manifest: dict[str, Any]) -> None:
-        """Write the manifest, which makes the folder one that `scaling_study.load` reads."""
-        with _stopping(self.folder / CHUNKS):
+        """Write the manifest of a finished run, after which `scaling_study.load` accepts it."""
+        with _writing(self.folder / CHUNKS, during_run=True):
             _sync(self.folder / CHUNKS)
-        names = [file.name for file in self._stock.kept.values()]
+        names = [file.name for file in self._inventory.kept.values()]
         self._write_manifest({**manifest, "chunks": sorted(names)})
 
-    def _write_begun(self) -> None:
-        """Write the manifest of a run that is not over; what a finished one held stays promised."""
-        seeds = self._manifest.get("seeds")
-        self._write_manifest({"seeds": seeds} if seeds else {})
+    def _write_unfinished(self) -> None:
+        """Write the manifest of a run that is not over, with the seeds of a finished one."""
+        self._write_manifest({k: v for k, v in self._manifest.items() if k == "seeds" and v})
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        own = {
-            "schema_version": SCHEMA_VERSION,
+        shared = {
+            "schema_version": made.SCHEMA_VERSION,
             "identity": self.identity,
-            "files": self._sums,
-            "programs": dict(sorted(self._stock.programs.items())),
+            "files": self._checksums,
+            "programs": dict(sorted(self._inventory.programs.items())),
         }
-        text = json.dumps(signed(json.loads(json.dumps({**own, **manifest}))), indent=2)
+        text = json.dumps(signed(json.loads(json.dumps({**shared, **manifest}))), indent=2)
         self._write(MANIFEST, text.encode() + b"\n")
 
     def _write(self, name: str, data: bytes) -> None:
         target = self.folder / name
         temporary = target.with_name(f".{target.name}.tmp")
-        with _stopping(target):
+        with _writing(target, during_run=True):
             try:
                 with temporary.open("wb") as file:
                     file.write(data)
@@ -367,73 +349,43 @@ class Store:
 def identity(
     platform: str, planned: Plan, environment: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Return what results must share to lie in one folder.
-
-    Parameters
-    ----------
-    platform : str
-        As JAX names it.
-    planned : Plan
-    environment : mapping of str to str, optional
-        The settings that change bits, where the chunks are computed.
-    """
+    """Return what the results in one folder must share; see `provenance`."""
     return {
-        **provenance(platform, planned.study.components(), environment),
-        "study": study_digest(planned.study),
+        **made.provenance(platform, planned.study.components(), environment),
+        "study": made.study_digest(planned.study),
         "chunk_size": planned.chunk_runs,
         "chunk_shapes": [list(group.shape) for group in planned.groups],
     }
 
 
-def _parquet(frame: pd.DataFrame) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), sink)
-    return sink.getvalue().to_pybytes()
-
-
-def _frame(conditions: list[Condition]) -> pd.DataFrame:
-    frame = pd.DataFrame([condition.row() for condition in conditions])
-    for name in frame.columns[frame.dtypes == np.dtype(object)]:
-        frame[name] = frame[name].astype("string")
-    return frame
-
-
 @contextmanager
-def _stopping(target: Path) -> Iterator[None]:
-    """Say of what the system refuses during a run that the same command continues it."""
+def _writing(target: Path, *, during_run: bool = False) -> Iterator[None]:
+    """Report an error of the file system; during a run, say that it can be continued."""
     try:
         yield
     except OSError as error:
-        raise RunInterrupted(
-            f"{target}: cannot be written: {error.strerror or error}; all that is stored is"
-            " whole, run the same command again to continue"
-        ) from error
-
-
-@contextmanager
-def _unwritable(folder: Path) -> Iterator[None]:
-    """Say of what the system refuses that it is the folder which cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise StudyError(f"{folder}: cannot be written: {error.strerror or error}") from error
+        message = f"{target}: cannot be written: {error.strerror or error}"
+        if during_run:
+            raise RunInterrupted(f"{message}; {CONTINUE}") from error
+        raise StudyError(message) from error
 
 
 def _names_in(folder: Path) -> list[str]:
     return os.listdir(folder) if folder.exists() else []
 
 
-def _refuse_what_is_no_study(folder: Path) -> None:
+def _check_is_ours(folder: Path) -> None:
+    """Refuse a folder that holds anything but a study's results."""
     if (folder / CHUNKS).is_symlink():
-        raise StudyError(f"its {CHUNKS} is a link to somewhere else; choose another folder")
+        raise StudyError(f"its {CHUNKS} is a link to another folder; choose another folder")
     names = _names_in(folder)
-    ours = _is_a_studys(folder) if {MANIFEST, STUDY} & set(names) else _is_bare(folder, names)
+    ours = _has_study(folder) if {MANIFEST, STUDY} & set(names) else _is_bare(folder, names)
     if not ours:
-        raise StudyError("not empty and no study's folder; choose another")
+        raise StudyError("not empty and not a results folder; choose another folder")
 
 
-def _is_a_studys(folder: Path) -> bool:
-    """Say whether a manifest or, where it is lost, a study's text is one that we have written."""
+def _has_study(folder: Path) -> bool:
+    """Whether the manifest or, if there is none, the study is one that this package wrote."""
     try:
         manifest = json.loads(read_bytes(folder / MANIFEST).decode("utf-8"))
     except (FileNotFoundError, ValueError, RecursionError):
@@ -445,17 +397,17 @@ def _is_a_studys(folder: Path) -> bool:
 
 
 def _is_bare(folder: Path, names: list[str]) -> bool:
-    """Say whether there is nothing but what a run writes before its manifest, or keeps after."""
+    """Whether a folder holds only what a run writes before its manifest."""
     inside = _names_in(folder / CHUNKS) if CHUNKS in names else []
     return all(name in (LOCK, CHUNKS) or is_temporary(name) for name in names) and all(
-        chunk_of(name) or is_temporary(name) for name in inside
+        parse_chunk_name(name) or is_temporary(name) for name in inside
     )
 
 
 def _sync(folder: Path) -> None:
-    """Have the system write down which files a folder holds."""
-    held = os.open(folder, os.O_RDONLY)
+    """Make the entries of a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(held)
+        os.fsync(descriptor)
     finally:
-        os.close(held)
+        os.close(descriptor)

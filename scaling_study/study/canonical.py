@@ -1,11 +1,8 @@
-"""Canonical coordinates: columns of mean 0 and standard deviation 1, so that no digit is lost.
-
-    u = mean + unit · values
+"""Canonical coordinates: columns of mean 0 and standard deviation 1, ``u = mean + unit · values``.
 
 A column with a large mean loses the digits of its variation as soon as it is squared, multiplied
 or cast to float32. So the columns and the target of a seed are centred and scaled once, in
-float64, before anything else is done with them; units, offsets and scalers are affine maps from
-there. NumPy in float64 throughout.
+float64, before anything else; units, offsets and scalers are affine maps from there.
 """
 
 from typing import NamedTuple
@@ -18,19 +15,11 @@ EPS = np.finfo(np.float64).eps
 
 
 class Canonical(NamedTuple):
-    """Columns in canonical coordinates.
+    """Columns in canonical coordinates."""
 
-    Attributes
-    ----------
-    values : ndarray of shape (..., n_samples, d)
-        Mean 0 and standard deviation 1; 0 throughout where a column is constant.
-    mean, unit : ndarray of shape (..., d)
-        Mean and standard deviation of each column; the unit of a constant column is 1.
-    """
-
-    values: Array
-    mean: Array
-    unit: Array
+    values: Array  # (..., n_samples, d), mean 0 and standard deviation 1; 0 if constant
+    mean: Array  # (..., d)
+    unit: Array  # (..., d), the standard deviation; 1 for a constant column
 
     def of(self, u: Array) -> Array:
         """Return other rows of the same columns in these coordinates."""
@@ -38,17 +27,12 @@ class Canonical(NamedTuple):
 
 
 def canonical(u: Array) -> Canonical:
-    """Return columns in canonical coordinates.
+    """Return columns (..., n_samples, d) in canonical coordinates.
 
     A column counts as constant if its standard deviation is within the error bound of its own
     rounding, ``n eps |mean|``, as in `sklearn.preprocessing.StandardScaler`.
-
-    Parameters
-    ----------
-    u : ndarray of shape (..., n_samples, d)
     """
-    n = u.shape[-2]
-    # Divided by their size first, so that neither sums nor squares overflow or vanish.
+    # Divided by their magnitude first, so that neither sums nor squares overflow or vanish.
     size = np.abs(u).max(axis=-2, keepdims=True)
     size = np.where(size > 0, size, 1.0)
     mean, centred = _centred(u / size)
@@ -56,14 +40,14 @@ def canonical(u: Array) -> Canonical:
     constant = largest == 0
     scaled = centred / np.where(constant, 1.0, largest)
     deviation = largest * np.sqrt((scaled**2).mean(axis=-2, keepdims=True))
-    constant |= deviation <= n * EPS * np.abs(mean)
+    constant |= deviation <= u.shape[-2] * EPS * np.abs(mean)
     values = np.where(constant, 0.0, centred / np.where(constant, 1.0, deviation))
     unit = np.where(constant, 1.0, size * deviation)
     return Canonical(values, (size * mean)[..., 0, :], unit[..., 0, :])
 
 
 def _centred(u: Array) -> tuple[Array, Array]:
-    """Return mean and deviations; the second pass removes what rounding left of the mean."""
+    """Return mean and deviations; the second pass removes the rounding error of the mean."""
     mean = u.mean(axis=-2, keepdims=True)
     rest = (u - mean).mean(axis=-2, keepdims=True)
     return mean + rest, (u - mean) - rest
@@ -72,21 +56,9 @@ def _centred(u: Array) -> tuple[Array, Array]:
 def orthogonal(values: Array) -> tuple[Array, Array]:
     """Return orthonormal columns q of mean 0, and the triangle r with ``values = q r``.
 
-    The products of nearly collinear columns keep few digits of what tells them apart; those of q
-    keep them all, and r carries the rest.
-
-    Parameters
-    ----------
-    values : ndarray of shape (..., n_samples, d)
-        Of mean 0.
-
-    Returns
-    -------
-    q : ndarray of shape (..., n_samples, d)
-        ``mean q_i q_j`` is 1 for i = j and 0 otherwise; columns that few samples leave no room
-        for are 0.
-    r : ndarray of shape (..., d, d)
-        Upper triangular.
+    Products of nearly collinear columns keep few digits of their differences; those of q keep
+    them all. The columns of ``values`` (..., n_samples, d) have mean 0; in q, ``mean(q_i q_j)`` is
+    1 for i = j and 0 otherwise, and columns beyond the rank that n_samples allows are 0.
     """
     n, d = values.shape[-2:]
     ones = np.ones((*values.shape[:-1], 1))

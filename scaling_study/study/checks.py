@@ -1,12 +1,13 @@
-"""What the rows of a problem must be: finite numbers, valid labels, and a target that varies.
+"""Checks of a problem and its rows: finite numbers, valid labels, and a target that varies.
 
-    draw(seed) ─► as_numbers (float64) ─► stack (values checked) ─► encode
+    draw(seed) ─► with_numbers (float64) ─► stack (values checked) ─► encode
 
 A study checks a few of its seeds when it is expanded, so that bad data are refused before
 anything is trained; every other seed is checked when its rows are drawn.
 """
 
 import numbers
+from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
@@ -15,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling_study.errors import DataError, StudyError
-from scaling_study.study.problems import Problem
+from scaling_study.study.problems import Problem, Rows
+from scaling_study.study.values import error_context
 
 Array = NDArray[np.float64]
-Rows = tuple[Array, Array]
 Draw = Callable[[int], Rows]
-HELD_OUT = 1_000_000  # seeds of held-out rows lie so far from those that are trained on
+HELD_OUT = 1_000_000  # offset of the seeds of held-out rows from those that are trained on
 MISSING = ("NAType", "NaTType")  # pandas' missing values, by the name of their type
 ROUNDING = 4 * np.finfo(np.float64).eps  # of a target's magnitude, within which it is constant
 
@@ -32,57 +33,35 @@ def with_numbers(problem: Problem) -> Problem:
     """Return a problem whose rows are float64 arrays of the right shapes, or a `DataError`."""
 
     def converted(function: Draw, name: str) -> Draw:
-        return lambda seed: as_numbers(problem, function(seed), f"{name}({seed})")
+        return lambda seed: _as_numbers(problem, function(seed), f"{name}({seed})")
 
     held_out = problem.held_out and converted(problem.held_out, "held_out")
     return problem._replace(draw=converted(problem.draw, "draw"), held_out=held_out)
 
 
-def as_numbers(problem: Problem, rows: Any, call: str) -> Rows:
-    """Return rows as float64 arrays.
+def _as_numbers(problem: Problem, rows: Any, call: str) -> Rows:
+    """Return rows as float64 arrays (n_samples, n_features) and (n_samples,).
 
-    Parameters
-    ----------
-    problem : Problem
-        For the names of the columns.
-    rows : (array_like, array_like)
-        u and noise: integers, truth values, floats, objects that are numbers, a data frame, a
-        sparse matrix or a masked array. What is missing becomes NaN, and is refused.
-    call : str
-        Where the rows come from, such as ``draw(0)``.
-
-    Returns
-    -------
-    u : ndarray of shape (n_samples, n_features)
-    noise : ndarray of shape (n_samples,)
-
-    Raises
-    ------
-    DataError
-        If they are no pair, no numbers, empty, or of shapes that do not fit.
+    Accepts arrays, lists, data frames, sparse matrices and masked arrays of integers, truth
+    values, floats or other real numbers. Missing values become NaN, which `stack` refuses.
     """
     if not isinstance(rows, tuple | list) or len(rows) != 2:
         what = f"{len(rows)} values" if isinstance(rows, tuple | list) else type(rows).__name__
         raise DataError(f"{call} returns {what}, not the pair u, noise")
-    u, noise = rows
-    if not (_is_plain(u, 2) and _is_plain(noise, 1)):
-        names = problem.columns or tuple(map(str, getattr(u, "columns", ())))
-        u, noise = _array(u, f"{call}: u"), _array(noise, f"{call}: noise")
-        _check_shapes(u, noise, call)
-        columns = [_numbers(column, column_of(names, j), call) for j, column in enumerate(u.T)]
-        u, noise = np.stack(columns, axis=-1), _numbers(noise, "target", call)
-        _check_finite(names, u, call)
+    names = problem.columns or tuple(map(str, getattr(rows[0], "columns", ())))
+    u, noise = (_array(x, f"{call}: {name}") for x, name in zip(rows, ("u", "noise"), strict=True))
     _check_shapes(u, noise, call)
-    return u, noise
+    if u.dtype != np.float64:
+        columns = [_numbers(column, column_of(names, j), call) for j, column in enumerate(u.T)]
+        u = np.stack(columns, axis=-1)
+    if len(names) > len(problem.columns):  # names that only this frame knows
+        _check_finite(names, u, call)
+    return u, _numbers(noise, "target", call)
 
 
 def column_of(names: Sequence[str], column: int) -> str:
     """Return how a message names a column: by its name, or by its number, counted from 0."""
     return f"column {names[column]!r}" if column < len(names) else f"column {column}"
-
-
-def _is_plain(values: Any, axes: int) -> bool:
-    return type(values) is np.ndarray and values.dtype == np.float64 and values.ndim == axes
 
 
 def _array(values: Any, what: str) -> NDArray[Any]:
@@ -94,41 +73,40 @@ def _array(values: Any, what: str) -> NDArray[Any]:
         array = np.asarray(values)
     except ValueError as error:  # rows of different lengths
         raise DataError(f"{what} is not an array of numbers: {error}") from None
-    # Of a list, one text would make text of every number.
+    # In an array of a list, one text would turn every number into text.
     return np.asarray(values, object) if isinstance(values, list | tuple) else array
 
 
 def _check_shapes(u: NDArray[Any], noise: NDArray[Any], call: str) -> None:
     if u.ndim != 2:
         raise DataError(f"{call}: u has shape {u.shape}, not (samples, d)")
-    samples, features = u.shape
-    if not samples or not features:
-        what = "rows" if not samples else "columns"
-        raise DataError(f"{call}: u has shape {u.shape}, so that no {what} are left")
+    for what, count in zip(("rows", "columns"), u.shape, strict=True):
+        if not count:
+            raise DataError(f"{call}: u has shape {u.shape}, so that no {what} are left")
     if noise.ndim != 1:
-        raise DataError(f"{call}: noise has shape {noise.shape}, not ({samples},)")
-    if len(noise) != samples:
-        raise DataError(f"{call}: u has {samples} rows and noise has {len(noise)}")
+        raise DataError(f"{call}: noise has shape {noise.shape}, not ({len(u)},)")
+    if len(noise) != len(u):
+        raise DataError(f"{call}: u has {len(u)} rows and noise has {len(noise)}")
 
 
 def _numbers(column: NDArray[Any], what: str, call: str) -> Array:
-    """Return a column as float64, or raise with the count of its values that are no numbers."""
+    """Return a column as float64, or raise with the count of its values that are not numbers."""
     if column.dtype.kind in "biuf":
-        return column.astype(np.float64)
+        return column.astype(np.float64, copy=False)
     values = [_number(value) for value in column]
     wrong = [value for value, found in zip(column, values, strict=True) if found is None]
     if wrong:
         first, count = wrong[0], f"{len(wrong)} of {len(column)} rows of {call}"
         kind = "text" if isinstance(first, str | bytes) else type(first).__name__
-        such = repr(str(first)) if isinstance(first, str) else str(first)
+        example = repr(str(first)) if isinstance(first, str) else str(first)
         raise DataError(
-            f"{what}: {kind} in {count}, such as {such[:40]}; every column must be numeric"
+            f"{what}: {kind} in {count}, such as {example[:40]}; every column must be numeric"
         )
     return np.array(values, np.float64)
 
 
 def _number(value: Any) -> float | None:
-    """Return a value as a float, NaN for a missing one; None for what is no real number."""
+    """Return a value as a float, NaN if it is missing, or None if it is not a real number."""
     if value is None or type(value).__name__ in MISSING:
         return np.nan
     if not isinstance(value, numbers.Real | np.bool_ | Decimal):
@@ -151,26 +129,11 @@ def stack(
     name: str = "draw",
     trained: bool = True,
 ) -> Rows:
-    """Return the rows of several seeds as two arrays, all of whose values are right.
+    """Return the rows of several seeds, (S, N, d) and (S, N), after checking every value.
 
-    Parameters
-    ----------
-    problem : Problem
-        From `with_numbers`.
-    rows : callable
-        ``rows(seed) -> u, noise``.
-    seeds : sequence of int
-    shape : (int, int), optional
-        Samples and features that every seed must have; those of the first seed by default.
-    name : str
-        What a message calls ``rows``.
-    trained : bool
-        Whether the rows are trained on, or held out.
-
-    Returns
-    -------
-    u : ndarray of shape (n_seeds, n_samples, n_features)
-    noise : ndarray of shape (n_seeds, n_samples)
+    ``rows(seed)`` is a function of a problem from `with_numbers`, which messages call ``name``.
+    Every seed must have the same shape, that of the first seed if none is given. Rows that are
+    held out, not trained on, may be of one class.
 
     Raises
     ------
@@ -186,30 +149,27 @@ def stack(
                 f" {shape[1]} as another seed; every seed must have as many"
             )
     u, noise = np.stack([u for u, _ in pairs]), np.stack([noise for _, noise in pairs])
-    if not _all_right(problem, u, noise, trained):
+    if not _valid(problem, u, noise, trained):
         for seed, pair in zip(seeds, pairs, strict=True):
-            check_values(problem, *pair, f"{name}({seed})", trained=trained)
+            _check_values(problem, *pair, f"{name}({seed})", trained)
     return u, noise
 
 
-def check_values(
-    problem: Problem, u: Array, noise: Array, call: str, *, trained: bool = True
-) -> None:
-    """Raise a `DataError` with the column and the count, unless the rows can be learned from.
+def _valid(problem: Problem, u: Array, noise: Array, trained: bool) -> bool:
+    """Say of a stack of data sets at once what `_check_values` says of each of them."""
+    if not (np.isfinite(u).all() and np.isfinite(noise).all()):
+        return False
+    y = _target(problem, u, noise)
+    if not np.isfinite(y).all() or (problem.classes and not _is_label(y, problem.classes).all()):
+        return False
+    return bool(_varies(y).all()) or bool(problem.classes and not trained)
 
-    Parameters
-    ----------
-    problem : Problem
-    u : ndarray of shape (n_samples, n_features)
-    noise : ndarray of shape (n_samples,)
-    call : str
-        Where the rows come from, such as ``draw(0)``.
-    trained : bool
-        Whether they are trained on; rows that are held out may be of one class.
-    """
+
+def _check_values(problem: Problem, u: Array, noise: Array, call: str, trained: bool) -> None:
+    """Raise a `DataError` with the column and the count, unless the rows can be learned from."""
     _check_finite(problem.columns, u, call)
     _check_column(noise, "target", call)
-    y = target(problem, u, noise)
+    y = _target(problem, u, noise)
     _check_column(y, "target, signal(u) + noise", call)
     rows, classes = len(y), problem.classes
     wrong = y[~_is_label(y, classes)] if classes else y[:0]
@@ -223,22 +183,9 @@ def check_values(
         raise DataError(f"target: {what} in {rows} of {rows} rows of {call}; it must vary")
 
 
-def target(problem: Problem, u: Array, noise: Array) -> Array:
-    """Return the target at the reference scale, of arrays (..., n_samples, n_features)."""
+def _target(problem: Problem, u: Array, noise: Array) -> Array:
     with np.errstate(all="ignore"):
-        if problem.signal is not None:
-            return problem.signal(u) + noise
-        return u @ (problem.coefficients * problem.reference_scale) + noise
-
-
-def _all_right(problem: Problem, u: Array, noise: Array, trained: bool) -> bool:
-    """Say at once of a stack of data sets what `check_values` says of each of them."""
-    if not (np.isfinite(u).all() and np.isfinite(noise).all()):
-        return False
-    y = target(problem, u, noise)
-    if not np.isfinite(y).all() or (problem.classes and not _is_label(y, problem.classes).all()):
-        return False
-    return bool(_varies(y).all()) or bool(problem.classes and not trained)
+        return problem.law(u) + noise
 
 
 def _is_label(y: Array, classes: int) -> NDArray[np.bool_]:
@@ -251,13 +198,11 @@ def _varies(y: Array) -> NDArray[np.bool_]:
 
 
 def _check_finite(names: Sequence[str], u: Array, call: str) -> None:
-    if np.isfinite(u).all():
-        return
     bad = np.flatnonzero(~np.isfinite(u).all(axis=0))
-    more = {1: "", 2: " (and in 1 more column)"}.get(
-        len(bad), f" (and in {len(bad) - 1} more columns)"
-    )
-    _check_column(u[:, bad[0]], column_of(names, int(bad[0])), call, more)
+    if len(bad):
+        others = len(bad) - 1
+        more = f" (and in {others} more column{'s' * (others > 1)})" if others else ""
+        _check_column(u[:, bad[0]], column_of(names, int(bad[0])), call, more)
 
 
 def _check_column(values: Array, what: str, call: str, more: str = "") -> None:
@@ -273,16 +218,62 @@ def _check_column(values: Array, what: str, call: str, more: str = "") -> None:
 # Before anything is trained -------------------------------------------------------------------
 
 
+def check_parts(problem: Problem) -> tuple[int, int]:
+    """Return the number of samples and of features of a problem, or refuse a part of it."""
+    u, _ = tried(problem.draw, "draw")(0)
+    samples, features = u.shape
+    _check_vector(problem, "reference_scale", features, "finite and above 0", least=0)
+    if problem.signal is None:
+        _check_vector(problem, "coefficients", features, "finite where there is no signal")
+    else:
+        _check_shape("coefficients", problem.coefficients, (features,))
+        with np.errstate(all="ignore"):  # values that are not finite are counted by `stack`
+            y = problem.law(np.stack([u, u]))
+        _check_shape("signal(u) for u of (2, samples, d)", y, (2, samples))
+    _check_counts(problem, features)
+    return samples, features
+
+
+def _check_vector(
+    problem: Problem, name: str, features: int, rule: str, least: float = -np.inf
+) -> None:
+    _check_shape(name, getattr(problem, name), (features,))
+    with error_context(name, TypeError, ValueError):
+        values = np.asarray(getattr(problem, name), np.float64)
+        for feature in np.flatnonzero(~(np.isfinite(values) & (values > least))):
+            raise StudyError(f"must be {rule}, not {values[feature]:g} of feature {feature}")
+
+
+def _check_shape(what: str, values: Any, shape: tuple[int, ...]) -> None:
+    if np.shape(values) != shape:
+        raise StudyError(f"{what} has shape {np.shape(values)}, not {shape}")
+
+
+def _check_counts(problem: Problem, features: int) -> None:
+    place, classes, columns = problem.scaled_feature, problem.classes, problem.columns
+    if not _is_whole(place) or place not in range(features):
+        raise StudyError(f"scaled_feature is {place!r}, of {features} features, counted from 0")
+    if not _is_whole(classes) or classes < 0 or classes == 1:
+        raise StudyError(
+            f"classes is {classes!r}; write the number of classes, at least 2, or 0 for a quantity"
+        )
+    if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
+        raise StudyError(f"columns must be a tuple of text, not {columns!r}")
+    if columns and len(columns) != features:
+        raise StudyError(f"columns has {len(columns)} names, for {features} features")
+    twice = [name for name, count in Counter(columns).items() if count > 1]
+    if twice:
+        raise StudyError(f"columns has the name {twice[0]!r} more than once")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def check_seeds(problem: Problem, seeds: Sequence[int], *, importances: bool = False) -> None:
     """Raise a `DataError` unless these seeds' rows can be trained on and scored.
 
-    Parameters
-    ----------
-    problem : Problem
-        From `with_numbers`.
-    seeds : sequence of int
-    importances : bool
-        Whether fresh rows are needed of a problem that holds none out.
+    ``importances`` says whether a problem without `held_out` must draw fresh rows.
     """
     draw = tried(problem.draw, "draw")
     u, noise = stack(problem, draw, seeds)
@@ -307,7 +298,7 @@ def check_seeds(problem: Problem, seeds: Sequence[int], *, importances: bool = F
 
 
 def tried(rows: Draw, name: str) -> Draw:
-    """Return a function of the seed that raises a `DataError` with whatever ``rows`` raises."""
+    """Return a function of the seed that turns any exception of ``rows`` into a `DataError`."""
 
     def call(seed: int) -> Rows:
         try:

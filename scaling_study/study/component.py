@@ -9,8 +9,7 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Callable, Container, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -24,29 +23,21 @@ class _Everything:
         return True
 
 
-# Kinds whose reference may be to an object in place of a factory, and what such an object has.
-OBJECTS = {"scaler": "fit", "problem": "draw"}
 EVERYTHING: Container[str] = _Everything()
+# Kinds whose reference may be to an object instead of a factory, and the method of such an object.
+OBJECTS = {"scaler": "fit", "problem": "draw"}
 MOST_CONDITIONS = 1_000_000
 FEWER_CONDITIONS = f"a study has at most {MOST_CONDITIONS:,} conditions; list fewer values"
+_import_lock = threading.RLock()  # the search path belongs to the whole process
 
 
 @dataclass(frozen=True, order=True)
 class Component:
-    """A named entry of a registry with parameters, such as ``adam(eps=1e-07)``.
+    """A named entry of a registry with parameters, such as ``adam(eps=1e-07)``."""
 
-    Parameters
-    ----------
-    name : str
-        A key of the registry, or ``"package.module:attribute"`` for a user's own.
-    parameters : tuple of (str, value)
-        What is passed to the registry's factory, sorted by name.
-    allowed : bool
-        Whether code that is named may be imported; a study file alone does not allow it.
-    """
-
-    name: str
-    parameters: tuple[tuple[str, Any], ...] = ()
+    name: str  # a key of the registry, or "package.module:attribute" for a user's own code
+    parameters: tuple[tuple[str, Any], ...] = ()  # of the registry's factory, sorted by name
+    # Whether the code that is named may be imported; a study file alone does not allow it.
     allowed: bool = field(default=True, compare=False, repr=False)
 
     @property
@@ -56,12 +47,12 @@ class Component:
 
     @cached_property
     def canonical(self) -> str:
-        """The component as JSON, whether its code may be imported here or not."""
+        """The component as JSON; whether its code is allowed does not change it."""
         parts = {"allowed": True, "name": self.name, "parameters": self.parameters}
         return json.dumps(parts, sort_keys=True, separators=(",", ":"))
 
     def within(self, allowed: Container[str]) -> "Component":
-        """Return the component, which may import code only if its name is among those."""
+        """Return the component, which may import code only if its name is allowed."""
         return replace(self, allowed=not self.is_code or self.name in allowed)
 
     def __str__(self) -> str:
@@ -73,18 +64,17 @@ class Component:
     def expand(cls, value: object) -> list["Component"]:
         """Read ``"name"`` or ``{name = "...", parameter = ...}``, one component per grid cell.
 
-        A parameter that is a list is a grid axis; one whose value is itself a list is
-        written as a list of lists: ``{name = "mlp", hidden = [[16, 16]]}``.
+        A parameter that is a list is a grid axis; a value that is itself a list is written as a
+        list of lists: ``{name = "mlp", hidden = [[16, 16]]}``.
         """
-        if isinstance(value, str) and value:
-            return [cls(value)]
-        name = value.get("name") if isinstance(value, Mapping) else None
-        if not (isinstance(value, Mapping) and isinstance(name, str) and name):
+        table = {"name": value} if isinstance(value, str) else value
+        name = table.get("name") if isinstance(table, Mapping) else None
+        if not (isinstance(table, Mapping) and isinstance(name, str) and name):
             raise StudyError(f'{value!r} is neither a name nor a table {{name = "...", ...}}')
         axes = {}
-        for key in sorted(value.keys() - {"name"}):
+        for key in sorted(table.keys() - {"name"}):
             with error_context(f"{name}.{key}"):
-                axes[key] = [_freeze(item) for item in listed(value[key])]
+                axes[key] = [_freeze(item) for item in listed(table[key])]
         count = math.prod(map(len, axes.values()))
         if count > MOST_CONDITIONS:
             raise StudyError(f"{name}: {count:,} combinations of parameters; {FEWER_CONDITIONS}")
@@ -95,29 +85,23 @@ class Component:
         """Return what `expand` reads back: the name alone where there are no parameters."""
         if not self.parameters:
             return self.name
-        return {"name": self.name, **{key: _thaw(value) for key, value in self.parameters}}
+        nested = {k: [list(v)] if isinstance(v, tuple) else v for k, v in self.parameters}
+        return {"name": self.name, **nested}
 
-    def build(self, kind: str, registry: Mapping[str, Callable[..., Any]], **more: Any) -> Any:
-        """Call the factory that the component names.
+    def build(self, kind: str, registry: Mapping[str, Callable[..., Any]], **defaults: Any) -> Any:
+        """Call the factory that the component names, with its parameters over the defaults.
 
-        Parameters
-        ----------
-        kind : str
-            What the registry holds, for the error message.
-        registry : mapping of str to callable
-            The factories.
-        **more
-            Passed to the factory beside the component's own parameters, which win.
+        ``kind`` is what the registry holds, for error messages.
 
         Raises
         ------
         CodeError
-            If the name is of code that is not allowed.
+            If the name is a reference to code that is not allowed or cannot be imported.
         StudyError
-            If the name is unknown, or the factory does not take a parameter or its value.
+            If the name is unknown, or the factory rejects a parameter or its value.
         """
         factory = self.resolve(kind, registry)
-        arguments = {**more, **dict(self.parameters)}
+        arguments = {**defaults, **dict(self.parameters)}
         check_arguments(f"{kind} {self.name!r}", factory, arguments)
         with error_context(f"{kind} {self.name!r}", Exception):
             return factory(**arguments)
@@ -136,13 +120,13 @@ class Component:
             )
         with error_context(f"{kind} {self.name!r} cannot be imported", Exception, raises=CodeError):
             factory = getattr(import_module(module), attribute)
-        if not callable(factory) and hasattr(factory, OBJECTS.get(kind, "")):
-            return lambda: copy.deepcopy(factory)  # each data set fits one of its own
-        if not callable(factory):
-            raise StudyError(
-                f"{kind} {self.name!r} cannot be called; name a class or a function that returns it"
-            )
-        return factory
+        if callable(factory):
+            return factory
+        if hasattr(factory, OBJECTS.get(kind, "")):
+            return lambda: copy.deepcopy(factory)  # each data set fits a copy
+        raise StudyError(
+            f"{kind} {self.name!r} cannot be called; name a class or a function that returns it"
+        )
 
     def _unknown(self, kind: str, registry: Mapping[str, Callable[..., Any]]) -> StudyError:
         """Return the error for a name that is neither in the registry nor a reference."""
@@ -160,33 +144,24 @@ class Component:
 
 
 def import_module(name: str) -> Any:
-    """Import a module that a user named, from the current directory too.
+    """Import a module that a user named; the current directory is searched last.
 
-    The directory is searched last, and only while the module is imported: a command that is
-    run in somebody's folder imports nothing from it otherwise.
+    The directory is on the search path only during this import, so that a command that is run in
+    a folder imports nothing else from it.
     """
-    with _importing, _current_directory_searched():
-        return importlib.import_module(name)
-
-
-_importing = threading.RLock()  # the search path is the whole process's
-
-
-@contextmanager
-def _current_directory_searched() -> Iterator[None]:
-    try:
-        here = os.getcwd()
-    except FileNotFoundError:  # it was deleted
-        here = None
-    if here is None or here in sys.path:
-        yield
-        return
-    sys.path.append(here)
-    try:
-        yield
-    finally:
-        if here in sys.path:
-            sys.path.remove(here)
+    with _import_lock:
+        try:
+            here = os.getcwd()
+        except FileNotFoundError:  # it was deleted
+            here = ""
+        added = here != "" and here not in sys.path
+        if added:
+            sys.path.append(here)
+        try:
+            return importlib.import_module(name)
+        finally:
+            if added and here in sys.path:
+                sys.path.remove(here)
 
 
 def check_arguments(where: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
@@ -199,12 +174,7 @@ def check_arguments(where: str, factory: Callable[..., Any], arguments: Mapping[
         return
     for key in arguments:
         if key not in parameters:
-            error = unknown("parameter", key, parameters)
-            raise StudyError(f"{where}: {error}")
-
-
-def _thaw(value: Any) -> Any:
-    return [list(value)] if isinstance(value, tuple) else value
+            raise StudyError(f"{where}: {unknown('parameter', key, parameters)}")
 
 
 def _freeze(value: Any) -> Any:

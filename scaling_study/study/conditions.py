@@ -2,8 +2,8 @@
 
     study ─► conditions ─► groups ─► chunks
 
-Everything here is a pure function of the study, so that any process, given the study's text
-and a chunk's identity, knows what to compute.
+Everything here is a pure function of the study, so that any process knows what to compute from
+the study's text and the identity of a chunk.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cache, cached_property
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -63,23 +63,18 @@ class Condition:
 
     @cached_property
     def id(self) -> str:
-        """Twelve hexadecimal digits that name the condition by what it is.
-
-        Whether its code may be imported here is no part of that.
-        """
+        """Twelve hexadecimal digits, a hash of the axes."""
         texts = (f'"{name}":{_canonical(getattr(self, name))}' for name in _SORTED_AXES)
         return hashlib.sha256(f"{{{','.join(texts)}}}".encode()).hexdigest()[:12]
 
     def row(self) -> dict[str, Any]:
-        """Return every axis as one flat row, hyperparameters under ``optimizer.eps``."""
+        """Return every axis as one flat row, hyperparameters as ``optimizer.eps``."""
         row: dict[str, Any] = {"condition": self.id}
         for axis in fields(self):
             value = getattr(self, axis.name)
+            row[axis.name] = str(value) if isinstance(value, Component) else value
             if isinstance(value, Component):
-                row[axis.name] = str(value)
                 row |= {f"{axis.name}.{key}": item for key, item in value.parameters}
-            else:
-                row[axis.name] = value
         return row
 
 
@@ -91,7 +86,7 @@ def _canonical(value: Any) -> str:
 
 
 class Static(NamedTuple):
-    """What conditions must share to be trained by one compiled program."""
+    """The part of a condition that is compiled in: conditions that share it share a program."""
 
     problem: Component
     model: Component
@@ -110,7 +105,7 @@ class Static(NamedTuple):
 
 
 class ChunkShape(NamedTuple):
-    """How many conditions and seeds a chunk holds, and how many of them a tile."""
+    """The number of conditions and seeds of a chunk, and of each of its tiles."""
 
     conditions: int
     seeds: int
@@ -118,66 +113,8 @@ class ChunkShape(NamedTuple):
     tile_seeds: int
 
 
-@dataclass(frozen=True, eq=False)
-class Group:
-    """The conditions that share one compiled program.
-
-    Parameters
-    ----------
-    index : int
-        Its place among the study's groups.
-    static : Static
-        What they share.
-    conditions : tuple of Condition
-        In the order of the study.
-    shape : ChunkShape
-        The shape of each of its chunks, a function of the group alone.
-    """
-
-    index: int
-    static: Static
-    conditions: tuple[Condition, ...]
-    shape: ChunkShape
-
-    def chunks(self, seeds: tuple[int, int]) -> Iterator["Chunk"]:
-        """Yield the chunks that hold the group's conditions for seeds in [first, last)."""
-        width = self.shape.seeds
-        for seed_block in range(seeds[0] // width, -(-seeds[1] // width)):
-            for block in range(-(-len(self.conditions) // self.shape.conditions)):
-                yield Chunk(self.index, block, seed_block)
-
-    def chunk_count(self, seeds: tuple[int, int]) -> int:
-        """Return how many chunks there are, without making them."""
-        return self.seed_blocks(seeds) * -(-len(self.conditions) // self.shape.conditions)
-
-    def seed_blocks(self, seeds: tuple[int, int]) -> int:
-        """Return how many blocks of seeds hold the seeds in [first, last)."""
-        return -(-seeds[1] // self.shape.seeds) - seeds[0] // self.shape.seeds
-
-    def members(self, chunk: "Chunk") -> tuple[Condition, ...]:
-        """Return the chunk's conditions, without the padding."""
-        first = chunk.condition_block * self.shape.conditions
-        return self.conditions[first : first + self.shape.conditions]
-
-    def components(self) -> list[Component]:
-        """Return every component that the group's conditions name."""
-        static = self.static
-        scalers_of = [part for c in self.conditions for part in (c.scaler, c.target_scaler)]
-        return [static.problem, static.model, static.optimizer, *dict.fromkeys(scalers_of)]
-
-    def padded(self, chunk: "Chunk") -> tuple[Condition, ...]:
-        """Return the chunk's conditions, the last repeated until it is full."""
-        members = self.members(chunk)
-        return members + members[-1:] * (self.shape.conditions - len(members))
-
-    def seeds(self, chunk: "Chunk") -> range:
-        """Return the absolute seeds of a chunk."""
-        first = chunk.seed_block * self.shape.seeds
-        return range(first, first + self.shape.seeds)
-
-
 class Chunk(NamedTuple):
-    """The identity of a unit of work: a block of a group's conditions and of the seeds."""
+    """The identity of a unit of work: a block of a group's conditions and a block of seeds."""
 
     group: int
     condition_block: int
@@ -192,33 +129,94 @@ class Chunk(NamedTuple):
         return cls(*map(int, text.split("-")))
 
 
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The conditions that share one compiled program."""
+
+    index: int  # its place among the study's groups
+    static: Static
+    conditions: tuple[Condition, ...]  # in the order of the study
+    shape: ChunkShape  # of every chunk, a function of the group alone
+
+    def chunks(self, seeds: tuple[int, int]) -> Iterator[Chunk]:
+        """Yield the chunks that hold the group's conditions for seeds in [first, last)."""
+        first = seeds[0] // self.shape.seeds
+        for seed_block in range(first, first + self.seed_blocks(seeds)):
+            for block in range(self._condition_blocks()):
+                yield Chunk(self.index, block, seed_block)
+
+    def chunk_count(self, seeds: tuple[int, int]) -> int:
+        """Return the number of chunks, without making them."""
+        return self.seed_blocks(seeds) * self._condition_blocks()
+
+    def _condition_blocks(self) -> int:
+        return -(-len(self.conditions) // self.shape.conditions)
+
+    def seed_blocks(self, seeds: tuple[int, int]) -> int:
+        """Return the number of blocks of seeds that hold the seeds in [first, last)."""
+        return -(-seeds[1] // self.shape.seeds) - seeds[0] // self.shape.seeds
+
+    def members(self, chunk: Chunk) -> tuple[Condition, ...]:
+        """Return the chunk's conditions, without the padding."""
+        first = chunk.condition_block * self.shape.conditions
+        return self.conditions[first : first + self.shape.conditions]
+
+    def padded(self, chunk: Chunk) -> tuple[Condition, ...]:
+        """Return the chunk's conditions, the last repeated until the chunk is full."""
+        members = self.members(chunk)
+        return members + members[-1:] * (self.shape.conditions - len(members))
+
+    def seeds(self, chunk: Chunk) -> range:
+        """Return the absolute seeds of a chunk."""
+        first = chunk.seed_block * self.shape.seeds
+        return range(first, first + self.shape.seeds)
+
+    def components(self) -> list[Component]:
+        """Return every component that the group's conditions name."""
+        static = self.static
+        scalers_of = [part for c in self.conditions for part in (c.scaler, c.target_scaler)]
+        return [static.problem, static.model, static.optimizer, *dict.fromkeys(scalers_of)]
+
+
+# From a study to its conditions ---------------------------------------------------------------
+
+
 def expand(study: Study) -> list[Condition]:
     """Return the conditions of a study, block by block, the last axis varying fastest.
 
     Raises
     ------
     StudyError
-        If a condition makes no sense, or stands in its block twice.
+        If a condition is not valid, or occurs twice in its block.
     """
     count = sum(math.prod(map(len, grid.values())) for grid in study.blocks.values())
     if count > MOST_CONDITIONS:
         raise StudyError(f"{study.origin}: {count:,} conditions; {FEWER_CONDITIONS}")
     conditions = []
-    for block, grid in study.blocks.items():
-        with error_context(f"{study.origin}: blocks.{block}"):
-            cells = itertools.product(*grid.values())
-            checked: dict[Any, int] = {}
-            named = (dict(zip(grid, cell, strict=True)) for cell in cells)
-            own = [_condition(study, block, cell, checked) for cell in named]
+    for name, grid in study.blocks.items():
+        with error_context(f"{study.origin}: blocks.{name}"):
+            block = _block(study, name, grid)
             if len(grid["epochs"]) * len(grid["updates"]) > 1:
-                _refuse_twice(own)
-            check_scalers((c.scaler, c.problem, c.scale_factor, c.offset) for c in own)
-            conditions += own
+                _refuse_equal_budgets(block)
+            check_scalers((c.scaler, c.problem, c.scale_factor, c.offset) for c in block)
+            conditions += block
     return conditions
 
 
-def _refuse_twice(conditions: list[Condition]) -> None:
-    """Refuse budgets that are one: the values of every other axis differ."""
+def _block(study: Study, name: str, grid: Any) -> list[Condition]:
+    """Return the cells of a block's grid as conditions."""
+    # The check of a cell is slow, and depends on few of its axes.
+    updates_of = cache(lambda *key: _checked_updates(study, **dict(zip(CHECKED, key, strict=True))))
+    conditions = []
+    for values in itertools.product(*grid.values()):
+        cell: dict[str, Any] = dict(zip(grid, values, strict=True))
+        cell["updates"] = updates_of(*(cell[axis] for axis in CHECKED))
+        del cell["epochs"]
+        conditions.append(Condition(block=name, **cell))
+    return conditions
+
+
+def _refuse_equal_budgets(conditions: list[Condition]) -> None:
     ((condition, count),) = Counter(conditions).most_common(1)
     if count > 1:
         raise StudyError(
@@ -227,47 +225,92 @@ def _refuse_twice(conditions: list[Condition]) -> None:
         )
 
 
+CHECKED = (
+    *("problem", "design", "scaler", "target_scaler", "batch_size", "sampling"),
+    *("epochs", "updates", "data_seed"),
+)
+
+
+def _checked_updates(study: Study, problem: Component, design: str, **cell: Any) -> int:
+    """Return the budget of a condition in updates, or refuse axes that do not fit each other."""
+    built, target_scaler = problem_of(problem), cell["target_scaler"]
+    check_data(problem, _seeds_to_check(study, cell["data_seed"]), study.record == "importances")
+    cell["scaler"].resolve("scaler", scalers.SCALERS)  # before anything that is cached
+    if not scalers.is_affine(target_scaler):
+        raise unknown("target_scaler", target_scaler.name, scalers.AFFINE)
+    if target_scaler.parameters:
+        raise StudyError(f"target_scaler {target_scaler.name!r} takes no parameters")
+    if design == "F" and built.signal is not None:
+        raise StudyError(f"problem {problem.name!r} has no coefficients to fix; use design U")
+    if built.classes and target_scaler.name != "none":
+        raise StudyError(
+            f"problem {problem.name!r} has classes, which no target_scaler scales;"
+            " write target_scaler = 'none'"
+        )
+    per_epoch, updates = _batches(problem, cell["batch_size"], cell["sampling"]), cell["updates"]
+    if updates == "none":
+        updates = cell["epochs"] * per_epoch
+    elif updates % per_epoch:
+        below = updates - updates % per_epoch
+        right = f"{below} or {below + per_epoch}" if below else str(per_epoch)
+        raise StudyError(
+            f"updates = {updates} is not a whole number of epochs of {per_epoch} updates;"
+            f" write {right}"
+        )
+    with error_context("updates"):
+        return whole(updates)
+
+
+def _seeds_to_check(study: Study, data_seed: int | str) -> tuple[int, ...]:
+    """Return the seeds whose data are checked before anything is trained."""
+    first, last = study.seeds
+    seeds = [first, min(first + 1, last - 1), last - 1] if data_seed == "vary" else [int(data_seed)]
+    return tuple(sorted({0, *seeds}))
+
+
+def _batches(problem: Component, batch_size: int, sampling: str) -> int:
+    return 1 if sampling == "full" else -(-shape_of(problem)[0] // batch_size)
+
+
+def batches_per_epoch(static: Static | Condition) -> int:
+    """Return the number of updates of an epoch."""
+    return _batches(static.problem, static.batch_size, static.sampling)
+
+
+# From conditions to groups --------------------------------------------------------------------
+
+
 def group(conditions: list[Condition], chunk_runs: int | None = None) -> list[Group]:
     """Return the conditions by the program they share, in the order of their first member.
 
-    Parameters
-    ----------
-    conditions : list of Condition
-        From `expand`.
-    chunk_runs : int, optional
-        Upper bound on the runs of a chunk; chosen by `chunk_shape` when not given.
+    ``chunk_runs`` is an upper bound on the runs of a chunk; see `chunk_shape`.
     """
     if chunk_runs is not None:
         with error_context("chunk size"):
             whole(chunk_runs)
     members: dict[Static, list[Condition]] = {}
-    known: dict[Any, Static] = {}  # conditions that differ in numbers alone are split once
+    known: dict[Any, Static] = {}  # conditions that differ only in numbers are split once
     for condition in conditions:
-        key = _compiled_in(condition)
-        static = known.get(key)
-        if static is None:
-            static = known[key] = split(condition)
-        members.setdefault(static, []).append(condition)
+        key = _penalised(condition), condition.scaler, _shared_axes(condition)
+        if key not in known:
+            known[key] = split(condition)
+        members.setdefault(known[key], []).append(condition)
     return [
-        Group(index, static, tuple(own), chunk_shape(static, len(own), chunk_runs))
-        for index, (static, own) in enumerate(members.items())
+        Group(index, static, tuple(group), chunk_shape(static, len(group), chunk_runs))
+        for index, (static, group) in enumerate(members.items())
     ]
 
 
-def _compiled_in(condition: Condition) -> tuple[Any, ...]:
-    """Return what `split` reads of a condition."""
-    penalised = condition.l1_penalty > 0 or condition.l2_penalty > 0
-    return penalised, condition.scaler, *_compiled_axes(condition)
+def _penalised(condition: Condition) -> bool:
+    return condition.l1_penalty > 0 or condition.l2_penalty > 0
 
 
-_compiled_axes = attrgetter(
-    *("problem", "model", "dialect", "optimizer", "batch_size", "sampling", "updates", "dtype"),
-    *("objective", "data_seed", "init_seed", "order_seed"),
-)
+SHARED = tuple(name for name in Static._fields if name not in ("transformed", "penalised"))
+_shared_axes = attrgetter(*SHARED)
 
 
 def split(condition: Condition) -> Static:
-    """Return the part of a condition that is compiled in; all else rides along as numbers."""
+    """Return the part of a condition that is compiled in; all else is passed as numbers."""
     affine = scalers.is_affine(condition.scaler)
     objective = condition.objective
     classes = problem_of(condition.problem).classes
@@ -281,16 +324,10 @@ def split(condition: Condition) -> Static:
         )
     if objective == "auto":
         objective = "moments" if applies and _moments_pay(condition) else "samples"
-    return Static(
-        **{
-            name: getattr(condition, name)
-            for name in Static._fields
-            if name not in ("objective", "transformed", "penalised")
-        },
-        objective=objective,
-        transformed=not affine,
-        penalised=condition.l1_penalty > 0 or condition.l2_penalty > 0,
-    )
+    shared: dict[str, Any] = dict(zip(SHARED, _shared_axes(condition), strict=True)) | {
+        "objective": objective
+    }
+    return Static(**shared, transformed=not affine, penalised=_penalised(condition))
 
 
 def _moments_pay(condition: Condition) -> bool:
@@ -300,20 +337,12 @@ def _moments_pay(condition: Condition) -> bool:
 
 
 def chunk_shape(static: Static, conditions: int, chunk_runs: int | None = None) -> ChunkShape:
-    """Return the shape of a group's chunks, from what the group is and nothing else.
+    """Return the shape of a group's chunks, from nothing but the group and the bound on runs.
 
-    A tile is what trains at once and should stay in a core's first cache, its longer axis a
-    few vector registers long: in moment form a run is some forty numbers, per sample some
-    hundreds. A chunk is as many tiles as make the work between chunks small beside theirs.
-
-    Parameters
-    ----------
-    static : Static
-        What the group's conditions share.
-    conditions : int
-        Number of the group's conditions.
-    chunk_runs : int, optional
-        Most runs in a chunk; also raises a chunk's seeds, for a device that wants more.
+    A tile is trained at once and should fit a core's first cache, its longer axis a few vector
+    registers long: a run takes about forty numbers in moment form, some hundreds per sample. A
+    chunk has enough tiles that the work between chunks is small. ``chunk_runs``, the most runs
+    of a chunk, also raises the number of seeds, for a device that needs more.
     """
     moments, many = static.objective == "moments", conditions >= 64
     if moments:
@@ -339,14 +368,14 @@ def chunk_shape(static: Static, conditions: int, chunk_runs: int | None = None) 
 
 
 def trace_epochs(epochs: int, conditions: int) -> int:
-    """Return how many epochs lie between two points of a trace, more where a group is large."""
+    """Return the epochs between two points of a trace, more where a group is large."""
     fewest, most = TRACE_SLOTS
     return -(-epochs // max(fewest, min(most, TRACE_POINTS // conditions)))
 
 
-def segment_epochs(own: Group) -> Iterator[int]:
-    """Yield the epochs of each segment: batches are prepared a bounded number at a time."""
-    static = own.static
+def segment_epochs(group: Group) -> Iterator[int]:
+    """Yield the epochs of each segment: a bounded number of batches is prepared at a time."""
+    static, shape = group.static, group.shape
     features = shape_of(static.problem)[1]
     batches = batches_per_epoch(static)
     left = static.updates // batches
@@ -357,85 +386,8 @@ def segment_epochs(own: Group) -> Iterator[int]:
         "moments": batches * (features + 2) * (features + 3) // 2,
         "samples": batches * static.batch_size * (features + 1),
     }[static.objective]
-    runs = own.shape.seeds * (own.shape.conditions if static.transformed else 1)
+    runs = shape.seeds * (shape.conditions if static.transformed else 1)
     length = max(1, PREPARED_NUMBERS // (per_epoch * runs))
     while left > 0:
         yield min(length, left)
         left -= length
-
-
-def _seeds_to_check(study: Study, data_seed: int | str) -> tuple[int, ...]:
-    """Return the seeds whose data are looked at before anything is trained."""
-    first, last = study.seeds
-    held = [first, min(first + 1, last - 1), last - 1] if data_seed == "vary" else [int(data_seed)]
-    return tuple(sorted({0, *held}))
-
-
-def batches_per_epoch(static: Static | Condition) -> int:
-    """Return how many updates an epoch takes."""
-    if static.sampling == "full":
-        return 1
-    return -(-shape_of(static.problem)[0] // static.batch_size)
-
-
-def _condition(
-    study: Study, block: str, cell: dict[str, Any], checked: dict[Any, int]
-) -> Condition:
-    """Return a cell of a block's grid as a condition, whose budget is in updates.
-
-    Parameters
-    ----------
-    study : Study
-    block : str
-    cell : dict
-    checked : dict
-        The budgets of those cells that are known to make sense, by what that depends on.
-    """
-    key = tuple(cell[name] for name in CHECKED)
-    updates = checked.get(key)
-    if updates is None:
-        updates = checked[key] = _checked_updates(study, block, cell)
-    budgetless = {name: value for name, value in cell.items() if name not in ("epochs", "updates")}
-    return Condition(block=block, updates=updates, **budgetless)
-
-
-CHECKED = (
-    *("problem", "design", "scaler", "target_scaler", "batch_size", "sampling"),
-    *("epochs", "updates", "data_seed"),
-)
-
-
-def _checked_updates(study: Study, block: str, cell: dict[str, Any]) -> int:
-    """Return a cell's budget in updates, or refuse what makes no sense in it."""
-    cell = dict(cell)
-    epochs, updates = cell.pop("epochs"), cell.pop("updates")
-    condition = Condition(block=block, updates=1, **cell)
-    problem = problem_of(condition.problem)
-    seeds = _seeds_to_check(study, condition.data_seed)
-    check_data(condition.problem, seeds, study.record == "importances")
-    condition.scaler.resolve("scaler", scalers.SCALERS)  # before anything that is cached
-    if not scalers.is_affine(condition.target_scaler):
-        raise unknown("target_scaler", condition.target_scaler.name, scalers.AFFINE)
-    if condition.target_scaler.parameters:
-        raise StudyError(f"target_scaler {condition.target_scaler.name!r} takes no parameters")
-    if condition.design == "F" and problem.signal is not None:
-        raise StudyError(
-            f"problem {condition.problem.name!r} has no coefficients to fix; use design U"
-        )
-    if problem.classes and condition.target_scaler.name != "none":
-        raise StudyError(
-            f"problem {condition.problem.name!r} has classes, which no target_scaler scales;"
-            " write target_scaler = 'none'"
-        )
-    per_epoch = batches_per_epoch(condition)
-    if updates == "none":
-        updates = epochs * per_epoch
-    elif updates % per_epoch:
-        below = updates - updates % per_epoch
-        right = f"{below} or {below + per_epoch}" if below else str(per_epoch)
-        raise StudyError(
-            f"updates = {updates} is not a whole number of epochs of {per_epoch} updates;"
-            f" write {right}"
-        )
-    with error_context("updates"):
-        return whole(updates)

@@ -1,18 +1,17 @@
-"""The data sets that scikit-learn ships or generates, split into training and held-out rows.
+"""Data sets that scikit-learn ships or generates, split into training and held-out rows.
 
-A seed names a train/test split of a real data set, or a sample of a generated one. Columns are
-in units of their own (the reference scale is 1), and the target comes with the rows: it is no
-function of them that anybody knows, so the law has no coefficients and design U alone has a
-meaning. In a `Problem` it is all noise, on a signal of zero.
+A seed names a train/test split of a real data set, or a sample of a generated one. Columns keep
+their own units (the reference scale is 1). The law of the target is unknown, so that only design
+U is defined: the whole target is returned as noise, on a signal of zero.
 
-Trouble can be planted in one column, the scaled feature:
+One column of a real data set, the scaled feature, can be corrupted:
 
 ``outliers``
-    A share of the training rows has its value times 1,000, as if entered in the wrong unit.
-    Held-out rows are left alone: they tell what was learned, not how errors are predicted.
+    The value is multiplied by 1,000 in a share of the training rows, as if entered in the wrong
+    unit. Held-out rows are left as they are.
 ``heavy_tails``
-    The column becomes ``mean + sd sinh(2 (x - mean) / sd)``, in all rows. It is monotone, so
-    all that the column says it still says; a value of three deviations lies at two hundred.
+    The column becomes ``mean + sd sinh(2 (x - mean) / sd)`` in all rows. The map is monotone, so
+    that no information is lost; a value at three deviations moves to two hundred.
 """
 
 from collections.abc import Callable
@@ -23,70 +22,66 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling_study.errors import StudyError, unknown
-from scaling_study.study.checks import target
-from scaling_study.study.problems import PROBLEMS, Problem
-from scaling_study.study.values import error_context, number, whole
+from scaling_study.study.problems import PROBLEMS, Problem, Rows, checked
 
 Array = NDArray[np.float64]
-SPLIT, OUTLIERS = 4, 5  # the random streams that only this module draws from
+SPLIT, OUTLIERS = 4, 5  # the random streams of this module
 WRONG_UNIT = 1000.0
-TEST_SHARE = 0.25  # of the rows, where a study does not say
+TEST_SHARE = 0.25  # default share of the rows that are held out
+DATASETS: dict[str, Callable[..., Problem]] = {}
+REAL = {  # name: the feature that is scaled by default, and the description
+    "diabetes": (
+        "bmi",
+        "442 patients: disease progression from 10 columns (`load_diabetes`, raw).",
+    ),
+    "wine": ("proline", "178 wines of 3 cultivars, classified by 13 columns (`load_wine`)."),
+    "breast_cancer": (
+        "worst area",
+        "569 tumours, malignant or benign, by 30 columns (`load_breast_cancer`).",
+    ),
+    "digits": (
+        "pixel_4_4",
+        "1,797 images of the 10 digits, 64 pixels from 0 to 16 (`load_digits`).",
+    ),
+}
 
 
-def diabetes(
-    *,
-    feature: int | str = "bmi",
-    test_share: float = TEST_SHARE,
-    outliers: float = 0.0,
-    heavy_tails: bool = False,
-) -> Problem:
-    """Return 442 patients: a disease's progress from 10 columns (`load_diabetes`, raw)."""
-    return _split("diabetes", feature, test_share, outliers, heavy_tails)
+def register(build: Callable[..., Problem]) -> None:
+    """Add a builder to `DATASETS` under its name, with its arguments checked."""
+    DATASETS[build.__name__] = checked(build)
 
 
-def wine(
-    *,
-    feature: int | str = "proline",
-    test_share: float = TEST_SHARE,
-    outliers: float = 0.0,
-    heavy_tails: bool = False,
-) -> Problem:
-    """Return 178 wines of 3 cultivars, classified by 13 columns (`load_wine`)."""
-    return _split("wine", feature, test_share, outliers, heavy_tails)
+def _register_real(name: str, scaled: str, description: str) -> None:
+    def build(
+        *,
+        feature: int | str = scaled,
+        test_share: float = TEST_SHARE,
+        outliers: float = 0.0,
+        heavy_tails: bool = False,
+    ) -> Problem:
+        return _real(name, feature, test_share, outliers, heavy_tails)
+
+    build.__name__, build.__doc__ = name, f"Return {description}"
+    register(build)
 
 
-def breast_cancer(
-    *,
-    feature: int | str = "worst area",
-    test_share: float = TEST_SHARE,
-    outliers: float = 0.0,
-    heavy_tails: bool = False,
-) -> Problem:
-    """Return 569 tumours, malignant or benign, by 30 columns (`load_breast_cancer`)."""
-    return _split("breast_cancer", feature, test_share, outliers, heavy_tails)
+for _name, _entry in REAL.items():
+    _register_real(_name, *_entry)
 
 
-def digits(
-    *,
-    feature: int | str = "pixel_4_4",
-    test_share: float = TEST_SHARE,
-    outliers: float = 0.0,
-    heavy_tails: bool = False,
-) -> Problem:
-    """Return 1,797 images of the 10 digits, 64 pixels from 0 to 16 (`load_digits`)."""
-    return _split("digits", feature, test_share, outliers, heavy_tails)
-
-
+@register
 def friedman2(*, samples: int = 200, noise: float = 125.0, feature: int = 3) -> Problem:
     """Return ``sqrt(a² + (b c - 1/(b d))²) + noise``, four ranges (`make_friedman2`)."""
     return _generated("make_friedman2", samples, noise, feature)
 
 
+@register
 def friedman3(*, samples: int = 200, noise: float = 0.1, feature: int = 3) -> Problem:
     """Return ``arctan((b c - 1/(b d)) / a) + noise``, four ranges (`make_friedman3`)."""
     return _generated("make_friedman3", samples, noise, feature)
 
 
+@register
 def correlated(
     *,
     samples: int = 200,
@@ -96,52 +91,19 @@ def correlated(
     noise: float = 1.0,
     feature: int = 0,
 ) -> Problem:
-    """Return a linear law of correlated columns, a new one each seed (`make_regression`)."""
-    for name, value in {
-        "features": features,
-        "informative": informative,
-        "effective_rank": effective_rank,
-    }.items():
-        with error_context(name):
-            whole(value)
+    """Return a linear law of correlated columns, a new law for each seed (`make_regression`)."""
     if informative > features:
-        raise StudyError(f"informative: {informative} columns of {features} cannot be")
-    return _generated(
-        "make_regression",
-        samples,
-        noise,
-        feature,
-        n_features=features,
-        n_informative=informative,
-        effective_rank=effective_rank,
-    )
+        raise StudyError(f"informative: must be at most features = {features}, not {informative}")
+    counts = {"n_informative": informative, "effective_rank": effective_rank}
+    return _generated("make_regression", samples, noise, feature, n_features=features, **counts)
 
 
-DATASETS: dict[str, Callable[..., Problem]] = {
-    "diabetes": diabetes,
-    "wine": wine,
-    "breast_cancer": breast_cancer,
-    "digits": digits,
-    "friedman2": friedman2,
-    "friedman3": friedman3,
-    "correlated": correlated,
-}
-RESPLIT = ("diabetes", "wine", "breast_cancer", "digits")  # each seed splits the same rows
 EVERY_PROBLEM: dict[str, Callable[..., Problem]] = {**PROBLEMS, **DATASETS}
 
 
 @lru_cache(maxsize=8)
 def load(name: str) -> tuple[Array, Array, tuple[str, ...]]:
-    """Return the columns of a data set as they are, its target, and the columns' names.
-
-    Returns
-    -------
-    x : ndarray of shape (n_rows, n_features)
-        Not to be written to.
-    y : ndarray of shape (n_rows,)
-        The quantity, or the number of the class.
-    names : tuple of str
-    """
+    """Return the columns of a real data set, its target, and the columns' names; read-only."""
     from sklearn import datasets
 
     options = {"scaled": False} if name == "diabetes" else {}
@@ -152,40 +114,35 @@ def load(name: str) -> tuple[Array, Array, tuple[str, ...]]:
 
 
 def split(seed: int, rows: int, test_share: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return a seed's training rows and its held-out rows, which together are all of them."""
+    """Return the training rows and the held-out rows of a seed, which together are all rows."""
     order = np.random.default_rng([SPLIT, seed]).permutation(rows)
     held_out = max(1, round(test_share * rows))
     return order[held_out:], order[:held_out]
 
 
 def overlap(problem: str | Problem, test_share: float = TEST_SHARE) -> float:
-    """Return test rows over training rows where seeds split the same rows, 0 where they do not.
+    """Return test rows over training rows if seeds split the same rows, otherwise 0.
 
-    It is by how much a variance over splits is to be corrected; see
-    `scaling_study.analysis.statistics.resampled_mean`.
+    A variance over splits is corrected by it; see
+    `scaling_study.analysis.intervals.resampled_mean`.
 
     Parameters
     ----------
     problem : str or Problem
-        A key of `EVERY_PROBLEM`, or a problem, of which the rows of two seeds are compared:
-        where most of one seed's held-out rows are the other's, seeds split the same rows.
+        A name, or a problem: its seeds split the same rows if most rows that one seed holds out
+        are rows of another seed.
     test_share : float
-        Of the rows, where a name is given.
+        Share of the rows that is held out, where a name is given.
     """
-    if isinstance(problem, Problem):
-        return _overlap_of_rows(problem)
-    if problem not in RESPLIT:
-        return 0.0
-    train, test = split(0, len(load(problem)[0]), test_share)
-    return len(test) / len(train)
-
-
-def _overlap_of_rows(problem: Problem) -> float:
+    if isinstance(problem, str):
+        if problem not in REAL:
+            return 0.0
+        problem = DATASETS[problem](test_share=test_share)
     if problem.held_out is None:
         return 0.0
     trained, tested, others = (
-        np.column_stack([u, noise])
-        for u, noise in (problem.draw(0), problem.held_out(0), problem.held_out(1))
+        np.column_stack(rows)
+        for rows in (problem.draw(0), problem.held_out(0), problem.held_out(1))
     )
     known = {row.tobytes() for row in (*trained, *tested)}
     again = sum(row.tobytes() in known for row in others)
@@ -193,111 +150,85 @@ def _overlap_of_rows(problem: Problem) -> float:
 
 
 def chance(problem: str | Problem) -> float:
-    """Return the score without any learning: the share of the largest class, or R² of the mean.
-
-    Parameters
-    ----------
-    problem : str or Problem
-        A key of `EVERY_PROBLEM`, or a problem; 0 for one whose target is a quantity.
-    """
-    if isinstance(problem, Problem):
-        if not problem.classes:
+    """Return the score without learning: the share of the largest class, or an R² of 0."""
+    if isinstance(problem, str):
+        if problem not in REAL:
             return 0.0
-        rows = [problem.draw(0), *([problem.held_out(0)] if problem.held_out else [])]
-        labels = np.concatenate([target(problem, *own) for own in rows])
-    elif problem in RESPLIT and problem != "diabetes":
-        labels = load(problem)[1]
-    else:
+        problem = DATASETS[problem]()
+    if not problem.classes:
         return 0.0
+    halves = [problem.draw(0), *([problem.held_out(0)] if problem.held_out else [])]
+    labels = np.concatenate([problem.law(u) + noise for u, noise in halves])
     return float(np.bincount(labels.astype(np.intp)).max() / len(labels))
 
 
-def _split(
+def _real(
     name: str, feature: int | str, test_share: float, outliers: float, heavy_tails: bool
 ) -> Problem:
+    """Return a real data set as a problem, the column of a feature perhaps corrupted."""
     x, y, names = load(name)
     place = _place(feature, names)
-    test_share, outliers = (
-        _share(key, value) for key, value in (("test_share", test_share), ("outliers", outliers))
-    )
-    if test_share == 0:
-        raise StudyError("test_share: must be above 0, so that rows are left to test on")
-    if not isinstance(heavy_tails, bool):
-        raise StudyError(f"heavy_tails: must be true or false, not {heavy_tails!r}")
     if outliers and not x[:, place].any():
         raise StudyError(f"outliers: column {names[place]!r} is 0 in every row; take another")
     if heavy_tails:
-        x = x.copy()
-        mean, deviation = x[:, place].mean(), x[:, place].std()
-        if deviation == 0:
-            raise StudyError(f"heavy_tails: column {names[place]!r} is constant; take another")
-        x[:, place] = mean + deviation * np.sinh(2 * (x[:, place] - mean) / deviation)
+        x = _with_heavy_tails(x, place, names[place])
 
-    def draw(seed: int) -> tuple[Array, Array]:
-        rows = split(seed, len(x), test_share)[0]
-        own = x[rows]
+    def halves(seed: int) -> tuple[Rows, Rows]:
+        trained, tested = split(seed, len(x), test_share)
+        rows = x[trained]
         if outliers:
             count = max(1, round(outliers * len(rows)))
             wrong = np.random.default_rng([OUTLIERS, seed]).permutation(len(rows))[:count]
-            own[wrong, place] *= WRONG_UNIT
-        return own, y[rows]
-
-    def held_out(seed: int) -> tuple[Array, Array]:
-        rows = split(seed, len(x), test_share)[1]
-        return x[rows], y[rows]
+            rows[wrong, place] *= WRONG_UNIT
+        return (rows, y[trained]), (x[tested], y[tested])
 
     classes = 0 if name == "diabetes" else len(np.unique(y))
-    return _of_unknown_law(draw, held_out, x.shape[1], place, classes, names)
+    return _of_unknown_law(halves, x.shape[1], place, classes=classes, columns=names)
+
+
+def _with_heavy_tails(x: Array, place: int, name: str) -> Array:
+    column = x[:, place]
+    mean, deviation = column.mean(), column.std()
+    if deviation == 0:
+        raise StudyError(f"heavy_tails: column {name!r} is constant; take another")
+    x = x.copy()
+    x[:, place] = mean + deviation * np.sinh(2 * (column - mean) / deviation)
+    return x
 
 
 def _generated(maker: str, samples: int, noise: float, feature: int, **parameters: Any) -> Problem:
-    with error_context("samples"):
-        whole(samples)
-    with error_context("noise"):
-        number(noise, 0, "a finite number of at least 0")
+    """Return a data set that a function of `sklearn.datasets` generates."""
     features = parameters.get("n_features", 4)
-    with error_context("feature"):
-        place = _place(feature, tuple(str(column) for column in range(features)))
+    place = _place(feature, tuple(map(str, range(features))))
 
-    def both(seed: int) -> tuple[Array, Array]:
+    def halves(seed: int) -> tuple[Rows, Rows]:
         from sklearn import datasets
 
-        # One call for both halves: it also draws the law that they share.
+        # One call for both halves, since it also draws the law that they share.
         make = getattr(datasets, maker)
-        return make(n_samples=2 * samples, noise=noise, random_state=seed, **parameters)
+        x, y = make(n_samples=2 * samples, noise=noise, random_state=seed, **parameters)
+        return (x[:samples], y[:samples]), (x[samples:], y[samples:])
 
-    def draw(seed: int) -> tuple[Array, Array]:
-        x, y = both(seed)
-        return x[:samples], y[:samples]
-
-    def held_out(seed: int) -> tuple[Array, Array]:
-        x, y = both(seed)
-        return x[samples:], y[samples:]
-
-    return _of_unknown_law(draw, held_out, features, place, 0)
+    return _of_unknown_law(halves, features, place)
 
 
 def _of_unknown_law(
-    draw: Callable[[int], tuple[Array, Array]],
-    held_out: Callable[[int], tuple[Array, Array]],
-    features: int,
-    place: int,
-    classes: int,
-    columns: tuple[str, ...] = (),
+    halves: Callable[[int], tuple[Rows, Rows]], features: int, place: int, **more: Any
 ) -> Problem:
+    """Return a problem whose ``halves(seed)`` are training and held-out rows."""
     return Problem(
-        draw,
+        lambda seed: halves(seed)[0],
         np.full(features, np.nan),
         np.ones(features),
         scaled_feature=place,
         signal=lambda u: np.zeros(u.shape[:-1]),
-        held_out=held_out,
-        classes=classes,
-        columns=columns,
+        held_out=lambda seed: halves(seed)[1],
+        **more,
     )
 
 
 def _place(feature: int | str, names: tuple[str, ...]) -> int:
+    """Return the index of a feature that is given by its name or its index."""
     if isinstance(feature, str):
         if feature not in names:
             raise unknown("feature", feature, names)
@@ -305,11 +236,3 @@ def _place(feature: int | str, names: tuple[str, ...]) -> int:
     if isinstance(feature, bool) or not isinstance(feature, int) or not 0 <= feature < len(names):
         raise StudyError(f"feature: must be a whole number from 0 to {len(names) - 1}")
     return feature
-
-
-def _share(name: str, value: float) -> float:
-    with error_context(name):
-        share = number(value, 0, "a share from 0 to 0.5")
-        if share > 0.5:
-            raise StudyError(f"must be a share from 0 to 0.5, not {value!r}")
-        return share

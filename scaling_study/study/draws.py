@@ -1,8 +1,8 @@
-"""The random numbers of a seed: data and batch orders.
+"""The random numbers of a seed: data and batch orders, in NumPy and float64.
 
-NumPy in float64 throughout, so that the same seed names the same numbers on every platform
-and JAX version. A seed names three independent streams: data, initialisation and batch
-order; every condition of a seed shares them (common random numbers).
+The same seed gives the same numbers on every platform and JAX version. A seed names three
+independent streams: data, initialisation and batch order; all conditions of a seed share them
+(common random numbers).
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,12 +13,7 @@ from numpy.typing import NDArray
 
 from scaling_study.study import checks
 from scaling_study.study.checks import HELD_OUT
-from scaling_study.study.conditions import (
-    Static,
-    batches_per_epoch,
-    problem_of,
-    shape_of,
-)
+from scaling_study.study.conditions import Static, batches_per_epoch, problem_of, shape_of
 from scaling_study.study.values import error_context
 
 Array = NDArray[np.float64]
@@ -26,61 +21,48 @@ ORDER_STREAM = 3
 
 
 class Draw(NamedTuple):
-    """The data of several seeds, in canonical units.
+    """The data of several seeds, in canonical units."""
 
-    Attributes
-    ----------
-    u : ndarray of shape (n_seeds, n_samples, n_features)
-    noise : ndarray of shape (n_seeds, n_samples)
-    """
-
-    u: Array
-    noise: Array
+    u: Array  # (n_seeds, n_samples, n_features)
+    noise: Array  # (n_seeds, n_samples)
 
 
 def draw(static: Static, seeds: Sequence[int]) -> Draw:
-    """Return the data of each seed, or of the one seed that the data stream is held at."""
+    """Return the training data of each seed; those of one seed if the data stream is fixed."""
     return _stacked(static, seeds, "draw")
 
 
 def held_out(static: Static, seeds: Sequence[int]) -> Draw:
-    """Return rows of each seed that it is not trained on, in canonical units."""
+    """Return the held-out rows of each seed, in canonical units."""
     return _stacked(static, seeds, "held_out")
 
 
 def _stacked(static: Static, seeds: Sequence[int], name: str) -> Draw:
     """Return the rows of each seed, or raise a `DataError` with what is wrong with them."""
-    problem, shape, trained = problem_of(static.problem), None, name == "draw"
-    own = list(seeds) if static.data_seed == "vary" else [int(static.data_seed)]
-    rows = getattr(problem, name)
-    if rows is None:
-        name, rows, own = "draw", problem.draw, [HELD_OUT + seed for seed in own]
-    if name == "draw":
-        shape = shape_of(static.problem)
+    problem, trained = problem_of(static.problem), name == "draw"
+    distinct = list(seeds) if static.data_seed == "vary" else [int(static.data_seed)]
+    if name == "held_out" and problem.held_out is None:
+        name, distinct = "draw", [HELD_OUT + seed for seed in distinct]
+    shape = shape_of(static.problem) if name == "draw" else None
     with error_context(f"problem {static.problem.name!r}"):
-        parts = checks.stack(problem, rows, own, shape, name=name, trained=trained)
-    repeats = len(seeds) // len(own)
+        parts = checks.stack(
+            problem, getattr(problem, name), distinct, shape, name=name, trained=trained
+        )
+    repeats = len(seeds) // len(distinct)
     return Draw(*(np.repeat(part, repeats, axis=0) if repeats > 1 else part for part in parts))
 
 
 def orders(static: Static, seeds: Sequence[int], epochs: int) -> Iterator[NDArray[np.int32]]:
-    """Yield the order of the data, ``epochs`` epochs at a time.
+    """Yield the order of the data, at most ``epochs`` epochs at a time.
 
-    Each seed keeps its own generator from block to block, so that the numbers do not depend
-    on how the budget is cut.
-
-    Yields
-    ------
-    ndarray of shape (n_seeds, n_epochs, n_samples)
-        The place of each sample in the epoch. With replacement, the samples drawn instead,
-        the batches end to end: (n_seeds, n_epochs, n_batches · batch_size).
+    Each seed keeps its generator from block to block, so that the numbers do not depend on the
+    size of the blocks. Yields the place of each sample in the epoch, (n_seeds, n_epochs,
+    n_samples), or with replacement the samples that are drawn, the batches end to end:
+    (n_seeds, n_epochs, n_batches · batch_size).
     """
     samples, _ = shape_of(static.problem)
-    held = static.order_seed
-    generators = [
-        np.random.default_rng([ORDER_STREAM, seed if held == "vary" else int(held)])
-        for seed in seeds
-    ]
+    streams = seeds if static.order_seed == "vary" else [int(static.order_seed)] * len(seeds)
+    generators = [np.random.default_rng([ORDER_STREAM, seed]) for seed in streams]
     per_epoch = batches_per_epoch(static)
     left = static.updates // per_epoch
     while left > 0:
@@ -88,31 +70,26 @@ def orders(static: Static, seeds: Sequence[int], epochs: int) -> Iterator[NDArra
         if static.sampling == "reshuffled":
             yield permutations(generators, count, samples)
         else:
-            shape = (count, per_epoch * static.batch_size)
-            yield np.stack(
-                [rng.integers(samples, size=shape, dtype=np.int32) for rng in generators]
-            )
+            shape = count, per_epoch * static.batch_size
+            drawn = [rng.integers(samples, size=shape, dtype=np.int32) for rng in generators]
+            yield np.stack(drawn)
         left -= count
 
 
 def permutations(
     generators: Sequence[np.random.Generator], count: int, samples: int
 ) -> NDArray[np.int32]:
-    """Return ``count`` permutations from each generator.
+    """Return ``count`` permutations from each generator, (n_generators, count, samples).
 
-    Sorts random keys that hold the sample's number in their lowest bits, six times as fast as
-    `numpy.random.Generator.permuted` and as uniform as keys are distinct: two of 100 samples
-    share the 25 bits of their keys in one of 6,800 epochs, and keep their order then.
-
-    Returns
-    -------
-    ndarray of shape (n_generators, count, samples)
+    Sorts random keys whose lowest bits hold the sample's index: six times as fast as
+    `numpy.random.Generator.permuted`, and uniform where keys are distinct. Two of 100 samples
+    share the 25 random bits of their keys in one of 6,800 epochs, and then keep their order.
     """
     dtype = np.dtype(np.uint32 if samples <= 128 else np.uint64)
     most, low = np.iinfo(dtype).max, dtype.type(2 ** int(samples - 1).bit_length() - 1)
     keys = np.empty((len(generators), count, samples), dtype)
-    for own, rng in zip(keys, generators, strict=True):
-        own[...] = rng.integers(most, size=own.shape, dtype=dtype, endpoint=True)
+    for block, rng in zip(keys, generators, strict=True):
+        block[...] = rng.integers(most, size=block.shape, dtype=dtype, endpoint=True)
     keys &= ~low
     keys |= np.arange(samples, dtype=dtype)
     keys.sort(axis=-1)

@@ -1,10 +1,10 @@
-"""What drawn data mean under each condition: inputs, target, and the least loss of a linear model.
+"""The data of a seed under each condition: inputs, target, and the least loss of a linear model.
 
     draws ─► canonical coordinates ─► an affine map for each condition
 
-All that distinguishes conditions (unit, offset, scaler, target scaler) is an affine map from the
-canonical coordinates of a seed. The maps are composed without passing through the observed
-values, in which a large offset would cost digits. NumPy in float64 throughout.
+Conditions differ in unit, offset, scaler and target scaler: affine maps from the canonical
+coordinates of a seed. They are composed without computing the observed values, in which a large
+offset would cost digits. NumPy in float64 throughout.
 """
 
 from collections.abc import Sequence
@@ -26,97 +26,57 @@ ENCODED_NUMBERS = 2**22  # numbers of observed data that are held at once
 
 
 class Encoding(NamedTuple):
-    """What a chunk's data are in each run's own training units; d features, C × S runs.
+    """The data of a chunk in the training units of each run; d features, C × S runs.
 
     The training inputs are ``z = gain u + shift`` and the training target is
     ``y = u · slope + intercept + residual_scale residual``, with u in canonical coordinates and
     slope and intercept the least-squares solution. A target of classes has no such solution:
     slope and intercept are 0, and the residual is the class.
-
-    Attributes
-    ----------
-    u : ndarray of shape (S, N, d) or (C, S, N, d)
-        Canonical inputs, shared by the conditions unless a transformer makes its own.
-    q : ndarray of the shape of u
-        Orthonormal columns that span the same, see `canonical.orthogonal`.
-    residual : ndarray of shape (S, N) or (C, S, N)
-        Least-squares residual of the target, of mean square 1; or the class.
-    factor : ndarray of shape (d, d, 1 or C, S)
-        Triangle r with ``u = q r``.
-    mean, unit : ndarray of shape (d, C, S)
-        A problem's features, or what a transformer made of them, are ``mean + unit u``.
-    gain, shift : ndarray of shape (d, C, S)
-        The map from u to the training inputs.
-    slope : ndarray of shape (d, C, S)
-    intercept, residual_scale : ndarray of shape (C, S)
-        The target, in training units.
-    target_divisor, target_shift, target_mean : ndarray of shape (C, S)
-        The target scaler, and the target's mean, in the target's original unit.
-    divisor, centre : ndarray of shape (d, C, S)
-        The feature scaler: ``z = (x - centre) / divisor``; NaN where it is not affine.
-    weight_true, weight_ols : ndarray of shape (d, C, S)
-        Coefficients per unit of x: of the law, and of the linear model with the least loss.
-    spread : ndarray of shape (d, C, S)
-        Standard deviation of x.
-    best, error : ndarray of shape (d, C, S)
-        Slopes of the linear model with the least loss (least squares; maximum likelihood for
-        two classes), per unit of u, and their standard errors; NaN where there are none.
-    loss_least, loss_explained, loss_null : ndarray of shape (C, S)
-        Least loss of a linear model, NaN where none is known; how far it lies below the loss of
-        the best constant prediction; and that loss, the target's variance or the entropy of its
-        classes. In training units.
     """
 
-    u: Array
-    q: Array
-    residual: Array
-    factor: Array
-    mean: Array
+    # (S, N, d) and (S, N), shared by the conditions unless a transformer makes (C, S, N, d).
+    u: Array  # canonical inputs
+    q: Array  # orthonormal columns of the same span, see `canonical.orthogonal`
+    residual: Array  # least-squares residual of the target, of mean square 1; or the class
+    factor: Array  # (d, d, 1 or C, S): triangle r with u = q r
+    # (d, C, S) for a feature, (C, S) for the target.
+    mean: Array  # the problem's features, or those of a transformer, are mean + unit u
     unit: Array
-    gain: Array
+    gain: Array  # the map from u to the training inputs
     shift: Array
-    slope: Array
+    slope: Array  # the target in training units
     intercept: Array
     residual_scale: Array
-    target_divisor: Array
+    target_divisor: Array  # the target scaler, in the target's original unit
     target_shift: Array
     target_mean: Array
-    divisor: Array
+    divisor: Array  # the feature scaler, z = (x - centre) / divisor; NaN where it is not affine
     centre: Array
-    weight_true: Array
-    weight_ols: Array
-    spread: Array
-    best: Array
-    error: Array
-    loss_least: Array
-    loss_explained: Array
-    loss_null: Array
+    weight_true: Array  # coefficients per unit of x: of the law,
+    weight_ols: Array  # and of the linear model with the least loss
+    spread: Array  # standard deviation of x
+    best: Array  # slopes per unit of u of the linear model with the least loss, NaN where unknown
+    error: Array  # their standard errors
+    loss_least: Array  # least loss of a linear model in training units, NaN where unknown
+    loss_explained: Array  # how far it lies below the loss of the best constant prediction
+    loss_null: Array  # that loss: the variance of the target, or the entropy of its classes
 
     def take(self, rows: NDArray[np.intp]) -> "Encoding":
-        """Return the encoding with these of its conditions."""
-        own = {
-            name: part[..., rows, :]
-            for name, part in self._asdict().items()
-            if name not in DATA and (name != "factor" or self.u.ndim == 4)
-        }
-        if self.u.ndim == 4:
-            own |= {name: getattr(self, name)[rows] for name in DATA}
-        return self._replace(**own)
+        """Return the encoding of some of its conditions."""
+        transformed = self.u.ndim == 4
+        parts = {name: part[..., rows, :] for name, part in self._asdict().items()
+                 if name not in (*DATA, "factor")}  # fmt: skip
+        if transformed:
+            parts |= {name: getattr(self, name)[rows] for name in DATA}
+            parts["factor"] = self.factor[..., rows, :]
+        return self._replace(**parts)
 
 
 class Kinds(NamedTuple):
-    """Conditions by what they see: those of a kind differ only in how they train.
+    """Conditions by their data: those of a kind differ only in how they train."""
 
-    Attributes
-    ----------
-    families : list of list of Condition
-        One condition of each kind; a family's differ only in scale factor and offset.
-    rows : ndarray of shape (n_conditions,)
-        The kind of each condition, counted through the families.
-    """
-
-    families: list[list[Condition]]
-    rows: NDArray[np.intp]
+    families: list[list[Condition]]  # one of each kind; a family's differ in scale and offset
+    rows: NDArray[np.intp]  # the kind of each condition, counted through the families
 
 
 def kinds_of(conditions: Sequence[Condition]) -> Kinds:
@@ -132,104 +92,78 @@ def kinds_of(conditions: Sequence[Condition]) -> Kinds:
 
 
 def encode(static: Static, drawn: Draw, conditions: Sequence[Condition]) -> Encoding:
-    """Return what the drawn data are under each condition."""
+    """Return the drawn data under each condition."""
     kinds = kinds_of(conditions)
-    return encode_kinds(problem_of(static.problem), drawn, kinds, static.transformed).take(
-        kinds.rows
-    )
+    distinct = encode_kinds(problem_of(static.problem), drawn, kinds, static.transformed)
+    return distinct.take(kinds.rows)
 
 
 class _Source(NamedTuple):
-    """What all conditions of some seeds share: a problem's draw, in canonical coordinates.
-
-    ``rest`` is the target, or the noise alone where the law is linear; ``fit`` is the linear
-    model of it, None where it is of classes or a transformer makes inputs of its own.
-    """
+    """The data that all conditions of some seeds share: a draw in canonical coordinates."""
 
     problem: Problem
     drawn: Draw
     inputs: Canonical
     q: Array
     factor: Array
-    rest: Array
-    fit: Fit | None
+    rest: Array  # the target, or only the noise if the law is linear
+    fit: Fit | None  # the linear model of it, if all conditions share one
 
 
-def _source_of(problem: Problem, drawn: Draw, transformed: bool) -> _Source:
-    inputs = canonical(drawn.u)
-    rest = drawn.noise if problem.signal is None else problem.signal(drawn.u) + drawn.noise
-    fit = None
-    if not problem.classes and not transformed:
-        fit = optimum.least_squares(inputs.values, rest)
-    return _Source(problem, drawn, inputs, *orthogonal(inputs.values), rest, fit)
+class _Family(NamedTuple):
+    """Conditions that share design and scalers, and their units, ``x = scale u + offset``."""
+
+    first: Condition
+    scale: Array  # (C, 1, d)
+    offset: Array
 
 
 def encode_kinds(problem: Problem, drawn: Draw, kinds: Kinds, transformed: bool) -> Encoding:
-    """Return what the drawn data of a problem are under a condition of each kind."""
+    """Return the drawn data of a problem under a condition of each kind."""
     at_once = max(1, ENCODED_NUMBERS // drawn.u.size)
-    source = _source_of(problem, drawn, transformed)
+    inputs, rest, fit = canonical(drawn.u), _rest_of(problem, drawn), None
+    if not problem.classes and not transformed:
+        fit = optimum.least_squares(inputs.values, rest)
+    source = _Source(problem, drawn, inputs, *orthogonal(inputs.values), rest, fit)
     parts = [
         _encode(source, family[start : start + at_once], transformed)
         for family in kinds.families
         for start in range(0, len(family), at_once)
     ]
     shared = () if transformed else (*DATA, "factor")
-    whole = {
-        name: parts[0][name] if name in shared else np.concatenate([part[name] for part in parts])
-        for name in Encoding._fields
-    }
-    # Features lead: (C, S, d) to (d, C, S), and (C, S, d, d) to (d, d, C, S).
-    for name, array in whole.items():
-        if name == "factor":
-            whole[name] = np.moveaxis(array, (-2, -1), (0, 1))
-        elif name not in DATA and array.ndim == 3:
-            whole[name] = np.moveaxis(array, -1, 0)
-    if not transformed:
-        whole |= {name: whole[name][0] for name in DATA}
+    whole = {}
+    for name in Encoding._fields:
+        arrays = [part[name] for part in parts]
+        array = arrays[0] if name in shared else np.concatenate(arrays)
+        if name not in DATA:  # features lead: (C, S, d) to (d, C, S), (C, S, d, d) to (d, d, C, S)
+            array = np.moveaxis(array, range(2, array.ndim), range(array.ndim - 2))
+        whole[name] = array[0] if name in DATA and shared else array
     return Encoding(**whole)
 
 
-class _Inputs(NamedTuple):
-    """The inputs of conditions that share a scaler; arrays (C, S, d), data (1 or C, S, N, d)."""
-
-    u: Array
-    q: Array
-    factor: Array
-    mean: Array
-    unit: Array
-    gain: Array
-    shift: Array
-    divisor: Array
-    centre: Array
+def _rest_of(problem: Problem, drawn: Draw) -> Array:
+    return drawn.noise if problem.signal is None else problem.signal(drawn.u) + drawn.noise
 
 
 def _encode(
     source: _Source, conditions: Sequence[Condition], transformed: bool
 ) -> dict[str, Array]:
-    """Return the part of an `Encoding` of conditions that share design and scalers.
+    """Return the part of an `Encoding` of a family's conditions.
 
     Shapes are (C, S) and (C, S, d), and (C, S, N[, d]) for the data, 1 for C where they share it.
     """
-    scale, offset = units_of(source.problem, conditions)
-    see = _transformed if transformed else _scaled
-    inputs = see(source, conditions, scale, offset)
-    lead = inputs.gain.shape
-    if source.problem.classes:
-        target = _of_classes(source, conditions, inputs)
-    else:
-        target = _of_quantity(source, conditions, inputs, scale, offset)
-    law = np.broadcast_to(_law(source.problem, conditions[0].design, scale) / scale, lead)
-    size = source.inputs.unit * scale
-    parts = {
-        **inputs._asdict(),
-        **target,
-        "weight_true": law if source.problem.signal is None else np.full(lead, np.nan),
-        "spread": np.broadcast_to(source.drawn.u.std(axis=-2) * np.abs(scale), lead),
-    }
-    # Per unit of x: what is per unit of u, by way of z where a transformer stands between.
-    per_x = inputs.gain * inputs.divisor if transformed else np.broadcast_to(size, lead)
+    family = _Family(conditions[0], *units_of(source.problem, conditions))
+    parts = (_transformed if transformed else _scaled)(source, family)
+    lead, scale = parts["gain"].shape, family.scale
+    parts |= (_of_classes if source.problem.classes else _of_quantity)(source, family, parts)
+    law = np.broadcast_to(_law(source.problem, family) / scale, lead)
+    parts["weight_true"] = law if source.problem.signal is None else np.full(lead, np.nan)
+    parts["spread"] = np.broadcast_to(source.drawn.u.std(axis=-2) * np.abs(scale), lead)
+    # Per unit of x: from per unit of u, by way of z where a transformer stands between.
+    size = np.broadcast_to(source.inputs.unit * scale, lead)
+    per_x = parts["gain"] * parts["divisor"] if transformed else size
     parts["weight_ols"] = parts["best"] * parts["target_divisor"][..., None] / per_x
-    return {name: parts[name] for name in Encoding._fields}
+    return parts
 
 
 def units_of(problem: Problem, conditions: Sequence[Condition]) -> tuple[Array, Array]:
@@ -247,66 +181,58 @@ def observed(problem: Problem, u: Array, conditions: Sequence[Condition]) -> Arr
     return scale[..., None, :] * u + offset[..., None, :]
 
 
-def _scaled(
-    source: _Source, conditions: Sequence[Condition], scale: Array, offset: Array
-) -> _Inputs:
+def _scaled(source: _Source, family: _Family) -> dict[str, Array]:
     """Return the inputs of an affine scaler."""
     values, mean, unit = source.inputs
-    lead = len(conditions), *mean.shape
-    fitted = scalers.fit(
-        conditions[0].scaler.name, values[None], unit * scale, offset + scale * mean
-    )
-    return _Inputs(
-        values[None],
-        source.q[None],
-        source.factor[None],
-        np.broadcast_to(mean, lead),
-        np.broadcast_to(unit, lead),
-        *fitted,
-    )
+    lead = len(family.scale), *mean.shape
+    scale, offset = unit * family.scale, family.offset + family.scale * mean
+    return {
+        "u": values[None],
+        "q": source.q[None],
+        "factor": source.factor[None],
+        "mean": np.broadcast_to(mean, lead),
+        "unit": np.broadcast_to(unit, lead),
+        **scalers.fit(family.first.scaler.name, values[None], scale, offset)._asdict(),
+    }
 
 
-def _transformed(
-    source: _Source, conditions: Sequence[Condition], scale: Array, offset: Array
-) -> _Inputs:
+def _transformed(source: _Source, family: _Family) -> dict[str, Array]:
     """Return the inputs of any other transformer, in canonical coordinates of their own."""
-    x = observed(source.problem, source.drawn.u, conditions)
-    own = canonical(scalers.transform(conditions[0].scaler, x))
-    size, start = source.inputs.unit * scale, offset + scale * source.inputs.mean
-    ratio = scalers.slope_between(source.inputs.values, own.values)  # of u: 1, -1 or NaN
-    divisor = ratio * size / own.unit
-    return _Inputs(
-        own.values,
-        *orthogonal(own.values),
-        own.mean,
-        own.unit,
-        own.unit,
-        own.mean,
-        divisor,
-        start - own.mean * divisor,
+    x = family.scale[..., None, :] * source.drawn.u + family.offset[..., None, :]
+    values, mean, unit = canonical(scalers.transform(family.first.scaler, x))
+    size, start = (
+        source.inputs.unit * family.scale,
+        family.offset + family.scale * source.inputs.mean,
     )
+    ratio = scalers.slope_between(source.inputs.values, values)  # of u: 1, -1 or NaN
+    divisor = ratio * size / unit
+    q, factor = orthogonal(values)
+    return {
+        "u": values,
+        "q": q,
+        "factor": factor,
+        "mean": mean,
+        "unit": unit,
+        "gain": unit,
+        "shift": mean,
+        "divisor": divisor,
+        "centre": start - mean * divisor,
+    }
 
 
-def _of_quantity(
-    source: _Source,
-    conditions: Sequence[Condition],
-    inputs: _Inputs,
-    scale: Array,
-    offset: Array,
-) -> dict[str, Array]:
-    """Return what an `Encoding` holds of a target that is a quantity."""
-    design, scaler = conditions[0].design, conditions[0].target_scaler.name
-    slope, error, mean, residual = _fitted(source, inputs, design, scale, offset)
-    explained = _square_of(inputs.factor, slope)
+def _of_quantity(source: _Source, family: _Family, inputs: dict[str, Array]) -> dict[str, Array]:
+    """Return the target of an `Encoding`, where it is a quantity."""
+    scaler = family.first.target_scaler.name
+    slope, error, mean, residual = _fitted(source, family, inputs)
+    explained = ((inputs["factor"] @ slope[..., None])[..., 0] ** 2).sum(axis=-1)
     least = np.broadcast_to((residual**2).mean(axis=-1), explained.shape)
     shift, divisor = np.zeros_like(explained), np.ones_like(explained)
     if scaler != "none":
-        values = (inputs.u * slope[..., None, :]).sum(axis=-1) + residual
+        values = (inputs["u"] * slope[..., None, :]).sum(axis=-1) + residual
         deviation = _or_one(np.sqrt(explained + least))[..., None]
         column = (values / deviation)[..., None]
-        divisor, shift = (
-            part[..., 0] for part in scalers.fit(scaler, column, deviation, mean[..., None])[2:]
-        )
+        fitted = scalers.fit(scaler, column, deviation, mean[..., None])
+        shift, divisor = fitted.centre[..., 0], fitted.divisor[..., 0]
     size = _or_one(np.sqrt((residual**2).mean(axis=-1)))
     best = slope / divisor[..., None]
     return {
@@ -326,14 +252,16 @@ def _of_quantity(
 
 
 def _fitted(
-    source: _Source, inputs: _Inputs, design: str, scale: Array, offset: Array
+    source: _Source, family: _Family, inputs: dict[str, Array]
 ) -> tuple[Array, Array, Array, Array]:
     """Return slope and error (C, S, d), mean (C, S) and residual (1 or C, S, N) of the target."""
-    lead = inputs.gain.shape
-    law, level, mean = np.zeros(scale.shape), 0.0, 0.0
+    lead = inputs["gain"].shape
+    law, mean = np.zeros(family.scale.shape), 0.0
     if source.problem.signal is None:
-        law, level = _law(source.problem, design, scale), _level(source.problem, design, offset)
-        mean = level + (law * source.inputs.mean).sum(axis=-1)
+        law = _law(source.problem, family)
+        mean = (law * source.inputs.mean).sum(axis=-1)
+        if family.first.design == "F":  # the offset of the observed features adds to the target
+            mean = family.offset @ source.problem.coefficients + mean
     per_unit = law * source.inputs.unit
     if source.fit is not None:
         # The law is linear in u, so that only the rest has to be fitted.
@@ -342,36 +270,38 @@ def _fitted(
     else:
         values = (source.inputs.values * per_unit[..., None, :]).sum(axis=-1) + source.rest
         values = np.broadcast_to(values, (*lead[:2], values.shape[-1]))
-        slope, error, intercept, residual = optimum.least_squares(inputs.u, values)
+        slope, error, intercept, residual = optimum.least_squares(inputs["u"], values)
         per_unit = np.zeros(lead)
     slope, error = (np.broadcast_to(part, lead) for part in (per_unit + slope, error))
     return slope, error, np.broadcast_to(mean + intercept, lead[:2]), residual
 
 
-def _of_classes(
-    source: _Source, conditions: Sequence[Condition], inputs: _Inputs
-) -> dict[str, Array]:
-    """Return what an `Encoding` holds of a target that is a class."""
-    lead, classes = inputs.gain.shape, source.problem.classes
-    unknown, one = np.full(lead, np.nan), np.ones(lead[:2])
-    best, error, least = unknown.copy(), unknown.copy(), unknown[..., 0].copy()
-    labels = source.rest
+def _of_classes(source: _Source, family: _Family, inputs: dict[str, Array]) -> dict[str, Array]:
+    """Return the target of an `Encoding`, where it is a class."""
+    u, lead, classes, labels = (
+        inputs["u"],
+        inputs["gain"].shape,
+        source.problem.classes,
+        source.rest,
+    )
+    best, error, least = np.full(lead, np.nan), np.full(lead, np.nan), np.full(lead[:2], np.nan)
+    zero, one = np.zeros(lead[:2]), np.ones(lead[:2])
     null = np.array([optimum.entropy(of_seed, classes) for of_seed in labels])
-    if conditions[0].model.name == "linear":
-        for c, s in np.ndindex(len(inputs.u), lead[1]):
-            found = optimum.logistic(inputs.u[c, s], labels[s], classes)
-            rows = slice(None) if len(inputs.u) == 1 else c
+    if family.first.model.name == "linear":
+        for c, s in np.ndindex(len(u), lead[1]):
+            found = optimum.logistic(u[c, s], labels[s], classes)
+            rows = slice(None) if len(u) == 1 else c
             least[rows, s] = found.loss
             if classes == 2:
                 best[rows, s], error[rows, s] = found.slope[:, 0], found.error
     return {
-        "residual": np.broadcast_to(labels, (len(inputs.u), *labels.shape)),
+        "residual": np.broadcast_to(labels, (len(u), *labels.shape)),
         "slope": np.zeros(lead),
-        "intercept": np.zeros(lead[:2]),
+        "intercept": zero,
         "residual_scale": one,
         "target_divisor": one,
-        "target_shift": np.zeros(lead[:2]),
-        "target_mean": np.zeros(lead[:2]),
+        "target_shift": zero,
+        "target_mean": zero,
         "best": best,
         "error": error,
         "loss_least": least,
@@ -380,20 +310,11 @@ def _of_classes(
     }
 
 
-def _law(problem: Problem, design: str, scale: Array) -> Array:
-    """Return a linear law's coefficients of a problem's features, (C, 1, d)."""
-    reference = scale if design == "F" else np.broadcast_to(problem.reference_scale, scale.shape)
-    return problem.coefficients * reference
-
-
-def _level(problem: Problem, design: str, offset: Array) -> Array:
-    """Return what a linear law adds for the offset of the observed features, (C, 1)."""
-    return offset @ problem.coefficients if design == "F" else np.zeros(offset.shape[:2])
-
-
-def _square_of(factor: Array, slope: Array) -> Array:
-    """Return the mean square of ``u · slope``."""
-    return ((factor @ slope[..., None])[..., 0] ** 2).sum(axis=-1)
+def _law(problem: Problem, family: _Family) -> Array:
+    """Return the coefficients of a linear law per unit of a problem's features, (C, 1, d)."""
+    fixed = family.first.design == "F"
+    scale = family.scale if fixed else np.broadcast_to(problem.reference_scale, family.scale.shape)
+    return problem.coefficients * scale
 
 
 def _or_one(deviation: Array) -> Array:
@@ -401,52 +322,39 @@ def _or_one(deviation: Array) -> Array:
 
 
 class HeldOut(NamedTuple):
-    """Rows that are not trained on, as K kinds of conditions see them; S seeds, M rows.
+    """Held-out rows under K kinds of conditions; S seeds, M rows."""
 
-    Attributes
-    ----------
-    u : ndarray of shape (K or 1, S, M, d)
-        In the canonical coordinates of the training rows; 1 where all kinds share them.
-    target : ndarray of shape (K, S, M)
-        In training units, less the intercept of `Encoding`; the number of the class where there
-        are classes.
-    """
-
+    # (K, S, M, d), or (1, S, M, d) where all kinds share them: in the canonical coordinates of the
+    # training rows.
     u: Array
+    # (K, S, M): in training units without the intercept of `Encoding`; or the class.
     target: Array
 
 
 def encode_held_out(
     problem: Problem, drawn: Draw, new: Draw, kinds: Kinds, distinct: Encoding
 ) -> HeldOut:
-    """Return held-out rows in the coordinates that the drawn rows have set.
+    """Return held-out rows in the coordinates of the training rows.
 
-    Parameters
-    ----------
-    problem : Problem
-    drawn, new : Draw
-        The rows trained on, and those held out, of the same seeds.
-    kinds : Kinds
-    distinct : Encoding
-        Of the drawn rows under each kind of condition, `encode_kinds`.
+    ``drawn`` and ``new`` are the training and the held-out rows of the same seeds, and
+    ``distinct`` is the result of `encode_kinds` for the training rows.
     """
     inputs, targets = [], []
-    own = canonical(drawn.u)
-    rest = new.noise if problem.signal is None else problem.signal(new.u) + new.noise
-    for family in kinds.families:
-        scale, _ = units_of(problem, family)
-        if not scalers.is_affine(family[0].scaler):
-            fitted_to, seen = (observed(problem, rows, family) for rows in (drawn.u, new.u))
-            inputs.append(scalers.transform(family[0].scaler, fitted_to, seen))
+    trained, rest = canonical(drawn.u), _rest_of(problem, new)
+    for conditions in kinds.families:
+        family = _Family(conditions[0], *units_of(problem, conditions))
+        if not scalers.is_affine(family.first.scaler):
+            rows = (observed(problem, u, conditions) for u in (drawn.u, new.u))
+            inputs.append(scalers.transform(family.first.scaler, *rows))
         if problem.signal is None:
-            per_unit = _law(problem, family[0].design, scale) * own.unit
-            moved = (own.of(new.u) * per_unit[..., None, :]).sum(axis=-1)
+            per_unit = _law(problem, family) * trained.unit
+            moved = (trained.of(new.u) * per_unit[..., None, :]).sum(axis=-1)
             targets.append(moved + rest - drawn.noise.mean(axis=-1, keepdims=True))
         else:
-            targets.append(np.broadcast_to(rest, (len(family), *rest.shape)))
+            targets.append(np.broadcast_to(rest, (len(conditions), *rest.shape)))
     target = np.concatenate(targets)
     if problem.signal is not None:
         target = target - distinct.target_mean[..., None]
     mean, unit = (np.moveaxis(part, 0, -1)[..., None, :] for part in (distinct.mean, distinct.unit))
-    u = (np.concatenate(inputs) - mean) / unit if inputs else own.of(new.u)[None]
+    u = (np.concatenate(inputs) - mean) / unit if inputs else trained.of(new.u)[None]
     return HeldOut(u, target / distinct.target_divisor[..., None])

@@ -1,72 +1,62 @@
-"""What scikit-learn's own estimators are asked, beside the networks: ``[estimators.NAME]``.
+"""Comparisons of networks with scikit-learn's own estimators: ``[estimators.NAME]``.
 
     [estimators.wine-knn]
     dataset = "wine"
     estimator = "knn"                    # or { name = "knn", n_neighbors = 3 }
     scaler = ["none", "standard"]
 
-Each seed of the study is a split: its rows are drawn with it, and so is what is random in the
-estimator. scikit-learn is imported when a study has such a table, not before.
+Each seed of the study is a split; the same seed is the estimator's. scikit-learn is imported
+only for a study that has such a table.
 """
 
 from collections.abc import Callable, Container, Mapping
 from typing import Any, NamedTuple
 
-from scaling_study.errors import StudyError, unknown
+from scaling_study.errors import StudyError
+from scaling_study.study import values
 from scaling_study.study.component import EVERYTHING, Component
-from scaling_study.study.values import error_context, listed, number
+from scaling_study.study.datasets import load
+from scaling_study.study.values import error_context
+
+BELOW_ONE = 1 - 2**-53  # the largest float below 1
+
+
+def by_name(*functions: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    """Return a registry of functions by their names, with hyphens."""
+    return {function.__name__.replace("_", "-"): function for function in functions}
 
 
 class Comparison(NamedTuple):
-    """One estimator on one data set, under several scalers.
+    """One estimator on one data set, under several scalers."""
 
-    Attributes
-    ----------
-    name : str
-        Of its table.
-    dataset : str
-        A key of `DATASETS`.
-    estimator : Component
-        A key of `ESTIMATORS`, or a reference to a function of ``seed``, with parameters.
-    scalers : tuple of str
-        Keys of `PREPROCESSORS`, in the order in which the pipelines are fitted.
-    test_size : float
-        Share of the rows that is held out, in (0, 1).
-    shared_steps : bool
-        Whether the pipelines of all scalers hold the estimator's inner steps as one object, so
-        that fitting a later pipeline changes an earlier one: a mistake, kept to be measured.
-    """
-
-    name: str
-    dataset: str
-    estimator: Component
-    scalers: tuple[str, ...]
-    test_size: float = 0.3
+    name: str  # of its table
+    dataset: str  # a key of `DATASETS`
+    estimator: Component  # a key of `ESTIMATORS`, or a reference to a function of ``seed``
+    scalers: tuple[str, ...]  # in the order in which the pipelines are fitted
+    test_size: float = 0.3  # share of the rows that is held out
+    # Whether the pipelines of all scalers share one estimator object, so that fitting a later
+    # pipeline changes an earlier one: a published mistake, reproduced to measure its effect.
     shared_steps: bool = False
 
     def build(self, seed: int) -> Any:
-        """Return the estimator, not fitted; what is random in it is drawn with the seed."""
+        """Return the estimator, not fitted; the seed is its random state."""
         return self.estimator.build("estimator", ESTIMATORS, seed=seed)
 
 
 def wine() -> tuple[Any, Any]:
     """Return scikit-learn's copy of UCI's wine: 178 rows, 13 features, 3 cultivars."""
-    from sklearn.datasets import load_wine
-
-    data: Any = load_wine()
-    return data.data, data.target
+    x, y, _ = load("wine")
+    return x, y.astype(int)
 
 
 def breast_cancer() -> tuple[Any, Any]:
     """Return scikit-learn's copy of UCI's breast cancer: 569 rows, 30 features, malignant = 1.
 
-    scikit-learn codes malignant as 0. Whoever reads UCI's file and numbers its letters B and M
-    has 1, and a network trained from the same seed is another then.
+    scikit-learn codes malignant as 0. Numbering the letters B and M of UCI's file gives 1, and a
+    network that is trained from the same seed differs.
     """
-    from sklearn.datasets import load_breast_cancer
-
-    data: Any = load_breast_cancer()
-    return data.data, 1 - data.target
+    x, y, _ = load("breast_cancer")
+    return x, 1 - y.astype(int)
 
 
 def linear_svm(seed: int, *, max_iter: int = -1) -> Any:
@@ -84,39 +74,31 @@ def knn(seed: int, *, n_neighbors: int = 5) -> Any:
 
 
 def mlp(seed: int, *, max_iter: int = 200) -> Any:
-    """Return `sklearn.neural_network.MLPClassifier`: 100 rectified units under Adam."""
+    """Return `sklearn.neural_network.MLPClassifier`: 100 rectified units, Adam."""
     from sklearn.neural_network import MLPClassifier
 
     return MLPClassifier(max_iter=max_iter, random_state=seed)
 
 
 def pca_logistic(seed: int, *, n_components: int = 2) -> Any:
-    """Return principal components under a cross-validated logistic regression.
+    """Return principal components with a cross-validated logistic regression.
 
-    With the 20 strengths from 1e-5 to 1e5 of scikit-learn's "Importance of Feature Scaling".
+    The 20 strengths are those of scikit-learn's "Importance of Feature Scaling".
     """
     import numpy as np
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegressionCV
     from sklearn.pipeline import make_pipeline
 
-    # Accuracy is what releases up to 1.10 choose the strength by where nothing is said.
+    # Accuracy is the default of releases up to 1.10.
     strengths: Any = np.logspace(-5, 5, 20)
     logistic = LogisticRegressionCV(Cs=strengths, scoring="accuracy")
     return make_pipeline(PCA(n_components=n_components), logistic)
 
 
-DATASETS: dict[str, Callable[[], tuple[Any, Any]]] = {
-    "wine": wine,
-    "breast-cancer": breast_cancer,
-}
-ESTIMATORS: dict[str, Callable[..., Any]] = {
-    "linear-svm": linear_svm,
-    "knn": knn,
-    "mlp": mlp,
-    "pca-logistic": pca_logistic,
-}
-# scikit-learn's own transformers, by the names that scalers have here.
+DATASETS = by_name(wine, breast_cancer)
+ESTIMATORS = by_name(linear_svm, knn, mlp, pca_logistic)
+# scikit-learn's transformers, by the names of scalers.
 PREPROCESSORS: dict[str, str] = {
     "none": "FunctionTransformer",
     "minmax": "MinMaxScaler",
@@ -126,7 +108,6 @@ PREPROCESSORS: dict[str, str] = {
     "power": "PowerTransformer",
     "normalizer": "Normalizer",
 }
-KEYS = ("dataset", "estimator", "scaler", "test_size", "shared_steps")
 
 
 def preprocessor(scaler: str) -> Any:
@@ -136,53 +117,38 @@ def preprocessor(scaler: str) -> Any:
     return getattr(preprocessing, PREPROCESSORS[scaler])()
 
 
+def _one_estimator(value: Any) -> Component:
+    found = Component.expand(value)
+    if len(found) > 1:
+        raise StudyError("is one, not a grid; give each a table of its own")
+    return found[0]
+
+
+READERS: dict[str, values.Reader] = {
+    "dataset": values.one_of(DATASETS, "dataset"),
+    "estimator": _one_estimator,
+    "scaler": lambda x: tuple(map(values.one_of(PREPROCESSORS, "scaler"), values.listed(x))),
+    "test_size": lambda x: values.number(x, 2**-1074, "a share between 0 and 1", BELOW_ONE),
+    "shared_steps": values.truth,
+}
+
+
 def read_comparisons(tables: Any, allowed: Container[str] = EVERYTHING) -> list[Comparison]:
-    """Read a study's tables ``[estimators.NAME]``, in their order.
-
-    Parameters
-    ----------
-    tables : mapping
-    allowed : container of str
-        Which references to code may be imported.
-
-    Raises
-    ------
-    StudyError
-        If a key, a name or a value is not right.
-    """
-    if not isinstance(tables, Mapping):
-        raise StudyError("estimators must be tables, [estimators.NAME]")
-    return [_read(name, raw, allowed) for name, raw in tables.items()]
+    """Read a study's tables ``[estimators.NAME]``, in their order; `Study` explains ``allowed``."""
+    return [_read(name, table, allowed) for name, table in tables.items()]
 
 
-def _read(name: str, raw: Any, allowed: Container[str]) -> Comparison:
+def _read(name: str, table: Any, allowed: Container[str]) -> Comparison:
     with error_context(f"estimators.{name}"):
-        if not isinstance(raw, Mapping):
+        if not isinstance(table, Mapping):
             raise StudyError(f"must be a table, [estimators.{name}]")
-        for key in raw:
-            if key not in KEYS:
-                raise unknown("key", key, KEYS)
-        for key in KEYS[:2]:
-            if key not in raw:
+        values.check_keys(table, READERS)
+        for key in ("dataset", "estimator"):
+            if key not in table:
                 raise StudyError(f"lacks {key}")
-        if raw["dataset"] not in DATASETS:
-            raise unknown("dataset", raw["dataset"], DATASETS)
-        found = Component.expand(raw["estimator"])
-        if len(found) > 1:
-            raise StudyError("estimator is one, not a grid; give each a table of its own")
-        scalers = tuple(listed(raw.get("scaler", ["none", "standard"])))
-        for scaler in scalers:
-            if scaler not in PREPROCESSORS:
-                raise unknown("scaler", scaler, PREPROCESSORS)
-        shared = raw.get("shared_steps", False)
-        if not isinstance(shared, bool):
-            raise StudyError(f"shared_steps must be true or false, not {shared!r}")
-        with error_context("test_size"):
-            share = number(raw.get("test_size", 0.3), 0, "a share between 0 and 1")
-            if not 0 < share < 1:
-                raise StudyError(f"must be a share between 0 and 1, not {share!r}")
-        own = found[0].within(allowed)
-        comparison = Comparison(name, raw["dataset"], own, scalers, share, shared)
-        if own.allowed:
+        found = values.read_known({"scaler": ["none", "standard"], **table}, READERS)
+        comparison = Comparison(name, scalers=found.pop("scaler"), **found)
+        estimator = comparison.estimator.within(allowed)
+        if estimator.allowed:
             comparison.build(seed=0)
-        return comparison
+        return comparison._replace(estimator=estimator)

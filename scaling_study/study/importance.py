@@ -1,4 +1,4 @@
-"""What truly matters: the importance that a problem's own law gives each feature."""
+"""The true importance of each feature, from the law of a problem."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,34 +19,23 @@ def permutations_of(seed: int, rows: int) -> NDArray[np.int32]:
 def true_shares(problem: Problem, u: Array, orders: NDArray[np.int32]) -> Array:
     """Return each feature's share of permutation importance under the law itself.
 
-    The error of the law is its noise, so that what permuting adds is the mean square of how far
-    the law's value moves: no unit enters.
+    The error of the law is its noise. So permuting a feature adds the mean square of the change
+    in the law's value, which does not depend on the unit of the feature. NaN where the law is
+    constant, as for a real data set, whose law is unknown.
 
     Parameters
     ----------
     problem : Problem
-        Whose law is a function of u, or linear.
     u : ndarray of shape (M, d)
         Held-out rows, in canonical units.
     orders : ndarray of shape (P, M)
         Permutations of the rows.
-
-    Returns
-    -------
-    ndarray of shape (d,)
-        NaN where the law does not move at all, as that of a real data set, which nobody knows.
     """
-
-    def law(rows: Array) -> Array:
-        if problem.signal is not None:
-            return problem.signal(rows)
-        return rows @ (problem.coefficients * problem.reference_scale)
-
-    value, parts = law(u), np.zeros(u.shape[1])
+    value, parts = problem.law(u), np.zeros(u.shape[1])
     for feature in range(u.shape[1]):
         for order in orders:
-            moved = u.copy()
-            moved[:, feature] = u[order, feature]
-            parts[feature] += ((law(moved) - value) ** 2).mean()
+            permuted = u.copy()
+            permuted[:, feature] = u[order, feature]
+            parts[feature] += ((problem.law(permuted) - value) ** 2).mean()
     with np.errstate(invalid="ignore"):
         return parts / parts.sum()

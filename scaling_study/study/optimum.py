@@ -17,40 +17,26 @@ FLATTEST = 1e-10  # least curvature of a minimum, in uncorrelated columns of uni
 
 
 class Fit(NamedTuple):
-    """A linear model at its least loss, ``intercept + values · slope``.
+    """A linear model at its least loss, ``intercept + values · slope``."""
 
-    Attributes
-    ----------
-    slope, error : ndarray of shape (..., d)
-        Coefficients and their standard errors; NaN where they are not known.
-    intercept : ndarray of shape (...)
-    residual : ndarray of shape (..., n_samples)
-        What is left of the target.
-    """
-
-    slope: Array
-    error: Array
-    intercept: Array
-    residual: Array
+    slope: Array  # (..., d)
+    error: Array  # (..., d), standard errors; NaN where they are not defined
+    intercept: Array  # (...)
+    residual: Array  # (..., n_samples)
 
 
 def least_squares(values: Array, y: Array) -> Fit:
-    """Return the least-squares fit of each data set.
+    """Return the least-squares fit of each data set, of columns of mean 0.
 
     Collinear columns share their coefficient: the solution of least norm, whose error is NaN.
-
-    Parameters
-    ----------
-    values : ndarray of shape (..., n_samples, d)
-        Columns of mean 0.
-    y : ndarray of shape (..., n_samples)
+    Shapes are (..., n_samples, d) and (..., n_samples).
     """
     n, d = values.shape[-2:]
     inverse = np.linalg.pinv(values, rcond=max(n, d) * np.finfo(np.float64).eps)
     intercept = y.mean(axis=-1)
     left = y - intercept[..., None]
     slope = np.zeros((*left.shape[:-1], d))
-    for _ in range(2):  # the second pass removes what rounding left of the first
+    for _ in range(2):  # the second pass removes the rounding error of the first
         step = (inverse @ left[..., None])[..., 0]
         slope = slope + step
         left = left - (values @ step[..., None])[..., 0]
@@ -62,21 +48,15 @@ def least_squares(values: Array, y: Array) -> Fit:
         error = np.sqrt(variance[..., None] * (inverse**2).sum(axis=-1))
     else:
         error = np.full_like(slope, np.nan)
-    lost = np.abs(inverse @ values - np.eye(d)).max(axis=-1) > 1e-6  # of no full rank
+    lost = np.abs(inverse @ values - np.eye(d)).max(axis=-1) > 1e-6  # not of full rank
     return Fit(slope, np.where(lost, np.nan, error), intercept + mean, left)
 
 
 def ridge(factor: Array, slope: Array, strength: Array) -> Array:
     """Return the coefficients a that minimise ``mean((values · (a - slope))²) + Σ strength a²``.
 
-    Parameters
-    ----------
-    factor : ndarray of shape (..., k, d)
-        A triangle r with ``values = q r``, of `orthogonal`.
-    slope : ndarray of shape (..., d)
-        Least squares.
-    strength : ndarray of shape (..., d)
-        Of the penalty on each coefficient, at least 0.
+    ``factor`` (..., k, d) is the triangle r of `orthogonal` with ``values = q r``, ``slope``
+    (..., d) the least-squares solution, and ``strength`` (..., d) at least 0.
     """
     lead, (k, d) = slope.shape[:-1], factor.shape[-2:]
     rows = np.broadcast_to(factor, (*lead, k, d))
@@ -86,36 +66,19 @@ def ridge(factor: Array, slope: Array, strength: Array) -> Array:
 
 
 class Logistic(NamedTuple):
-    """Logistic regression of one data set, for two classes or more.
+    """Logistic regression of one data set, for two classes or more, with k logits."""
 
-    Attributes
-    ----------
-    slope : ndarray of shape (d, k)
-        Of k logits: one for two classes, the second's; else one a class, with mean 0.
-    intercept : ndarray of shape (k,)
-    error : ndarray of shape (d,)
-        Standard errors of the slopes, of two classes; NaN for more.
-    loss : float
-        Mean log-loss in nats. NaN where there is no minimum, since a hyperplane separates
-        classes: then it falls for ever as coefficients grow.
-    """
-
-    slope: Array
-    intercept: Array
-    error: Array
-    loss: float
+    slope: Array  # (d, k): for two classes k is 1; else one logit a class, with mean 0
+    intercept: Array  # (k,)
+    error: Array  # (d,), standard errors of the slopes of two classes; NaN for more
+    loss: float  # mean log-loss in nats; NaN if a hyperplane separates classes: no minimum exists
 
 
 def logistic(values: Array, labels: Array, classes: int) -> Logistic:
     """Return the maximum-likelihood fit of a linear classifier, by Newton's method.
 
-    Parameters
-    ----------
-    values : ndarray of shape (n_samples, d)
-        Columns of mean 0 and standard deviation 1.
-    labels : ndarray of shape (n_samples,)
-        Whole numbers from 0 to ``classes - 1``.
-    classes : int
+    The columns, (n_samples, d), have mean 0 and standard deviation 1; labels are 0 to
+    ``classes - 1``.
     """
     n, d = values.shape
     rows, back = _whitened(np.column_stack([values, np.ones(n)]))
@@ -140,7 +103,7 @@ def logistic(values: Array, labels: Array, classes: int) -> Logistic:
 
 
 def _whitened(rows: Array) -> tuple[Array, Array]:
-    """Return uncorrelated columns that span the same, and their coefficients' way back."""
+    """Return uncorrelated columns that span the same, and the map back of their coefficients."""
     left, values, directions = np.linalg.svd(rows, full_matrices=False)
     kept = values > max(rows.shape) * np.finfo(np.float64).eps * values[0]
     root = len(rows) ** 0.5
@@ -191,8 +154,8 @@ def _descend(
 
 def _separates(logits: Array, labels: Array) -> bool:
     """Say whether every row has its own class's logit above all others."""
-    own = np.take_along_axis(logits, labels.astype(np.intp)[:, None], axis=-1)
-    return bool(((logits >= own).sum(axis=-1) == 1).all())
+    correct = np.take_along_axis(logits, labels.astype(np.intp)[:, None], axis=-1)
+    return bool(((logits >= correct).sum(axis=-1) == 1).all())
 
 
 def _minimum(theta: Array, curvature: Array, back: Array, loss: float, n: int) -> Logistic:

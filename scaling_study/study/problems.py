@@ -1,142 +1,112 @@
-"""The problems: where canonical features, noise and the target's own law come from."""
+"""The problems: how features, noise and target of a data set are drawn from a seed."""
 
 import threading
-from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import wraps
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scaling_study.errors import StudyError
-from scaling_study.study.values import error_context, number, whole
+from scaling_study.study import values
+from scaling_study.study.values import error_context
 
 Array = NDArray[np.float64]
+Rows = tuple[Array, Array]
 
 
 class Problem(NamedTuple):
     """How a data set is drawn, in canonical units.
 
-    The observed feature is ``x_j = s_j u_j + offset_j``. Under design F the target is
-    ``sum_j coefficient_j x_j + noise``: the coefficient is fixed. Under design U it is
-    ``sum_j coefficient_j reference_scale_j u_j + noise``: only x's unit changes with s_j.
+    The observed feature is ``x_j = s_j u_j + offset_j``. Under design F the coefficient of x_j is
+    fixed: the target is ``sum_j coefficient_j x_j + noise``. Under design U only the unit of x_j
+    changes with s_j: the target is ``sum_j coefficient_j reference_scale_j u_j + noise``.
 
     Attributes
     ----------
     draw : callable
         ``draw(seed) -> u, noise`` with shapes (n_samples, n_features) and (n_samples,).
     coefficients : ndarray of shape (n_features,)
-        The law's coefficient of each observed feature.
+        Coefficient of each observed feature in a linear law.
     reference_scale : ndarray of shape (n_features,)
-        The scale of each feature at which designs F and U are the same.
+        The scale of each feature at which designs F and U agree.
     scaled_feature : int
-        The feature that the study's ``scale_factor`` and ``offset`` act on; the others keep
+        The feature that the study's ``scale_factor`` and ``offset`` apply to; the others keep
         their reference scale.
     signal : callable or None
         ``signal(u) -> y`` for a law that is not linear, (..., n_samples, n_features) to
-        (..., n_samples); only design U has a meaning then.
+        (..., n_samples); design F is not defined then.
     held_out : callable or None
-        ``held_out(seed) -> u, noise`` of rows that are not trained on; where None, a fresh
-        `draw` is.
+        ``held_out(seed) -> u, noise`` of rows that are not trained on; if None, fresh rows are
+        drawn.
     classes : int
-        Number of classes, where the target is the number of one; 0 where it is a quantity.
+        Number of classes if the target is a class label from 0; 0 if it is a quantity.
     columns : tuple of str
-        Names of the features, for messages; empty where they have none.
+        Names of the features, for messages; may be empty.
+
+    Examples
+    --------
+    >>> def draw(seed):
+    ...     random = np.random.default_rng(seed)
+    ...     return random.standard_normal((100, 2)), 0.1 * random.standard_normal(100)
+    >>> problem = Problem(draw, np.array([2.0, 0.5]), np.array([1.0, 1000.0]), scaled_feature=1)
     """
 
-    draw: Callable[[int], tuple[Array, Array]]
+    draw: Callable[[int], Rows]
     coefficients: Array
     reference_scale: Array
     scaled_feature: int
     signal: Callable[[Array], Array] | None = None
-    held_out: Callable[[int], tuple[Array, Array]] | None = None
+    held_out: Callable[[int], Rows] | None = None
     classes: int = 0
     columns: tuple[str, ...] = ()
 
-
-def check(problem: Problem) -> tuple[int, int]:
-    """Return the number of samples and of features of a problem, all of whose parts agree.
-
-    Parameters
-    ----------
-    problem : Problem
-        Whose rows are arrays, `scaling_study.study.checks.with_numbers`.
-
-    Raises
-    ------
-    StudyError
-        If they do not, with the one that is wrong.
-    """
-    u, _ = problem.draw(0)
-    samples, features = u.shape
-    shapes = {
-        "coefficients": (np.shape(problem.coefficients), (features,)),
-        "reference_scale": (np.shape(problem.reference_scale), (features,)),
-    }
-    if problem.signal is not None:
-        with np.errstate(all="ignore"):  # what is not finite is counted with the values
-            found = np.shape(problem.signal(np.stack([u, u])))
-        shapes |= {"signal(u) for u of (2, samples, d)": (found, (2, samples))}
-    for what, (found, right) in shapes.items():
-        if found != right:
-            raise StudyError(f"{what} has shape {found}, not {right}")
-    _check_units(problem)
-    _check_counts(problem, features)
-    return samples, features
+    def law(self, u: Array) -> Array:
+        """Return the target without noise at the reference scale, (..., n_samples)."""
+        if self.signal is not None:
+            return self.signal(u)
+        return u @ (self.coefficients * self.reference_scale)
 
 
-def _check_units(problem: Problem) -> None:
-    """Refuse a reference scale or coefficients that no feature can have."""
-    with error_context("reference_scale", TypeError, ValueError):
-        scale = np.asarray(problem.reference_scale, np.float64)
-        wrong = np.flatnonzero(~(np.isfinite(scale) & (scale > 0)))
-        if len(wrong):
-            raise StudyError(
-                f"must be finite and above 0, not {scale[wrong[0]]:g} of feature {wrong[0]}"
-            )
-    with error_context("coefficients", TypeError, ValueError):
-        wrong = np.flatnonzero(~np.isfinite(np.asarray(problem.coefficients, np.float64)))
-        if len(wrong) and problem.signal is None:
-            raise StudyError(
-                f"must be finite where there is no signal, not {problem.coefficients[wrong[0]]:g}"
-                f" of feature {wrong[0]}"
-            )
+PROBLEMS: dict[str, Callable[..., Problem]] = {}
+READERS: dict[str, values.Reader] = {  # of the parameters of built-in problems
+    **dict.fromkeys(("samples", "features", "informative", "effective_rank"), values.whole),
+    "noise": values.not_negative,
+    "correlation": values.number,
+    "test_share": lambda x: values.number(x, 1e-300, "a share above 0 and at most 0.5", 0.5),
+    "outliers": lambda x: values.number(x, 0, "a share from 0 to 0.5", 0.5),
+    "heavy_tails": values.truth,
+}
 
 
-def _check_counts(problem: Problem, features: int) -> None:
-    """Refuse a scaled feature, a number of classes or columns' names that cannot be."""
-    place, classes, columns = problem.scaled_feature, problem.classes, problem.columns
-    if not _is_whole(place) or place not in range(features):
-        raise StudyError(f"scaled_feature is {place!r}, of {features} features, counted from 0")
-    if not _is_whole(classes) or classes < 0 or classes == 1:
-        raise StudyError(
-            f"classes is {classes!r}; write the number of classes, at least 2, or 0 for a quantity"
-        )
-    if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
-        raise StudyError(f"columns must be a tuple of text, not {columns!r}")
-    if columns and len(columns) != features:
-        raise StudyError(f"columns has {len(columns)} names, for {features} features")
-    twice = [name for name, count in Counter(columns).items() if count > 1]
-    if twice:
-        raise StudyError(f"columns has the name {twice[0]!r} more than once")
+def checked(build: Callable[..., Problem]) -> Callable[..., Problem]:
+    """Return the builder of a problem with its arguments checked by `READERS`."""
+
+    @wraps(build)
+    def with_checks(**arguments: Any) -> Problem:
+        values.read_known(arguments, READERS)
+        return build(**arguments)
+
+    return with_checks
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+def register(build: Callable[..., Problem]) -> Callable[..., Problem]:
+    """Add a builder to `PROBLEMS` under its name, with its arguments checked."""
+    PROBLEMS[build.__name__] = checked(build)
+    return PROBLEMS[build.__name__]
 
 
+@register
 def article(*, samples: int = 100, noise: float = 10.0) -> Problem:
-    """Return the article's data: ``y = 2 x_1 + 0.5 x_2 + 10 normal``, x uniform.
+    """Return the article's data: ``y = 2 x_1 + 0.5 x_2 + 10 normal``, with uniform features.
 
-    The stream is `numpy.random.RandomState`, drawn in the article's order, so that seed 42
-    gives its data to the bit.
+    Drawn from `numpy.random.RandomState` in the article's order: seed 42 gives its exact data.
     """
-    _check(samples, noise)
-
     streams = threading.local()
 
-    def draw(seed: int) -> tuple[Array, Array]:
-        # Making one takes 60 µs, seeding it again 1 µs: the same stream either way.
+    def draw(seed: int) -> Rows:
+        # Creating a generator takes 60 µs, seeding it again 1 µs; the stream is the same.
         if not hasattr(streams, "random"):
             streams.random = np.random.RandomState()
         random = streams.random
@@ -147,17 +117,13 @@ def article(*, samples: int = 100, noise: float = 10.0) -> Problem:
     return Problem(draw, np.array([2.0, 0.5]), np.array([1.0, 1000.0]), scaled_feature=1)
 
 
+@register
 def uniform(*, samples: int = 100, features: int = 2, noise: float = 0.1) -> Problem:
-    """Return features of unit range that all matter alike: ``y = sum_j u_j + noise``."""
-    _check(samples, noise, features)
-
-    def draw(seed: int) -> tuple[Array, Array]:
-        random = np.random.default_rng([0, seed])
-        return random.random((samples, features)), noise * random.standard_normal(samples)
-
-    return Problem(draw, np.ones(features), np.ones(features), scaled_feature=features - 1)
+    """Return features uniform on [0, 1] with equal coefficients: ``y = sum_j u_j + noise``."""
+    return _sampled(0, samples, noise, features, uniform=True)
 
 
+@register
 def gaussian(
     *,
     samples: int = 100,
@@ -166,103 +132,70 @@ def gaussian(
     correlation: float = 0.0,
     whitened: bool = False,
 ) -> Problem:
-    """Return centred features of unit variance, equally correlated, that all matter alike.
+    """Return standard normal features, equally correlated: ``y = sum_j u_j + noise``.
 
     ``whitened`` makes mean 0, variance 1 and correlation 0 hold exactly in every sample.
     """
-    _check(samples, noise, features)
     if whitened and (correlation or samples <= features):
         raise StudyError("whitened features have no correlation, and more samples than features")
     with error_context("correlation", ValueError):  # an impossible one has no Cholesky factor
-        rest = np.eye(features) * (1 - number(correlation))
+        rest = np.eye(features) * (1 - correlation)
         mixing = np.linalg.cholesky(np.full((features, features), correlation) + rest)
-
-    def draw(seed: int) -> tuple[Array, Array]:
-        random = np.random.default_rng([1, seed])
-        u = random.standard_normal((samples, features))
-        u = _whitened(u) if whitened else u @ mixing.T
-        return u, noise * random.standard_normal(samples)
-
-    return Problem(draw, np.ones(features), np.ones(features), scaled_feature=features - 1)
+    transform = _whitened if whitened else lambda u: u @ mixing.T
+    return _sampled(1, samples, noise, features, transform=transform)
 
 
 def _whitened(u: Array) -> Array:
-    """Return a sample's own orthonormal features, each with the sign it had."""
+    """Return the orthonormal features of a sample, each with its original sign."""
     q, r = np.linalg.qr(u - u.mean(axis=0))
     return q * np.sign(np.diag(r)) * len(u) ** 0.5
 
 
+@register
 def sines(*, samples: int = 100, noise: float = 0.1) -> Problem:
-    """Return ``y = sin 2a + sin 2b + noise`` with standard normal a, b: alike, not linear."""
-    _check(samples, noise)
-
-    def draw(seed: int) -> tuple[Array, Array]:
-        random = np.random.default_rng([2, seed])
-        return random.standard_normal((samples, 2)), noise * random.standard_normal(samples)
-
-    def signal(u: Array) -> Array:
-        return np.sin(2 * u).sum(axis=-1)
-
-    return Problem(draw, np.full(2, np.nan), np.ones(2), scaled_feature=1, signal=signal)
+    """Return ``y = sin 2a + sin 2b + noise``, standard normal: equal importance, not linear."""
+    return _sampled(2, samples, noise, 2, lambda u: np.sin(2 * u).sum(axis=-1))
 
 
+@register
 def products(*, samples: int = 200, noise: float = 0.1) -> Problem:
-    """Return ``y = a b + noise`` with standard normal a, b: neither matters without the other."""
-    _check(samples, noise)
-    return _of_law(7, samples, noise, 2, lambda u: u[..., 0] * u[..., 1])
+    """Return ``y = a b + noise`` with standard normal a and b: a pure interaction."""
+    return _sampled(7, samples, noise, 2, lambda u: u[..., 0] * u[..., 1])
 
 
+@register
 def decoy(*, samples: int = 200, noise: float = 0.1) -> Problem:
-    """Return `sines` with a third column, the scaled one, that the target never looks at."""
-    _check(samples, noise)
-    return _of_law(8, samples, noise, 3, lambda u: np.sin(2 * u[..., :2]).sum(axis=-1))
+    """Return `sines` with a third, irrelevant feature, which is the scaled one."""
+    return _sampled(8, samples, noise, 3, lambda u: np.sin(2 * u[..., :2]).sum(axis=-1))
 
 
+@register
 def friedman1(*, samples: int = 200, noise: float = 0.1) -> Problem:
     """Return ``10 sin(π a b) + 20 (c - ½)² + 10 d + 5 e``, uniform on [0, 1] (Friedman 1991)."""
-    _check(samples, noise)
 
     def law(u: Array) -> Array:
         a, b, c, d, e = np.moveaxis(u, -1, 0)
         return 10 * np.sin(np.pi * a * b) + 20 * (c - 0.5) ** 2 + 10 * d + 5 * e
 
-    return _of_law(9, samples, noise, 5, law, uniform=True)
+    return _sampled(9, samples, noise, 5, law, uniform=True)
 
 
-def _of_law(
+def _sampled(
     stream: int,
     samples: int,
     noise: float,
     features: int,
-    signal: Callable[[Array], Array],
+    signal: Callable[[Array], Array] | None = None,
     *,
     uniform: bool = False,
+    transform: Callable[[Array], Array] = lambda u: u,
 ) -> Problem:
-    def draw(seed: int) -> tuple[Array, Array]:
+    """Return a problem of independent columns, the last one scaled; their sum without a signal."""
+
+    def draw(seed: int) -> Rows:
         random = np.random.default_rng([stream, seed])
-        shape = samples, features
-        u = random.random(shape) if uniform else random.standard_normal(shape)
-        return u, noise * random.standard_normal(samples)
+        sample = random.random if uniform else random.standard_normal
+        return transform(sample((samples, features))), noise * random.standard_normal(samples)
 
-    unknown = np.full(features, np.nan)
-    return Problem(draw, unknown, np.ones(features), features - 1, signal=signal)
-
-
-def _check(samples: int, noise: float, features: int = 2) -> None:
-    with error_context("samples"):
-        whole(samples)
-    with error_context("noise"):
-        number(noise, 0, "a finite number of at least 0")
-    with error_context("features"):
-        whole(features)
-
-
-PROBLEMS: dict[str, Callable[..., Problem]] = {
-    "article": article,
-    "uniform": uniform,
-    "gaussian": gaussian,
-    "sines": sines,
-    "products": products,
-    "decoy": decoy,
-    "friedman1": friedman1,
-}
+    coefficients = np.full(features, np.nan if signal else 1.0)
+    return Problem(draw, coefficients, np.ones(features), features - 1, signal=signal)

@@ -1,9 +1,8 @@
 """The scalers: affine ones as two numbers per feature, any other as transformed arrays.
 
-A scaler maps x to ``(x - shift) / divisor``. The affine ones are fitted here in float64, for
-any number of data sets at once, in canonical coordinates, where neither a unit nor an offset
-costs digits; tests compare them with scikit-learn's own transformers, which fit one data set at
-a time.
+An affine scaler maps x to ``(x - centre) / divisor``. It is fitted here in float64, to any number
+of data sets at once, in canonical coordinates, where neither a unit nor an offset costs digits;
+it is tested against scikit-learn's own transformer, which fits one data set at a time.
 """
 
 from collections.abc import Callable
@@ -22,9 +21,9 @@ EPS = np.finfo(np.float64).eps
 AFFINE_WITHIN = 1e-9  # of a deviation: how far from an affine map a transformer may be
 
 
-# Of columns ``x = unit (values + offset)``, each returns a location and a divisor in that unit:
-# ``z = (values - location) / divisor``. Divisor 0, of a column without spread, stands for an x of
-# 1, as in scikit-learn.
+# To add an affine scaler, write a function of columns ``x = unit (values + offset)`` that returns
+# a location and a divisor in that unit, ``z = (values - location) / divisor``, and list it in
+# `AFFINE`. A divisor of 0, of a column without spread, means that x is divided by 1.
 
 
 def none(values: Array, offset: Array) -> tuple[Array, Array]:
@@ -39,7 +38,14 @@ def minmax(values: Array, offset: Array) -> tuple[Array, Array]:
 
 
 def standard(values: Array, offset: Array) -> tuple[Array, Array]:
-    """Subtract the mean, divide by the deviation: `sklearn.preprocessing.StandardScaler`."""
+    """Subtract the mean, divide by the standard deviation: `sklearn.preprocessing.StandardScaler`.
+
+    Examples
+    --------
+    >>> x = np.array([[1.0], [3.0]])
+    >>> affine("standard", x)
+    (array([2.]), array([1.]))
+    """
     return values.mean(axis=-2), values.std(axis=-2)
 
 
@@ -49,123 +55,49 @@ def center(values: Array, offset: Array) -> tuple[Array, Array]:
 
 
 def robust(values: Array, offset: Array) -> tuple[Array, Array]:
-    """Subtract the median, divide by the quartiles' distance: `RobustScaler` of scikit-learn."""
+    """Subtract the median, divide by the interquartile range: scikit-learn's `RobustScaler`."""
     quarter, median, three_quarters = np.percentile(values, [25, 50, 75], axis=-2)
     return median, three_quarters - quarter
 
 
 def maxabs(values: Array, offset: Array) -> tuple[Array, Array]:
-    """Divide by the largest magnitude: `sklearn.preprocessing.MaxAbsScaler`."""
+    """Divide by the largest absolute value: `sklearn.preprocessing.MaxAbsScaler`."""
     return -offset, np.abs(values + offset[..., None, :]).max(axis=-2)
 
 
-class Fitted(NamedTuple):
-    """An affine scaler, fitted to columns ``x = unit · values + offset``; shapes (..., d).
-
-    Attributes
-    ----------
-    gain, shift : ndarray
-        ``z = gain · values + shift``.
-    divisor, centre : ndarray
-        ``z = (x - centre) / divisor``.
-    """
-
-    gain: Array
-    shift: Array
-    divisor: Array
-    centre: Array
-
-
-def fit(name: str, values: Array, unit: Array, offset: Array) -> Fitted:
-    """Return an affine scaler fitted to columns ``x = unit · values + offset``.
-
-    Parameters
-    ----------
-    name : str
-        A key of `AFFINE`.
-    values : ndarray of shape (..., n_samples, d)
-        Of a size near 1, such as canonical coordinates.
-    unit, offset : ndarray of shape (..., d)
-    """
-    size, sign = np.abs(unit), np.sign(unit)
-    # Conditions share their values, unless one of them turns a column round.
-    turned = values if (sign > 0).all() else sign[..., None, :] * values
-    location, divisor = AFFINE[name](turned, offset / size)
-    plain = divisor < 10 * EPS  # as it is divided by an x of 1
-    gain = np.where(plain, size, 1 / np.where(plain, 1.0, divisor))
-    return Fitted(
-        gain=sign * gain,
-        # What is not moved keeps its offset to the bit.
-        shift=np.where(plain & (location == -offset / size), offset, -location * gain),
-        divisor=np.where(plain, 1.0, divisor * size),
-        centre=np.where(location == -offset / size, 0.0, offset + size * location),
-    )
-
-
-def affine(name: str, x: Array) -> tuple[Array, Array]:
-    """Return shift and divisor of an affine scaler for columns x (..., n_samples, d)."""
-    fitted = fit(name, *_columns(x))
-    return fitted.centre, fitted.divisor
-
-
-def _columns(x: Array) -> tuple[Array, Array, Array]:
-    values, mean, unit = canonical(x)
-    return values, unit, mean
-
-
-def slope_between(values: Array, others: Array) -> Array:
-    """Return 1 or -1 where canonical columns are each other's affine maps, else NaN.
-
-    Parameters
-    ----------
-    values, others : ndarray of shape (..., n_samples, d)
-        Of mean 0 and standard deviation 1; columns of zeros are maps of each other.
-
-    Returns
-    -------
-    ndarray of shape (..., d)
-        NaN for all columns of a data set of which one is not.
-    """
-    sign = np.where((values * others).sum(axis=-2) < 0, -1.0, 1.0)
-    far = np.abs(others - sign[..., None, :] * values).max(axis=-2)
-    return np.where((far <= AFFINE_WITHIN).all(axis=-1, keepdims=True), sign, np.nan)
-
-
-def quantile(**parameters: Any) -> Any:
-    """Return `sklearn.preprocessing.QuantileTransformer`, at most 100 quantiles by default."""
+def quantile(*, n_quantiles: int = 100, **parameters: Any) -> Any:
+    """Map to uniform ranks: `sklearn.preprocessing.QuantileTransformer`, at most 100 quantiles."""
     from sklearn.preprocessing import QuantileTransformer
 
-    return QuantileTransformer(**{"n_quantiles": 100, **parameters})
+    return QuantileTransformer(n_quantiles=n_quantiles, **parameters)
 
 
 def power(**parameters: Any) -> Any:
-    """Return `sklearn.preprocessing.PowerTransformer`."""
+    """Make columns closer to normal, then standardise: `sklearn.preprocessing.PowerTransformer`."""
     from sklearn.preprocessing import PowerTransformer
 
     return PowerTransformer(**parameters)
 
 
 def normalizer(**parameters: Any) -> Any:
-    """Return `sklearn.preprocessing.Normalizer`, which scales each row to unit norm."""
+    """Scale each row to unit norm: `sklearn.preprocessing.Normalizer`."""
     from sklearn.preprocessing import Normalizer
 
     return Normalizer(**parameters)
 
 
-AFFINE: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
-    "none": none,
-    "minmax": minmax,
-    "standard": standard,
-    "center": center,
-    "robust": robust,
-    "maxabs": maxabs,
-}
-TRANSFORMERS: dict[str, Callable[..., Any]] = {
-    "quantile": quantile,
-    "power": power,
-    "normalizer": normalizer,
-}
+AFFINE = {scaler.__name__: scaler for scaler in (none, minmax, standard, center, robust, maxabs)}
+TRANSFORMERS = {scaler.__name__: scaler for scaler in (quantile, power, normalizer)}
 SCALERS: dict[str, Callable[..., Any]] = {**AFFINE, **TRANSFORMERS}
+
+
+class Fitted(NamedTuple):
+    """An affine scaler, fitted to columns ``x = unit · values + offset``; arrays (..., d)."""
+
+    gain: Array  # z = gain · values + shift
+    shift: Array
+    divisor: Array  # z = (x - centre) / divisor
+    centre: Array
 
 
 def is_affine(scaler: Component) -> bool:
@@ -173,62 +105,98 @@ def is_affine(scaler: Component) -> bool:
     return scaler.name in AFFINE
 
 
-def check(scaler: Component, x: Array, *, held_out: bool = False) -> None:
-    """Raise a `StudyError` unless the scaler exists, takes its parameters and scales x.
+def fit(name: str, values: Array, unit: Array, offset: Array) -> Fitted:
+    """Return an affine scaler fitted to columns ``x = unit · values + offset``.
 
-    Parameters
-    ----------
-    scaler : Component
-    x : ndarray of shape (n_samples, n_features)
-        A data set of the problem that is to be scaled.
-    held_out : bool
-        Whether rows that the scaler was not fitted to are to be scaled, too.
+    The values, (..., n_samples, d), should be near 1, as canonical coordinates are; unit and
+    offset have shape (..., d).
     """
-    if not is_affine(scaler):
-        # scikit-learn looks at parameters only when it fits.
-        transform(scaler, x[None])
-        if held_out:
-            transform(scaler, x[None], x[None])
-    elif scaler.parameters:
-        raise StudyError(f"scaler {scaler.name!r} takes no parameters")
+    size, sign = np.abs(unit), np.sign(unit)
+    # Conditions share their values, unless one of them reverses a column.
+    oriented = values if (sign > 0).all() else sign[..., None, :] * values
+    location, divisor = AFFINE[name](oriented, offset / size)
+    undivided = divisor < 10 * EPS  # relative to x, as in scikit-learn
+    unmoved = location == -offset / size
+    gain = np.where(undivided, size, 1 / np.where(undivided, 1.0, divisor))
+    return Fitted(
+        gain=sign * gain,
+        # A column that is neither moved nor divided keeps its offset to the bit.
+        shift=np.where(undivided & unmoved, offset, -location * gain),
+        divisor=np.where(undivided, 1.0, divisor * size),
+        centre=np.where(unmoved, 0.0, offset + size * location),
+    )
+
+
+def affine(name: str, x: Array) -> tuple[Array, Array]:
+    """Return shift and divisor of an affine scaler for columns x (..., n_samples, d)."""
+    values, mean, unit = canonical(x)
+    fitted = fit(name, values, unit, mean)
+    return fitted.centre, fitted.divisor
+
+
+def slope_between(values: Array, others: Array) -> Array:
+    """Return 1 or -1, (..., d), where canonical columns are affine maps of each other, else NaN.
+
+    NaN for all columns of a data set if one is not; constant columns are maps of each other.
+    """
+    sign = np.where((values * others).sum(axis=-2) < 0, -1.0, 1.0)
+    far = np.abs(others - sign[..., None, :] * values).max(axis=-2)
+    return np.where((far <= AFFINE_WITHIN).all(axis=-1, keepdims=True), sign, np.nan)
+
+
+def check(scaler: Component, x: Array, *, held_out: bool = False) -> None:
+    """Raise a `StudyError` unless the scaler takes its parameters and scales x (n_samples, d).
+
+    ``held_out`` says whether rows that the scaler was not fitted to must be scaled, too.
+    """
+    if is_affine(scaler):
+        if scaler.parameters:
+            raise StudyError(f"scaler {scaler.name!r} takes no parameters")
+        return
+    transform(scaler, x[None])  # scikit-learn looks at parameters only when it fits
+    if held_out:
+        transform(scaler, x[None], x[None])
 
 
 def transform(scaler: Component, x: Array, new: Array | None = None) -> Array:
-    """Return each data set of a stack (..., n_samples, n_features) transformed by itself.
+    """Return each data set of a stack (..., n_samples, d) transformed by itself.
 
-    Column j of the result is feature j, also where a transformer such as scikit-learn's
-    `ColumnTransformer` has another order, which its `get_feature_names_out` tells.
-
-    Where ``new`` is given, another stack of as many data sets, it is what is transformed, by
-    what was fitted to x.
+    If ``new``, another stack of as many data sets, is given, it is transformed by what was
+    fitted to x. Column j of the result is feature j, also where a transformer such as
+    scikit-learn's `ColumnTransformer` changes the order, as its `get_feature_names_out` tells.
 
     Raises
     ------
     StudyError
-        If the scaler fails, or returns another number of rows or columns, or numbers that are
-        not finite for the data that it is fitted to.
+        If the scaler fails, returns another number of rows or columns, or returns numbers that
+        are not finite for the data that it is fitted to.
     """
     stack = x.reshape(-1, *x.shape[-2:])
     others = [None] * len(stack) if new is None else new.reshape(-1, *new.shape[-2:])
     transformers = [scaler.build("scaler", SCALERS) for _ in stack]
     with error_context(f"scaler {scaler.name!r}", Exception):
-        fitted = []
-        for transformer, data, other in zip(transformers, stack, others, strict=True):
-            if isinstance(getattr(transformer, "n_quantiles", None), int):
-                # As scikit-learn does, which warns of it for every data set.
-                transformer.n_quantiles = min(transformer.n_quantiles, len(data))
-            if other is None:
-                table = _table(transformer, transformer.fit_transform(data), data.shape)
-                _check_finite(table)
-            else:
-                found = transformer.fit(data).transform(other)
-                table = _table(transformer, found, other.shape)
-            fitted.append(table)
-        return np.array(fitted).reshape((x if new is None else new).shape)
+        tables = [_transformed(*each) for each in zip(transformers, stack, others, strict=True)]
+        return np.array(tables).reshape((x if new is None else new).shape)
+
+
+def _transformed(transformer: Any, data: Array, new: Array | None) -> Array:
+    """Return ``new``, or the data, transformed by what was fitted to the data."""
+    if isinstance(getattr(transformer, "n_quantiles", None), int):
+        # scikit-learn does the same, with a warning for every data set.
+        transformer.n_quantiles = min(transformer.n_quantiles, len(data))
+    if new is not None:
+        return _table(transformer, transformer.fit(data).transform(new), new.shape)
+    table = _table(transformer, transformer.fit_transform(data), data.shape)
+    bad = ~np.isfinite(table)
+    if bad.any():
+        column = int(np.argmax(bad.any(axis=0)))
+        count = f"{bad[:, column].sum()} of {len(table)} rows"
+        raise StudyError(f"returns NaN or infinity in {count} of column {column}")
+    return table
 
 
 def _table(transformer: Any, found: Any, shape: tuple[int, ...]) -> Array:
-    """Return what a transformer has returned as an array, its columns in the features' order."""
+    """Return the result of a transformer as an array, its columns in the order of the features."""
     if hasattr(found, "toarray"):  # a sparse matrix
         found = found.toarray()
     table = np.asarray(found, dtype=np.float64)
@@ -245,38 +213,27 @@ def _table(transformer: Any, found: Any, shape: tuple[int, ...]) -> Array:
 
 
 def _order(transformer: Any, features: int) -> list[int] | None:
-    """Return where each feature's column is, or None where nothing says that it has moved."""
+    """Return the column of each feature, or None where the transformer does not name them."""
     wanted = [f"x{feature}" for feature in range(features)]
     try:
         # After the last "__" of ColumnTransformer's "name__x0" is the feature's own name.
         names = [str(name).rpartition("__")[2] for name in transformer.get_feature_names_out()]
-    except Exception as error:  # there are none, or a part of it has none
+    except Exception as error:  # it has no names, or a part of it has none
         if _reorders(transformer):
             raise StudyError(
                 "does not say which of its columns is which feature, as get_feature_names_out"
                 f" fails ({error}); give FunctionTransformer feature_names_out='one-to-one'"
             ) from None
         return None
-    place = {name: column for column, name in enumerate(names)}
-    if place.keys() == set(wanted):
-        return [place[name] for name in wanted]
+    missing = [name for name in wanted if name not in names]
+    if not missing:
+        return [names.index(name) for name in wanted]
     if set(names) < set(wanted):
-        lost = next(name for name in wanted if name not in names)
-        raise StudyError(f"returns no column for feature {lost[1:]}, and another one twice")
+        raise StudyError(f"returns no column for feature {missing[0][1:]}, and another one twice")
     return None
 
 
 def _reorders(transformer: Any) -> bool:
-    """Say whether a transformer has a `ColumnTransformer` in it, which moves columns."""
+    """Say whether a transformer contains a `ColumnTransformer`, which moves columns."""
     parts = getattr(transformer, "get_params", dict)().values()
     return any(type(part).__name__ == "ColumnTransformer" for part in (transformer, *parts))
-
-
-def _check_finite(table: Array) -> None:
-    bad = ~np.isfinite(table)
-    if bad.any():
-        column = int(np.flatnonzero(bad.any(axis=0))[0])
-        raise StudyError(
-            f"returns NaN or infinity in {bad[:, column].sum()} of {len(table)} rows of column"
-            f" {column}"
-        )

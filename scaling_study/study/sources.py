@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from scaling_study.errors import StudyError
-from scaling_study.study import checks, problems, scalers
+from scaling_study.study import checks, scalers
 from scaling_study.study.component import Component
 from scaling_study.study.datasets import EVERY_PROBLEM
 from scaling_study.study.problems import Problem
@@ -22,8 +22,8 @@ def problem_of(component: Component) -> Problem:
     return checks.with_numbers(problem)
 
 
-def own_problems(study: Study) -> dict[str, Problem]:
-    """Return the problems of a study that are a user's own, by their text."""
+def user_problems(study: Study) -> dict[str, Problem]:
+    """Return the problems of a study that are a user's own code, by their text."""
     named = {part for grid in study.blocks.values() for part in grid["problem"]}
     return {str(component): problem_of(component) for component in named if component.is_code}
 
@@ -33,7 +33,7 @@ def shape_of(component: Component) -> tuple[int, int]:
     """Return the number of samples and of features of a problem."""
     problem = problem_of(component)
     with error_context(f"problem {component.name!r}", Exception):
-        return problems.check(problem._replace(draw=checks.tried(problem.draw, "draw")))
+        return checks.check_parts(problem)
 
 
 @lru_cache(maxsize=256)
@@ -53,20 +53,18 @@ def check_scalers(cells: Iterable[tuple[Component, Component, float, float]]) ->
     cells : iterable of (scaler, problem, scale factor, offset)
         Of each condition.
     """
-    pairs: dict[tuple[Component, Component], dict[tuple[float, float], None]] = {}
-    for scaler, component, scale, offset in cells:
-        pairs.setdefault((scaler, component), {})[scale, offset] = None
-    for (scaler, component), places in pairs.items():
-        errors = []
-        for scale, offset in places:
-            try:
-                _try_scaler(scaler, component, scale, offset)
-            except StudyError as error:
-                errors.append(error)
-            else:
-                break
-        if len(errors) == len(places):
-            raise errors[0]
+    failures: dict[tuple[Component, Component], StudyError | None] = {}
+    for scaler, problem, scale, offset in dict.fromkeys(cells):
+        pair = scaler, problem
+        if pair in failures and failures[pair] is None:
+            continue
+        try:
+            _try_scaler(scaler, problem, scale, offset)
+            failures[pair] = None
+        except StudyError as error:
+            failures.setdefault(pair, error)
+    for failure in filter(None, failures.values()):
+        raise failure
 
 
 @lru_cache(maxsize=256)

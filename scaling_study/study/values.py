@@ -1,13 +1,14 @@
-"""What a single value may be, and how a wrong one is told: in one line, with its place."""
+"""Readers of single values: each returns the value, or raises a `StudyError` of one line."""
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from scaling_study.errors import StudyError
+from scaling_study.errors import StudyError, unknown
 
+Reader = Callable[[Any], Any]
 MOST = 2**31 - 1  # seeds, sizes and updates are counted in 32 bits
 LARGEST = sys.float_info.max
 
@@ -16,16 +17,16 @@ LARGEST = sys.float_info.max
 def error_context(
     where: object, *also: type[Exception], raises: type[StudyError] = StudyError
 ) -> Iterator[None]:
-    """Put a place in front of what a `StudyError` says, and keep it to one line.
+    """Prefix the message of a `StudyError` with a place, and keep it to one line.
 
-    Parameters
-    ----------
-    where : object
-        The file, block or key that is being read.
-    *also : type of Exception
-        What else can only mean bad input here; it becomes a `StudyError` too.
-    raises : type of StudyError
-        Which one.
+    Exceptions of the types ``also`` can only mean bad input here: they become ``raises``.
+
+    Examples
+    --------
+    >>> with error_context("my.toml"), error_context("epochs"):
+    ...     whole(0)
+    Traceback (most recent call last):
+    scaling_study.errors.StudyError: my.toml: epochs: must be a whole number ..., not 0
     """
     try:
         yield
@@ -37,9 +38,14 @@ def error_context(
         raise raises(line) from error
 
 
-def number(value: Any, least: float = -LARGEST, what: str = "a finite number") -> float:
-    """Return a finite number of at least ``least`` as a float."""
-    return float(_within(value, int | float, least, LARGEST, what))
+def number(
+    value: Any,
+    least: float = -LARGEST,
+    what: str = "a finite number",
+    most: float = LARGEST,
+) -> float:
+    """Return a finite number from ``least`` to ``most`` as a float."""
+    return float(_in_range(value, int | float, least, most, what))
 
 
 def positive(value: Any) -> float:
@@ -47,9 +53,64 @@ def positive(value: Any) -> float:
     return number(value, math.ulp(0.0), "a finite number above 0")
 
 
+def not_negative(value: Any) -> float:
+    """Return a finite number of at least 0 as a float."""
+    return number(value, 0, "a finite number of at least 0")
+
+
 def whole(value: Any, least: int = 1) -> int:
     """Return a whole number of at least ``least`` that fits 32 bits."""
-    return _within(value, int, least, MOST, f"a whole number from {least} to {MOST}")
+    return _in_range(value, int, least, MOST, f"a whole number from {least} to {MOST}")
+
+
+def _in_range(value: Any, kind: Any, least: float, most: float, what: str) -> Any:
+    # A truth value is an int to Python; NaN is within nothing.
+    if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+        raise StudyError(f"must be {what}, not {value!r}")
+    return value
+
+
+def of_type(kind: type, what: str) -> Reader:
+    """Return a reader of values of a type."""
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise StudyError(f"must be {what}, not {value!r}")
+        return value
+
+    return read
+
+
+text = of_type(str, "text")
+truth = of_type(bool, "true or false")
+
+
+def one_of(choices: Iterable[str], kind: str = "value") -> Callable[[Any], str]:
+    """Return a reader of one of some names."""
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise unknown(kind, value, choices)
+        return value
+
+    return read
+
+
+def read_known(raw: Mapping[str, Any], readers: Mapping[str, Reader]) -> dict[str, Any]:
+    """Return the values of the keys that have a reader, each read by it."""
+    values = {}
+    for key in raw:
+        if key in readers:
+            with error_context(key):
+                values[key] = readers[key](raw[key])
+    return values
+
+
+def check_keys(raw: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse the first key that is not known."""
+    for key in raw:
+        if key not in known:
+            raise unknown("key", key, known)
 
 
 def listed(value: Any) -> list[Any]:
@@ -58,11 +119,4 @@ def listed(value: Any) -> list[Any]:
         return [value]
     if not value:
         raise StudyError("an empty list; give at least one value")
-    return value
-
-
-def _within(value: Any, kind: Any, least: float, most: float, what: str) -> Any:
-    # A truth value is an int to Python; NaN is within nothing.
-    if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
-        raise StudyError(f"must be {what}, not {value!r}")
     return value

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from scaling_study.analysis.claims import read_claims, unmeasured
-from scaling_study.analysis.measures import MEASURES
+from scaling_study.analysis.metrics import MEASURES
 from scaling_study.analysis.verdicts import judge
 from scaling_study.errors import StudyError
 from scaling_study.study.conditions import expand

@@ -3,7 +3,7 @@
 import numpy as np
 
 from scaling_study.analysis.coverage import INTERVALS, TEST_ROWS, TRAIN_ROWS, coverage
-from scaling_study.analysis.statistics import mean
+from scaling_study.analysis.intervals import mean
 
 
 def test_intervals_cover_at_200_seeds():

@@ -123,7 +123,7 @@ def test_training_units_survive_weights_of_zero(features: pd.DataFrame) -> None:
 
 
 def test_which_weight_ended_larger(features: pd.DataFrame, runs: pd.DataFrame) -> None:
-    found = rows(summary.larger_weight(features, runs), "condition")
+    found = rows(summary.last_weight_larger(features, runs), "condition")
     assert (found["raw"]["larger"], found["raw"]["larger_n"]) == (pytest.approx(1 / 3), 3)
     assert (found["scaled"]["larger"], found["scaled"]["larger_twice"]) == (0.75, 0.5)
 
@@ -131,13 +131,13 @@ def test_which_weight_ended_larger(features: pd.DataFrame, runs: pd.DataFrame) -
 def test_difference_is_paired_by_the_seeds_both_kept(
     features: pd.DataFrame, runs: pd.DataFrame
 ) -> None:
-    found = summary.larger_weight_difference(features, runs, "raw", "scaled")
+    found = summary.last_weight_larger_difference(features, runs, "raw", "scaled")
     # Seeds 0, 1, 2: raw no, no, yes; scaled no, yes, yes.
     assert found.value == pytest.approx(-1 / 3)
     assert found.n == 3
     networks = features.assign(weight=np.nan)
-    assert summary.larger_weight_difference(networks, runs, "raw", "scaled").n == 0
-    assert summary.larger_weight(networks, runs).empty
+    assert summary.last_weight_larger_difference(networks, runs, "raw", "scaled").n == 0
+    assert summary.last_weight_larger(networks, runs).empty
 
 
 def test_incidence_rises_where_seeds_arrive(runs: pd.DataFrame) -> None:

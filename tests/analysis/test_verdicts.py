@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling_study.analysis import claims, measures
+from scaling_study.analysis import claims, metrics
 from scaling_study.analysis.claims import Claim, Versus, read_claims
-from scaling_study.analysis.statistics import Estimate
-from scaling_study.analysis.verdicts import VERDICTS, differences, judge, judge_all, outcome
+from scaling_study.analysis.intervals import Estimate
+from scaling_study.analysis.verdicts import VERDICTS, changed_claims, judge, judge_all, outcome
 from scaling_study.errors import StudyError
 
 CLAIM = Claim("T1", "a sentence", measure=("made",), blocks=("b",), by=("optimizer",), smallest=1.0)
@@ -40,7 +40,7 @@ class Made:
 
 @pytest.fixture(autouse=True)
 def _measure(monkeypatch):
-    monkeypatch.setitem(measures.MEASURES, "made", lambda table: table["value"])
+    monkeypatch.setitem(metrics.MEASURES, "made", lambda table: table["value"])
 
 
 def table_of(centres, n=40, spread=0.5, axis="optimizer", seed=0):
@@ -92,7 +92,7 @@ def test_the_rule_of_verdicts(quantifier, centres, verdict):
 
 @given(st.lists(st.floats(-4, 4), min_size=1, max_size=4), st.sampled_from(["all", "some"]))
 def test_a_claim_and_its_opposite_are_not_both_supported(centres, quantifier):
-    measures.MEASURES["made"] = lambda table: table["value"]
+    metrics.MEASURES["made"] = lambda table: table["value"]
     table = table_of({(place, "none"): centre for place, centre in enumerate(centres)})
     claim = replace(CLAIM, quantifier=quantifier)
     verdicts = [judge(replace(claim, sign=sign), table).verdict for sign in (1, -1)]
@@ -253,18 +253,18 @@ def test_the_turned_claim_is_not_supported(paper, verdicts):
 def test_equal_ledgers_do_not_differ_and_changed_ones_do(verdicts):
     ledger = [v.entry() for v in verdicts.values()]
     stored = json.loads(json.dumps(ledger))
-    assert differences(stored, ledger) == []
+    assert changed_claims(stored, ledger) == []
     near = json.loads(json.dumps(ledger))
     near[0]["estimate"] = (near[0]["estimate"] or 0.0) * 1.001
-    assert differences(near, ledger) == []
+    assert changed_claims(near, ledger) == []
     changes = {"verdict": "nonsense", "depends_on": "the moon", "estimate": 1e9}
     for key, value in changes.items():
         changed = json.loads(json.dumps(ledger))
         changed[3][key] = value
-        (line,) = differences(changed, ledger)
+        (line,) = changed_claims(changed, ledger)
         assert ledger[3]["id"] in line
         assert key in line
-    assert len(differences(stored[1:], ledger)) == 1
-    assert len(differences(stored, ledger[1:])) == 1
+    assert len(changed_claims(stored[1:], ledger)) == 1
+    assert len(changed_claims(stored, ledger[1:])) == 1
     with pytest.raises(StudyError, match=r"claims\.json"):
-        differences({"a": 1}, ledger)
+        changed_claims({"a": 1}, ledger)

@@ -79,7 +79,7 @@ def test_run_again_trains_nothing_and_says_so(smoke, call):
     code, out, err = call("run", "smoke", "-o", folder, "--json")
     assert (code, err) == (0, "")
     first, *_, last = out.splitlines()
-    assert "all stored before" in first
+    assert "all were stored already" in first
     summary = json.loads(last)
     assert summary["runs_trained"] == 0
     assert summary["runs"] == 128
@@ -111,7 +111,7 @@ def test_quiet_says_nothing(call):
     )  # fmt: skip
 
 
-def test_plan_says_what_it_comes_to_and_runs_nothing(call, here):
+def test_plan_prints_the_estimated_cost_and_runs_nothing(call, here):
     code, out, _ = call("plan", "article")
     assert code == 0
     for words in (("conditions", "15"), ("groups", "3"), ("runs", "15,000")):
@@ -396,10 +396,10 @@ def mine(call, here) -> Path:
 
 @pytest.fixture(autouse=True)
 def _few_simulated_studies(monkeypatch):
-    monkeypatch.setattr("scaling_study.report.paper.COVERAGE_STUDIES", 5)
+    monkeypatch.setattr("scaling_study.report.paper.data.COVERAGE_STUDIES", 5)
 
 
-def test_a_ledger_is_printed_and_checked(mine, call, here):
+def test_claims_are_printed_and_compared(mine, call, here):
     ledger = json.loads((mine / "claims.json").read_text())
     status, out, _ = call("report", "results/mine", "--json", "-o", "elsewhere")
     assert status == 0

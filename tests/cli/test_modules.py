@@ -1,13 +1,12 @@
 """Code: nothing is imported from where a command is run, unless its user named it."""
 
 import os
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
-from processes import environment
+from processes import call, command
 from tiny_folder import STUDY, run
 
 from scaling_study.study.component import Component, import_module
@@ -46,14 +45,7 @@ def test_a_command_imports_nothing_from_where_it_is_run(name, how, downloaded):
     if how == "script" and not script.exists():
         pytest.skip("the command is not installed")
     start = [sys.executable, "-m", "scaling_study"] if how == "-m" else [str(script)]
-    done = subprocess.run(
-        [*start, *COMMANDS[name]],
-        cwd=downloaded,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = call(*start, *COMMANDS[name], cwd=downloaded)
     assert (done.returncode, done.stderr) == (0, "")
     assert [path.name for path in downloaded.rglob("*.imported")] == []
 
@@ -66,14 +58,7 @@ def test_a_reference_is_found_where_the_command_is_run_and_its_neighbours_too(do
     )
     (downloaded / "helping.py").write_text("FACTOR = 2\n", encoding="utf-8")
     arguments = ["run", "smoke", "-q", "--seeds", "0:1", "-o", "x", "--devices", "1"]
-    done = subprocess.run(
-        [sys.executable, "-m", "scaling_study", *arguments, "--set", "optimizer=own:factory"],
-        cwd=downloaded,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = command(*arguments, "--set", "optimizer=own:factory", cwd=downloaded)
     assert (done.returncode, done.stderr) == (0, "")
     assert [path.name for path in downloaded.rglob("*.imported")] == []
 

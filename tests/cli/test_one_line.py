@@ -16,7 +16,7 @@ from tiny_folder import STUDY, chunks, run
 
 import scaling_study
 import scaling_study.report.page
-from scaling_study.execution import executors
+from scaling_study.execution import cluster
 from scaling_study.storage import reader as folder_of
 
 REFERENCE = ROOT / "tests" / "reference" / "torch.json"
@@ -180,7 +180,7 @@ def test_what_a_shell_substitutes_is_read(tmp_path):
 def test_a_scheduler_file_without_an_address_is_told_at_once(text, tmp_path):
     (tmp_path / "s.json").write_text(text, encoding="utf-8")
     begun = time.monotonic()
-    message = refused(lambda: executors.scheduler(str(tmp_path / "s.json")).__enter__(), "s.json")
+    message = refused(lambda: cluster.connect(str(tmp_path / "s.json")).__enter__(), "s.json")
     assert message.endswith("holds no address; name the file that dask scheduler has written")
     assert time.monotonic() - begun < 10
 
@@ -191,8 +191,8 @@ def test_a_scheduler_file_that_is_written_meanwhile_is_read(tmp_path, monkeypatc
     def write(_: float) -> None:
         (tmp_path / "s.json").write_text('{"address": "tcp://127.0.0.1:9"}', encoding="utf-8")
 
-    monkeypatch.setattr(executors.time, "sleep", write)
-    assert executors._address_in(tmp_path / "s.json") == "tcp://127.0.0.1:9"
+    monkeypatch.setattr(cluster.time, "sleep", write)
+    assert cluster._address_in(tmp_path / "s.json") == "tcp://127.0.0.1:9"
 
 
 class KilledWorker(Exception):
@@ -200,8 +200,8 @@ class KilledWorker(Exception):
 
 
 def test_a_chunk_that_ends_its_workers_says_why_that_may_be():
-    why = executors._why(KilledWorker("Attempted to run\ntask"))
-    assert "ended again and again" in why
+    why = cluster.failure_reason(KilledWorker("Attempted to run\ntask"))
+    assert "killed again and again" in why
     assert "--memory-limit" in why
     assert len(why.splitlines()) == 1
 

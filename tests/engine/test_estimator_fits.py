@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from scaling_study.engine.estimators import fit, fit_all
 from scaling_study.errors import StudyError
-from scaling_study.storage.reader import FIT_COLUMNS
+from scaling_study.storage.schema import FIT_COLUMNS
 from scaling_study.study.estimators import Comparison, read_comparisons
 from scaling_study.study.study import read_study
 

@@ -13,7 +13,7 @@ from tiny_folder import STUDY, chunks
 
 from scaling_study.engine.environment import PINNED, environment, instructions, pinned, xla_flags
 from scaling_study.storage import reader as folder_of
-from scaling_study.storage.inventory import metadata_of
+from scaling_study.storage.inventory import read_chunk_provenance
 
 # A linear model and a network: both objectives, in both types of numbers.
 BOTH: dict[str, Any] = {
@@ -92,7 +92,7 @@ def test_settings_are_kept_in_the_manifest_and_in_each_chunk(place):
     assert found["instructions"] == instructions()
     assert found["device"] == "cpu"
     for file in (place / "plain" / "chunks").iterdir():
-        assert metadata_of(file)["environment"] == found
+        assert read_chunk_provenance(file)["environment"] == found
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from cluster import cluster
 from processes import command
 
 import scaling_study
-from scaling_study.errors import RunInterrupted, StudyError
-from scaling_study.execution import executors
+from scaling_study.errors import CONTINUE, RunInterrupted, StudyError
+from scaling_study.execution import cluster as dask_cluster
 from scaling_study.execution.executors import LocalDevices, RemoteExecutor, in_order
 from scaling_study.study.plan import plan
 from scaling_study.study.study import read_study
@@ -88,9 +88,9 @@ def test_a_scheduler_that_does_not_answer_is_told_in_a_line(tmp_path, monkeypatc
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "results").exists()
-    monkeypatch.setattr(executors, "WAIT", 0.2)
-    with pytest.raises(StudyError, match="no address there"):
-        executors.scheduler(str(tmp_path / "never.json")).__enter__()
+    monkeypatch.setattr(dask_cluster, "WAIT", 0.2)
+    with pytest.raises(StudyError, match=r"no address in 0\.2 s"):
+        dask_cluster.connect(str(tmp_path / "never.json")).__enter__()
 
 
 ENDING = """
@@ -107,16 +107,65 @@ def factory(learning_rate):
 
 
 @pytest.mark.slow
-def test_a_chunk_that_ends_every_worker_stops_the_run_after_dasks_allowed_failures(tmp_path):
+@pytest.mark.parametrize("seeds", ["0:16", "0:4096"])  # a task each time, or another one
+def test_workers_that_are_killed_again_and_again_stop_the_run(seeds, tmp_path):
     (tmp_path / "ending.py").write_text(ENDING, encoding="utf-8")
-    with cluster(tmp_path, workers=1, nanny=True):
-        arguments = ["run", "smoke", "-q", "--set", "linear.optimizer=ending:factory"]
-        arguments += ["--scheduler", "scheduler.json", "-o", "ended"]
+    with cluster(tmp_path, workers=1, nanny=True) as started:
+        arguments = ["run", "smoke", "-q", "--seeds", seeds, "--scheduler", "scheduler.json"]
+        arguments += ["--set", "linear.optimizer=ending:factory", "-o", "ended"]
         done = command(*arguments, cwd=tmp_path)
+        assert started.scheduler.poll() is None
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert "workers ended again and again" in line
+    assert "were killed" in line
     assert "--memory-limit" in line
+    assert line.endswith(CONTINUE)
+
+
+@pytest.mark.slow
+def test_workers_that_are_all_paused_stop_the_run(tmp_path, monkeypatch):
+    from distributed import Client
+
+    monkeypatch.setattr(dask_cluster, "PAUSED", 5)
+    paused = {"DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE": "0.001"}
+    with (
+        cluster(tmp_path, workers=1, nanny=True, env=paused) as started,
+        Client(started.address) as client,
+        pytest.raises(RunInterrupted, match=r"limit of [\d,]+ MiB are paused.*--memory-limit"),
+    ):
+        scaling_study.run(STUDY, output_dir=tmp_path / "paused", client=client)
+
+
+class Watched:
+    """A Dask client as the monitor sees it: a worker that dies, and comes back as another."""
+
+    def __init__(self, expected: bool) -> None:
+        self.expected = expected
+        self.events: list[Any] = []
+
+    def scheduler_info(self, n_workers):
+        worker = {"memory_limit": 380 * 2**20, "status": "running", "metrics": {}}
+        return {"workers": {f"tcp://{len(self.events)}": worker}}
+
+    def get_events(self, topic):
+        event = {"action": "remove-worker", "processing-tasks": {"run_chunk"}}
+        self.events.append((0.0, {**event, "expected": self.expected}))
+        return tuple(self.events)
+
+
+@pytest.mark.parametrize("expected", [False, True])
+def test_workers_that_die_with_another_task_each_time_are_counted(expected, monkeypatch):
+    monkeypatch.setattr(dask_cluster, "INTERVAL", 0)
+    monitor = dask_cluster.ClusterMonitor(Watched(expected))
+    for _ in range(3):  # results arrive in between
+        monitor.reset()
+        for _ in range(4):
+            monitor.check()
+    if expected:  # as when a cluster shrinks
+        monitor.check()
+        return
+    with pytest.raises(RunInterrupted, match="limit of 380 MiB were killed 4 times"):
+        monitor.check()
 
 
 @pytest.mark.slow
@@ -247,6 +296,6 @@ def test_no_dask_is_told(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", missing)
     with (
         pytest.raises(StudyError, match=r"scaling-study\[cluster\]"),
-        executors.scheduler("tcp://x:1"),
+        dask_cluster.connect("tcp://x:1"),
     ):
         pass

@@ -4,7 +4,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,9 +12,10 @@ from typing import Any
 
 import pytest
 import tomli_w
-from processes import environment
+from processes import has_signal, start_python
 from tiny_folder import STUDY, chunks, run
 
+from scaling_study.errors import CONTINUE
 from scaling_study.execution import signals
 from scaling_study.execution.executors import result_of
 from scaling_study.storage import reader as folder_of
@@ -29,28 +29,11 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start the command, and wait until it handles signals."""
     # A shell's background jobs, a suite among them, have their children ignore SIGINT.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "scaling_study", *arguments],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start_python("-m", "scaling_study", *arguments, cwd=folder)
     signal.signal(signal.SIGINT, before)
-    while process.poll() is None and not handles(process.pid):
+    while process.poll() is None and not has_signal(process.pid, "SigCgt", signal.SIGTERM):
         time.sleep(0.001)
     return process
-
-
-def handles(pid: int) -> bool:
-    """Say whether a process has a handler of its own for SIGTERM, from the system's tables."""
-    try:
-        text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    except OSError:
-        return False
-    caught = next(line.split()[1] for line in text.splitlines() if line.startswith("SigCgt"))
-    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def ends_whole(process: subprocess.Popen[str], kind: int, folder: Path) -> None:
@@ -64,7 +47,7 @@ def ends_whole(process: subprocess.Popen[str], kind: int, folder: Path) -> None:
     assert process.returncode == 130, errors
     assert time.monotonic() - begun < 10
     (line,) = errors.splitlines()
-    assert line == f"scaling-study: {signals.CONTINUE}"
+    assert line == f"scaling-study: interrupted; {CONTINUE}"
     if (folder / "manifest.json").exists() and (folder / "study.toml").exists():
         assert not folder_of.status(folder).damaged
 
@@ -92,6 +75,7 @@ def test_a_hundred_signals_end_a_run_with_whole_chunks(tmp_path):
 
 SWALLOWING = """
 import sys, time
+from scaling_study.errors import CONTINUE
 from scaling_study.execution import signals
 signals.install()
 print("ready", flush=True)
@@ -106,38 +90,20 @@ while True:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_signal_ends_a_process_that_catches_every_exception(kind, tmp_path):
     code = SWALLOWING.format(work="time.sleep(10)")
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start_python("-c", code, cwd=tmp_path)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    if kind == signal.SIGINT and not _handles_interrupts(process.pid):
+    if kind == signal.SIGINT and has_signal(process.pid, "SigIgn", kind):
         process.kill()
         pytest.skip("SIGINT is ignored in a background job")
     ends_whole(process, kind, tmp_path)
-
-
-def _handles_interrupts(pid: int) -> bool:
-    text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    ignored = next(line.split()[1] for line in text.splitlines() if line.startswith("SigIgn"))
-    return not int(ignored, 16) >> (signal.SIGINT - 1) & 1
 
 
 def test_a_second_signal_ends_at_once(tmp_path):
     code = SWALLOWING.format(work="time.sleep(10)").replace(
         "signals.install()", "signals.GRACE = 60; signals.install()"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start_python("-c", code, cwd=tmp_path)
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(signal.SIGTERM)

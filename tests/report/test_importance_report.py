@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 
 import scaling_study
-from scaling_study.analysis import importance
+from scaling_study.analysis import attribution
 from scaling_study.errors import StudyError
-from scaling_study.report import importance_words as words
-from scaling_study.report.importance_words import Count
+from scaling_study.report.importance import data
+from scaling_study.report.importance.data import Count
+from scaling_study.report.labels import values_of
 from scaling_study.report.page import write_report
 from scaling_study.storage.results import Results
 from scaling_study.study.component import Component
@@ -68,18 +69,18 @@ def test_every_figure_is_shown_and_has_its_numbers(report: Path) -> None:
 
 
 def test_the_tables_are_those_of_the_runs(report: Path, results: Results) -> None:
-    kept = importance.reported(results.runs)
-    read, cells = importance.readings(results.features, kept), importance.fit(kept)
+    kept = attribution.tuned_runs(results.runs)
+    read, cells = attribution.per_run(results.features, kept), attribution.goodness_of_fit(kept)
     for name, found in (
-        ("distortion", importance.means(read, cells, "distortion")),
-        ("differences", importance.differences(read, cells)),
+        ("distortion", attribution.cell_means(read, cells, "distortion")),
+        ("differences", attribution.mean_differences(read, cells)),
         ("fit", cells),
     ):
         stored = pd.read_csv(
             report / "tables" / f"{name}.csv", keep_default_na=False, na_values=[""]
         )
         assert len(stored) == len(found)
-        keys = [*importance.CELL, *(["method"] if "method" in found else [])]
+        keys = [*attribution.CELL, *(["method"] if "method" in found else [])]
         both = found.merge(stored, on=keys, suffixes=("", "_stored"), validate="1:1")
         assert len(both) == len(found)
         for column in ("value", "low", "high", "n"):
@@ -90,9 +91,9 @@ def test_what_is_said_first_is_what_was_fit(report: Path) -> None:
     fit = pd.read_csv(report / "tables" / "fit.csv", keep_default_na=False)
     raw = fit[(fit["part"] == "inputs") & (fit["scaler"] == "none")]
     changed = raw[(raw["scale_factor"] != 1) | (raw["offset"] != 0)]
-    unread = int((changed["fitting"] < importance.FEWEST).sum())
+    unread = int((changed["fitting"] < attribution.FEWEST).sum())
     assert 0 < unread < len(changed)
-    assert f"{unread} of {len(changed)} pairs of a problem and another unit" in said(report)
+    assert f"For {unread} of {len(changed)} raw inputs with another unit" in said(report)
     # No linear model fits the sines; a column of ten thousand and a bit has no slope to be seen.
     assert (fit.loc[fit["problem"].str.startswith("decoy"), "fitting"] == 0).all()
     assert (fit.loc[fit["offset"] == 1e4, "fitting"] == 0).all()
@@ -135,63 +136,68 @@ def test_a_study_in_which_nothing_fits_says_so(tmp_path: Path) -> None:
     short["blocks"] = {name: STUDY["blocks"][name] for name in ("scale", "scaler")}
     results = scaling_study.run(short, output_dir=tmp_path / "runs")
     report = write_report(results, tmp_path / "report").parent
-    assert "On standardised columns 0 % of the runs fit" in said(report)
-    assert "2 of 2 pairs" in said(report)
+    assert "For 2 of 2 raw inputs" in said(report)
+    assert "| runs that fit, standardised inputs | 0 % |" in (report / "report.md").read_text()
     assert [path.stem for path in (report / "figures").glob("*.svg")] == ["01-fit"]
 
 
 @pytest.mark.parametrize(
     ("bound", "free", "expected"),
     [
-        (Count(8, 1, 10), Count(0, 10, 10), "how they are read, not what they learn"),
-        (Count(8, 1, 10), Count(6, 2, 10), "distorts what they learn"),
-        (Count(0, 9, 10), Count(0, 8, 10), "hardly distorts"),
-        (Count(8, 1, 10), Count(0, 5, 10), "some readings and leaves others"),
-        (Count(0, 5, 10), Count(0, 10, 10), "some readings and leaves others"),
+        (Count(8, 1, 10), Count(0, 10, 10), "attributions only"),
+        (Count(8, 1, 10), Count(6, 2, 10), "the function"),
+        (Count(0, 9, 10), Count(0, 8, 10), "nothing"),
+        (Count(8, 1, 10), Count(0, 5, 10), "some"),
+        (Count(0, 5, 10), Count(0, 10, 10), "some"),
+        (Count(0, 0, 0), Count(0, 10, 10), "unknown"),
     ],
 )
-def test_words_go_no_further_than_the_counts(bound: Count, free: Count, expected: str) -> None:
-    assert expected in words.verdict(bound, free, "unit")
+def test_conclusions_go_no_further_than_the_counts(
+    bound: Count, free: Count, expected: str
+) -> None:
+    assert data.conclude(bound, free) == expected
 
 
-def test_only_intervals_beyond_or_within_what_matters_count() -> None:
+def test_only_intervals_beyond_or_within_the_relevant_difference_count() -> None:
     ends = [(0.06, 0.2), (0.04, 0.2), (-0.04, 0.04), (-0.06, 0.04), (-0.3, -0.1)]
     assert Count.of(pd.DataFrame(ends, columns=["low", "high"])) == Count(1, 1, 5)
 
 
 @pytest.mark.parametrize(
-    ("own", "name"),
+    ("parameters", "name"),
     [
         ({"name": "mlp", "hidden": 8, "activation": "tanh"}, "8 tanh"),
         ({"name": "mlp", "hidden": [[8, 4]], "kernel_init": "he_normal"}, "8-4 relu, he normal"),
         ("linear", "linear"),
     ],
 )
-def test_networks_are_named_by_what_they_are(own, name) -> None:
-    (model,) = Component.expand(own)
-    assert words.network_name(model) == name
+def test_networks_are_named_by_their_parameters(parameters, name) -> None:
+    (model,) = Component.expand(parameters)
+    assert data.network_name(model) == name
 
 
 @pytest.mark.parametrize(
-    ("own", "name"),
+    ("parameters", "name"),
     [
         (("none", 1.0, 0.0), "raw"),
         (("none", 0.01, 0.0), "raw × 0.01"),
         (("maxabs", 1.0, 100.0), "maxabs + 100"),
     ],
 )
-def test_inputs_are_named_by_what_was_done_to_them(own, name) -> None:
-    assert words.input_name(*own) == name
+def test_inputs_are_named_by_their_changes(parameters, name) -> None:
+    assert data.input_name(*parameters) == name
 
 
 def test_limits_and_laws_are_those_of_the_study(report: Path) -> None:
     text = (report / "report.md").read_text()
-    assert "Optimizer: adam; 200 updates. The learning rate is the best of 0.0001 or 0.1;" in text
-    assert "the target's scaler is standard." in text
+    assert "Optimizer: adam; 200 updates. Learning rates: 0.0001 and 0.1" in text
+    assert "target scaler: standard." in text
     assert "For decoy every sensible method has the same truth" in text
-    assert "The columns of uniform may matter differently" in text
+    assert "The features of uniform may differ in importance" in text
     for other in ("half a decade", "Friedman", "sines, products"):
         assert other not in text
-    said = " ".join(words.measured(read_study("importance")))
-    assert "For sines, products and decoy every" in said
-    assert "The columns of friedman1 may" in said
+
+
+def test_the_laws_of_the_preset_are_known() -> None:
+    laws = dict.fromkeys(map(data.short, values_of(read_study("importance").blocks, "problem")))
+    assert set(laws) - set(data.SYMMETRIC) == {"friedman1"}

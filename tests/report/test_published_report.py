@@ -14,7 +14,7 @@ from changed import replace_table
 from processes import command, python
 
 import scaling_study
-from scaling_study.analysis.published import BACKPROP, HOLDS, REPRODUCED
+from scaling_study.analysis.replication import BACKPROP, HOLDS, REPRODUCED
 from scaling_study.report.page import write_report
 from scaling_study.storage.results import Results
 from scaling_study.storage.schema import FIT_COLUMNS
@@ -109,8 +109,8 @@ def test_centring_holds_and_is_what_theory_says(report: Path) -> None:
 
 def test_page_and_text_say_the_same_and_name_what_is_there(report: Path) -> None:
     html, text = ((report / name).read_text() for name in ("index.html", "report.md"))
-    assert "4 come out to the digits printed" in html
-    assert "4 come out to the digits printed" in text
+    assert "4 of 4 accuracies are reproduced to the digits printed" in html
+    assert "4 of 4 accuracies are reproduced to the digits printed" in text
     for figure in (report / "figures").glob("*.svg"):
         assert figure.stem in html
         assert figure.stem in text

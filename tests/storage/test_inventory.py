@@ -1,4 +1,4 @@
-"""Taking stock: a chunk is what its name says, or it is named, never read, and made again."""
+"""The inventory: a file that is not the chunk of its name is reported, and made again."""
 
 import io
 import json

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling_study.report.files import _in_markdown
+from scaling_study.report.labels import escape
 from scaling_study.storage import replacing
 from scaling_study.storage.replacing import exchange, tidy, written_whole
 
@@ -110,11 +110,11 @@ HARMFUL = [
 
 @pytest.mark.parametrize("text", HARMLESS)
 def test_links_to_the_web_and_to_a_reports_own_files_stay(text):
-    assert _in_markdown(text) == text
+    assert escape(text) == text
 
 
 @pytest.mark.parametrize("text", HARMFUL)
 def test_links_that_lead_elsewhere_are_text(text):
-    shown = _in_markdown({"description": text})["description"]
+    shown = escape(text)
     assert "](" not in shown
     assert "]:" not in shown

@@ -257,8 +257,8 @@ FORMS = {
     "has no column 'trace_loss'": lambda table: table.drop_columns("trace_loss"),
     "column 'seed' holds string": lambda table: as_text(table, "seed"),
     "column 'final_loss' holds string": lambda table: as_text(table, "final_loss"),
-    "who made it": lambda table: table.replace_schema_metadata({}),
-    "made it": lambda table: table.replace_schema_metadata({METADATA: "[]"}),
+    "has no provenance": lambda table: table.replace_schema_metadata({}),
+    "provenance": lambda table: table.replace_schema_metadata({METADATA: "[]"}),
     "rows, not": lambda table: table.slice(1),
 }
 

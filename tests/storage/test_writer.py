@@ -323,7 +323,7 @@ def test_chunks_that_nobody_can_name_say_what_to_do(folder):
     for name in ("manifest.json", "study.toml"):
         (folder / name).unlink()
     before = contents(folder)
-    refused(lambda: run(folder), str(folder), "no study's folder; choose another")
+    refused(lambda: run(folder), str(folder), "not a results folder; choose another")
     assert contents(folder) == before
 
 

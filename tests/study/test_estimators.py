@@ -62,7 +62,7 @@ def test_every_scaler_is_a_transformer(scaler):
 @pytest.mark.parametrize(
     ("tables", "said"),
     [
-        ("wine", "estimators must be tables"),
+        ("wine", "estimators: must be tables"),
         ({"a": 3}, r"estimators\.a: must be a table"),
         ({"a": {**KNN, "dataset": "whine"}}, "unknown dataset 'whine'; did you mean 'wine'"),
         ({"a": {**KNN, "estimator": "kmn"}}, "unknown estimator 'kmn'; did you mean 'knn'"),
@@ -71,7 +71,7 @@ def test_every_scaler_is_a_transformer(scaler):
         ({"a": {"estimator": "knn"}}, "estimators.a: lacks dataset"),
         ({"a": {"dataset": "wine"}}, "estimators.a: lacks estimator"),
         ({"a": {**KNN, "test_size": 1.0}}, "test_size: must be a share between 0 and 1, not 1.0"),
-        ({"a": {**KNN, "shared_steps": 1}}, "shared_steps must be true or false"),
+        ({"a": {**KNN, "shared_steps": 1}}, "shared_steps: must be true or false"),
         ({"a": {**KNN, "estimator": {"name": "knn", "k": 3}}}, "unknown parameter 'k'"),
         ({"a": {**KNN, "estimator": {"name": "knn", "n_neighbors": [3, 5]}}}, "not a grid"),
     ],

@@ -1,4 +1,4 @@
-"""Stored results changed on purpose, as if they had been written so."""
+"""Changes to stored results that keep their checksums valid."""
 
 import io
 import json
@@ -13,13 +13,13 @@ from scaling_study.storage.schema import signed
 
 
 def write_manifest(folder: Path, manifest: Any) -> None:
-    """Write a manifest under the checksum that fits it."""
+    """Write a manifest with a valid checksum."""
     text = json.dumps(signed(manifest) if isinstance(manifest, dict) else manifest)
     (folder / "manifest.json").write_text(text, encoding="utf-8")
 
 
 def write_study(folder: Path, text: str) -> None:
-    """Write a study's text, with the checksum and the identity that fit it."""
+    """Write a study's text, and remove its checksum and its digest from the manifest."""
     (folder / "study.toml").write_text(text, encoding="utf-8")
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest["files"].pop("study.toml")
@@ -28,21 +28,21 @@ def write_study(folder: Path, text: str) -> None:
 
 
 def replace_chunk(file: Path, table: pa.Table) -> None:
-    """Put another table in a chunk's place, under the name and in the manifest that fit it."""
+    """Replace a chunk's table, and its name in the manifest."""
     sink = io.BytesIO()
     pq.write_table(table, sink)
     chunk = file.stem.rpartition("-")[0]
     name = f"{chunk}-{checksum_of(sink.getvalue())}.parquet"
     folder = file.parents[1]
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    manifest["chunks"] = [name if own == file.name else own for own in manifest["chunks"]]
+    manifest["chunks"] = [name if old == file.name else old for old in manifest["chunks"]]
     file.unlink()
     (file.parent / name).write_bytes(sink.getvalue())
     write_manifest(folder, manifest)
 
 
 def replace_table(file: Path, data: bytes) -> None:
-    """Put other conditions or fits in a table's place, and their checksum in the manifest."""
+    """Replace a table beside the chunks, and its checksum in the manifest."""
     folder = file.parent
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest["files"][file.name] = checksum_of(data)

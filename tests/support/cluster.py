@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from processes import environment
 
 
 class Cluster(NamedTuple):
-    """Where it listens, and the processes of its workers."""
+    """Its address, and its processes."""
 
     address: str
     scheduler: subprocess.Popen[Any]
@@ -21,8 +21,10 @@ class Cluster(NamedTuple):
 
 
 @contextmanager
-def cluster(folder: Path, workers: int, *, nanny: bool = False) -> Iterator[Cluster]:
-    """Run a scheduler and workers, and end them; a nanny starts a worker that ended again."""
+def cluster(
+    folder: Path, workers: int, *, nanny: bool = False, env: Mapping[str, str] | None = None
+) -> Iterator[Cluster]:
+    """Run a scheduler and workers, and end them; a nanny restarts a worker that has ended."""
     file = folder / "scheduler.json"
     here = ["--no-dashboard", "--host", "127.0.0.1"]
     started = [_dask(folder, "scheduler", *here, "--port", "0", "--scheduler-file", str(file))]
@@ -32,7 +34,7 @@ def cluster(folder: Path, workers: int, *, nanny: bool = False) -> Iterator[Clus
             time.sleep(0.05)
         address = json.loads(file.read_text())["address"]
         one = [address, *here, "--nthreads", "1", "--nanny" if nanny else "--no-nanny"]
-        started += [_dask(folder, "worker", *one) for _ in range(workers)]
+        started += [_dask(folder, "worker", *one, env=env) for _ in range(workers)]
         _wait(address, workers)
         yield Cluster(address, started[0], started[1:])
     finally:
@@ -52,12 +54,14 @@ def _wait(address: str, workers: int) -> None:
         client.wait_for_workers(workers, timeout=60)
 
 
-def _dask(folder: Path, *arguments: str) -> subprocess.Popen[Any]:
+def _dask(
+    folder: Path, *arguments: str, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[Any]:
     with (folder / f"{arguments[0]}.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "dask", *arguments],
             cwd=folder,
-            env=environment({"JAX_PLATFORMS": "cpu"}),
+            env=environment({"JAX_PLATFORMS": "cpu", **(env or {})}),
             stdout=log,
             stderr=log,
         )

@@ -19,12 +19,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from scaling_study import load
 from scaling_study.engine import chunk  # imported once, not in each attempt
 from scaling_study.errors import StudyError
-from scaling_study.execution import runner
+from scaling_study.execution import preflight, runner
 from scaling_study.report import page
 from scaling_study.storage import reader as folder_of
 from scaling_study.storage import replacing
@@ -246,17 +247,18 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def small_report(results: Any, folder: Path) -> None:
+def small_report(_: Any, results: Any, folder: Path, formats: Any) -> None:
     """Write what stands for a report: its figures would take most of the time."""
     (folder / "figures").mkdir()
-    for name in ("index.html", "report.md", "figures/a.svg", "figures/a.png"):
+    for name in ("index.html", "report.md", *(f"figures/a.{suffix}" for suffix in formats)):
         (folder / name).write_text(f"{name} of {results.count} runs", encoding="utf-8")
 
 
 def inject(name: str, whole: Path, folder: Path) -> int:
     """End a scenario at each of its operations in each way; return how many there are."""
-    page.KINDS["standard"] = small_report
-    runner.check = lambda planned: None  # it was checked when it ran
+    page.report_of = lambda study: SimpleNamespace(build=lambda results: None)
+    page.render = small_report
+    preflight.check = lambda planned, local: None  # it was checked when it ran
     runner._commit = lambda: None
     assert chunk.run_chunk  # which is replayed
     scenario = Scenario(name, whole, folder)

@@ -1,4 +1,4 @@
-"""The package in a process of its own, as a user starts it."""
+"""Processes that run the package as a user does."""
 
 import os
 import subprocess
@@ -12,21 +12,21 @@ SHARED_CACHE = "SCALING_STUDY_TESTS_CACHE"  # names a folder, while the suite ru
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return an environment in which this checkout is what is imported."""
+    """Return an environment in which this checkout is imported."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    own = {**os.environ, "PYTHONPATH": path}
-    if SHARED_CACHE in own:
-        own |= {"JAX_COMPILATION_CACHE_DIR": own[SHARED_CACHE]}
-        own |= {"JAX_ENABLE_COMPILATION_CACHE": "true"}
-    return own | dict(more or {})
+    variables = {**os.environ, "PYTHONPATH": path}
+    if SHARED_CACHE in variables:
+        variables["JAX_COMPILATION_CACHE_DIR"] = variables[SHARED_CACHE]
+        variables["JAX_ENABLE_COMPILATION_CACHE"] = "true"
+    return variables | dict(more or {})
 
 
-def python(
-    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, **more: Any
+def call(
+    *words: str, cwd: Path, env: Mapping[str, str] | None = None, **more: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run an interpreter that imports this checkout, in a folder of its own."""
+    """Run a program, and return its exit code and output."""
     return subprocess.run(
-        [sys.executable, *arguments],
+        words,
         cwd=cwd,
         env=environment(env),
         capture_output=True,
@@ -36,8 +36,37 @@ def python(
     )
 
 
+def python(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, **more: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run an interpreter that imports this checkout."""
+    return call(sys.executable, *arguments, cwd=cwd, env=env, **more)
+
+
 def command(
     *arguments: str, cwd: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run ``scaling-study`` with these arguments."""
     return python("-m", "scaling_study", *arguments, cwd=cwd, env=env)
+
+
+def start_python(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    """Start an interpreter that imports this checkout, and do not wait for it."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def has_signal(pid: int, mask: str, number: int) -> bool:
+    """Whether a process has a signal in a mask of Linux's ``/proc/PID/status``."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return False
+    bits = next(line.split()[1] for line in text.splitlines() if line.startswith(mask))
+    return bool(int(bits, 16) >> (number - 1) & 1)

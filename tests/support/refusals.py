@@ -1,4 +1,4 @@
-"""What a refusal looks like: one line that says what was wrong."""
+"""Checks that invalid input is refused with one line."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from scaling_study.errors import StudyError
 
 
 def refused(call: Callable[[], Any], *words: str) -> str:
-    """Hold a call to a `StudyError` of one line with these words in it."""
+    """Check that a call raises a `StudyError` of one line that contains these words."""
     with pytest.raises(StudyError) as caught:
         call()
     message = str(caught.value)

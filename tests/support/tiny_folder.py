@@ -1,4 +1,4 @@
-"""A tiny study's folder, and what tests ask of it."""
+"""A tiny study, and the content of its results folder."""
 
 from pathlib import Path
 from typing import Any

@@ -290,7 +290,9 @@ def run_injector(name: str, folder: Path) -> str:
     run(folder / "whole", {**TINY, "seeds": "0:260"})
     (folder / "place").mkdir()
     arguments = [name, str(folder / "whole"), str(folder / "place")]
-    done = python("-W", "ignore", str(ROOT / "tests" / "injector.py"), *arguments, cwd=folder)
+    done = python(
+        "-W", "ignore", str(ROOT / "tests" / "support" / "injector.py"), *arguments, cwd=folder
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -1,0 +1,124 @@
+"""What one accelerator does with the engine: a table of throughput over chunk widths.
+
+    python bench/gpu.py FOLDER [WORKLOAD ...]
+
+Writes FOLDER/gpu.md and FOLDER/gpu.json. Programs are compiled before they are timed; each
+time is the median of three, from the orders on the host to the Parquet bytes of every chunk.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from conftest import Trainer
+
+WIDTHS = (None, 4096, 16384, 65536, 262144)  # runs a chunk; None as the project chooses
+SEEDS = {"throughput": "0:1024", "throughput-mlp": "0:512"}
+QUICK = {"throughput": "0:128", "throughput-mlp": "0:32"}
+Row = dict[str, Any]
+
+
+def median_seconds(function: Callable[[], object], rounds: int = 3) -> float:
+    """Return the median wall time of a few calls."""
+    times = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def throughput(preset: str, seeds: str, width: int | None, record: str) -> Row:
+    """Train a preset in chunks of a width; return its runs per second."""
+    begin = time.perf_counter()
+    trainer = Trainer(preset, [f'seeds="{seeds}"', f"record={record}"], chunk_size=width)
+    first = time.perf_counter() - begin
+    seconds = median_seconds(trainer)
+    return {
+        "workload": f"{preset}, {record}",
+        "runs": trainer.runs,
+        "width": width or "chosen",
+        "first": first,
+        "seconds": seconds,
+        "runs_per_second": trainer.runs / seconds,
+    }
+
+
+def whole(preset: str, folder: Path) -> Row:
+    """Run a preset through the command line, compiling included."""
+    command = [sys.executable, "-m", "scaling_study", "run", preset, "--json", "-q"]
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [*command, "--overwrite", "-o", str(folder)], capture_output=True, text=True, check=True
+    )
+    seconds = time.perf_counter() - begin
+    summary = json.loads(done.stdout.splitlines()[-1])
+    return {
+        "workload": f"scaling-study run {preset}",
+        "runs": summary["runs"],
+        "width": "chosen",
+        "first": summary["compile_seconds"],
+        "seconds": seconds,
+        "runs_per_second": summary["runs"] / seconds,
+    }
+
+
+def attempt(rows: list[Row], function: Callable[..., Row], *arguments: Any) -> None:
+    """Add what a measurement gave, or why it failed."""
+    try:
+        rows.append(function(*arguments))
+    except Exception as error:  # a table with a gap says more than none
+        line = " ".join(str(error).split())[:200]
+        rows.append({"workload": " ".join(map(str, arguments)), "error": line})
+    print(rows[-1], flush=True)
+
+
+def page(rows: list[Row]) -> str:
+    """Return the table as Markdown."""
+    device = jax.devices()[0]
+    lines = [
+        "# The engine on an accelerator",
+        "",
+        f"{device.device_kind}, JAX {jax.__version__}. Runs per second from the host's orders to"
+        " Parquet bytes, median of three after a first call that compiles.",
+        "",
+        "| workload | runs | runs a chunk | first call, s | s | runs/s |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        if "error" in row:
+            lines.append(f"| {row['workload']} | failed: {row['error']} | | | | |")
+            continue
+        lines.append(
+            f"| {row['workload']} | {row['runs']:,} | {row['width']} | {row['first']:.1f} |"
+            f" {row['seconds']:.2f} | {row['runs_per_second']:,.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(folder: Path, quick: bool) -> None:
+    """Measure and write the page, which is rewritten after each row."""
+    rows: list[Row] = []
+    seeds = QUICK if quick else SEEDS
+    cases = [
+        (throughput, preset, seeds[preset], width, record)
+        for preset in seeds
+        for record in ("curves", "standard")
+        for width in (WIDTHS[:4] if quick else WIDTHS)
+    ]
+    if not quick:
+        cases.append((whole, "paper", folder / "paper-runs"))  # type: ignore[arg-type]
+    for case in cases:
+        attempt(rows, *case)
+        (folder / "gpu.md").write_text(page(rows), encoding="utf-8")
+        (folder / "gpu.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), "--quick" in sys.argv)

@@ -1,0 +1,187 @@
+"""Writes a report into a folder: page, text, figures, tables, and the list of these files."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from scaling_study.errors import StudyError, unknown
+from scaling_study.report.document import Figure, Report, Table
+from scaling_study.report.labels import escape, slug
+from scaling_study.report.style import RC
+from scaling_study.storage.results import Results
+from scaling_study.study.study import presets
+
+PAGE, TEXT, FILES = "index.html", "report.md", "files.json"
+# Formats of figures, each with what keeps dates and versions out of it.
+FORMATS: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+def render(
+    report: Report, results: Results, folder: Path, formats: Sequence[str] = ("svg",)
+) -> None:
+    """Write a report of results into an empty folder, its figures in these formats.
+
+    The page shows the first of the formats.
+    """
+    check_formats(formats)
+    items = [item for section in report.sections for item in section.items]
+    numbers = _write_figures([i for i in items if isinstance(i, Figure)], folder, formats)
+    _write_tables([item for item in items if isinstance(item, Table)], folder, report.files)
+    for name, content in report.files.items():
+        _write(folder / name, content if isinstance(content, str) else csv(content))
+    facts = {
+        "report": report,
+        "numbers": numbers,
+        "format": formats[0],
+        "formats": formats,
+        "study": results.study,
+        "runs": _runs(results),
+        "command": command_of(results),
+        "data": [n for n in sorted(report.files) if n.count("/") < 2 and not n.endswith(".tex")],
+    }
+    for name, template in ((PAGE, "page.html"), (TEXT, "page.md")):
+        text = _environment().get_template(template).render(facts)
+        _write(folder / name, re.sub(r"\n{3,}", "\n\n", text))
+
+
+def write_list(folder: Path) -> None:
+    """Write the names of all files in a report's folder, so that each is known to be its own."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    names = {FILES, *(path.relative_to(folder).as_posix() for path in paths)}
+    _write(folder / FILES, json.dumps(sorted(names), indent=1) + "\n")
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Refuse formats of figures that are not written."""
+    if not formats:
+        raise StudyError(f"--formats: name at least one of {', '.join(FORMATS)}")
+    for name in formats:
+        if name not in FORMATS:
+            raise StudyError(f"--formats: {unknown('format', name, FORMATS)}")
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """Return a frame as CSV, the same bytes everywhere."""
+    return frame.to_csv(index=False, lineterminator="\n")
+
+
+def latex(frame: pd.DataFrame) -> str:
+    """Return a frame as a LaTeX longtable with rules of booktabs."""
+    rows = [
+        " & ".join(_in_latex(cell) for cell in row) + " \\\\"
+        for row in [tuple(frame), *frame.itertuples(index=False)]
+    ]
+    lines = [
+        "% needs \\usepackage{booktabs,longtable}",
+        f"\\begin{{longtable}}{{{'l' * frame.shape[1]}}}",
+        *("\\toprule", rows[0], "\\midrule \\endhead", *rows[1:], "\\bottomrule"),
+        "\\end{longtable}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def command_of(results: Results) -> str:
+    """Return the command that writes a study's report again."""
+    name = results.study.name
+    return f"scaling-study reproduce {name if name in presets() else 'study.toml'}"
+
+
+def _runs(results: Results) -> str:
+    first, last = results.study.seeds
+    return (
+        f"{results.count:,}: {len(results.conditions):,} conditions by {last - first:,} seeds"
+        f" ({first} to {last - 1})"
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _write_figures(
+    figures: Sequence[Figure], folder: Path, formats: Sequence[str]
+) -> dict[str, tuple[int, str]]:
+    """Write each figure and its data; return its number and the stem of its files by its name."""
+    numbers = {f.name: (n, f"{n:02d}-{f.name}") for n, f in enumerate(figures, 1)}
+    (folder / "figures").mkdir()
+    for figure in figures:
+        stem = numbers[figure.name][1]
+        _write(folder / "tables" / "figures" / f"{stem}.csv", csv(figure.data))
+        with matplotlib.rc_context(RC):
+            drawing = figure.draw(figure.data)
+            for name in formats:
+                path = folder / "figures" / f"{stem}.{name}"
+                drawing.savefig(path, metadata=FORMATS[name])
+                drawing.set_layout_engine("none")  # laid out once is enough for all
+    return numbers
+
+
+def _write_tables(tables: Sequence[Table], folder: Path, files: Iterable[str]) -> None:
+    for table in tables:
+        text = table.frame.map(_in_line)
+        for suffix, content in (("csv", csv), ("tex", latex)):
+            name = f"tables/{table.name}.{suffix}"
+            if name not in files:
+                _write(folder / name, content(text))
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("scaling_study.report"),
+        autoescape=lambda name: name is not None and name.endswith(".html"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    markdown = MarkdownIt("commonmark", {"html": False})
+    environment.filters |= {
+        "markdown": lambda text: Markup(markdown.render(_unbroken(text))),
+        "inline": lambda text: Markup(markdown.renderInline(_unbroken(text))),
+        "escape_markdown": escape,
+        "line": _in_line,
+        "slug": slug,
+        "groups": _groups,
+    }
+    environment.tests["figure"] = lambda item: isinstance(item, Figure)
+    return environment
+
+
+def _groups(table: Table) -> list[tuple[str, list[dict[Any, Any]]]]:
+    """Return the rows of a table by group; one group without a name where it has none."""
+    frame = table.frame.astype(str)
+    if not table.group:
+        return [("", frame.to_dict("records"))]
+    parts = frame.groupby(table.group, sort=False)
+    return [(str(name), p.drop(columns=table.group).to_dict("records")) for name, p in parts]
+
+
+def _unbroken(text: str) -> str:
+    """Return text in which no line breaks before a percent sign."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def _in_line(cell: Any) -> str:
+    """Return a cell as one line: what is set small stands in brackets."""
+    first, *small = str(cell).split("\n")
+    return f"{first} ({', '.join(small)})" if small else first
+
+
+def _in_latex(value: Any) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    for mark in "\\&%$#_{}~^":
+        text = text.replace(mark, " " if mark == "\\" else f"\\{mark}")
+    return text
