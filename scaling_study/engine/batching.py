@@ -10,26 +10,19 @@ Array = jax.Array
 
 
 class Batching(NamedTuple):
-    """The batches of an epoch; S seeds, K epochs, N samples, B rows a batch.
+    """The batches of an epoch; S seeds, K epochs, N samples, B rows per batch.
 
     An order is (S, K, N), the place of each sample in the epoch; with replacement it is
     (S, K, n_batches · B), the samples drawn.
-
-    Attributes
-    ----------
-    samples, batch_size : int
-        N and B.
-    replacement : bool
-        Whether rows are drawn with replacement.
     """
 
     samples: int
     batch_size: int
-    replacement: bool = False
+    replacement: bool = False  # whether rows are drawn with replacement
 
     @property
     def batches(self) -> int:
-        """Updates an epoch; its last batch is what is left."""
+        """Number of updates per epoch; the last batch may be smaller."""
         return -(-self.samples // self.batch_size)
 
     @property
@@ -43,7 +36,7 @@ class Batching(NamedTuple):
     def rows(self, order: Array) -> Array:
         """Return the samples of each batch, (S, K, n_batches, B).
 
-        A batch that is smaller is padded with sample 0; `sizes` says how many are its own.
+        A smaller batch is padded with sample 0; `sizes` gives its number of rows.
         """
         seeds, epochs = order.shape[:2]
         if not self.replacement:
@@ -56,12 +49,12 @@ class Batching(NamedTuple):
             )
         return order.reshape(seeds, epochs, self.batches, self.batch_size)
 
-    def shares(self, order: Array, dtype: np.dtype) -> Array:
-        """Return the share of each sample in each batch's mean, (S, K, n_batches, N)."""
+    def weights(self, order: Array, dtype: np.dtype) -> Array:
+        """Return the weight of each sample in each batch's mean, (S, K, n_batches, N)."""
         batch = jnp.arange(self.batches)[:, None]
         if not self.replacement:
-            within = order[:, :, None, :] // self.batch_size == batch
-            return jnp.where(within, jnp.asarray(1 / self.sizes[:, None], dtype), 0)
+            in_batch = order[:, :, None, :] // self.batch_size == batch
+            return jnp.where(in_batch, jnp.asarray(1 / self.sizes[:, None], dtype), 0)
         drawn = order.reshape(*order.shape[:2], self.batches, self.batch_size, 1)
-        times = (drawn == jnp.arange(self.samples)).sum(axis=-2)
-        return times.astype(dtype) / self.batch_size
+        counts = (drawn == jnp.arange(self.samples)).sum(axis=-2)
+        return counts.astype(dtype) / self.batch_size

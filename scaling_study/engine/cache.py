@@ -21,39 +21,39 @@ Result = TypeVar("Result")
 
 @cache
 def keep_programs() -> None:
-    """Keep compiled programs in the user's cache folder, unless JAX was told another way."""
-    # JAX warns of an entry that it cannot read; here that is an error, to be caught below. Set
-    # once, because filters that are set and unset in several threads get mixed up.
+    """Keep compiled programs in the user's cache folder, unless JAX is configured otherwise."""
+    # JAX warns of an unreadable entry; here that is an error, which is caught below. Set once,
+    # because setting filters is not thread-safe.
     warnings.filterwarnings("error", message=UNREADABLE)
-    told = jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache
-    if not told:
+    configured = jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache
+    if not configured:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(home) / "scaling-study" / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def without_unreadable(compute: Callable[[], Result]) -> Result:
-    """Return what a function computes, without entries of the cache that cannot be read.
+    """Return what a function computes, without unreadable entries of the cache.
 
-    JAX writes an entry in place, so that a process killed meanwhile leaves a part of it, which
-    JAX never replaces. Such entries are deleted, and the program is compiled. Where that does
-    not help, because an entry is another user's, say, this process goes on without the cache.
+    JAX writes an entry in place, so that a process that is killed leaves a part of it, which JAX
+    never replaces. Such entries are deleted, and the program is compiled. If that does not help,
+    for instance because an entry is another user's, this process continues without the cache.
     """
     keep_programs()
-    for mend in (_delete_unreadable, _keep_no_programs):
+    for repair in (_delete_unreadable, _disable_cache):
         try:
             return compute()
-        except Exception as error:  # a component's own error may carry the warning's words
+        except Exception as error:  # a component's own error may contain the text
             if UNREADABLE not in str(error):
                 raise
-        mend()
+        repair()
     return compute()
 
 
-def _keep_no_programs() -> None:
+def _disable_cache() -> None:
     log.warning("the compilation cache cannot be read; this process compiles without it")
     jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()  # JAX asks whether there is one only once
+    compilation_cache.reset_cache()  # JAX looks for one only once
 
 
 def _delete_unreadable() -> None:
@@ -65,9 +65,9 @@ def _delete_unreadable() -> None:
 
 
 def _is_whole(entry: bytes) -> bool:
-    """Say whether an entry can be unpacked, by whichever library JAX has packed it."""
+    """Return whether an entry can be unpacked, with any library that JAX uses."""
     for decompress in _decompressors():
-        with suppress(Exception):  # each library has an error of its own
+        with suppress(Exception):  # each library has its own error
             decompress(entry)
             return True
     return False

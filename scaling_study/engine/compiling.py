@@ -1,4 +1,4 @@
-"""Compiled programs: one a group and device, made when it is first asked for, and kept."""
+"""Compiled programs: one per group and device, made at the first call and kept."""
 
 import hashlib
 import threading
@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from scaling_study.engine import optimizers, program, watch
+from scaling_study.engine import monitor, optimizers
 from scaling_study.engine.cache import without_unreadable
 from scaling_study.engine.environment import with_pinned
-from scaling_study.engine.inputs import Inputs, init_seeds, inputs_of, members_of
-from scaling_study.engine.tiles import Tiles
-from scaling_study.engine.train import Loop, Training
+from scaling_study.engine.inputs import Inputs, arrays_of, init_seeds, inputs_of
+from scaling_study.engine.program import ChunkProgram, tiles_of
+from scaling_study.engine.train import Budget, Training
 from scaling_study.study.conditions import (
     Group,
     batches_per_epoch,
@@ -22,65 +22,47 @@ from scaling_study.study.conditions import (
     trace_epochs,
 )
 
-# XLA keeps to 256 bits where a processor has 512; with all of them a run is 1.25 times as fast.
+# By default XLA uses vectors of 256 bits; with 512, where there are, a run is 1.25 times as fast.
 COMPILER_OPTIONS = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
 
 
 class Program(NamedTuple):
-    """A group's compiled functions on one device.
+    """A group's compiled functions on one device; see `ChunkProgram`."""
 
-    Attributes
-    ----------
-    blank : callable
-        ``() -> Trace``, for ``first`` to write into.
-    first : callable
-        ``(trace, seeds, data, order, count) -> Training``: begin, and train the first epochs.
-    more : callable or None
-        ``(training, data, order, count) -> Training``: train further epochs, if there are.
-    memory_bytes : int
-        What ``first`` holds at once: inputs, outputs and temporaries.
-    digest : str
-        Twelve hexadecimal digits of what was compiled, as StableHLO.
-    spare : list of Trace
-        Written before and not needed any more: memory that need not be asked for again.
-    """
-
-    blank: Callable[[], watch.Trace]
+    blank_trace: Callable[[], monitor.Trace]
     first: Callable[..., Training]
-    more: Callable[..., Training] | None
-    memory_bytes: int
-    digest: str
-    spare: list[watch.Trace]
+    more: Callable[..., Training] | None  # None where one segment is the whole budget
+    memory_bytes: int  # of ``first``: inputs, outputs and temporaries
+    digest: str  # twelve hexadecimal digits of what was compiled, as StableHLO
+    free_traces: list[monitor.Trace]  # no longer needed; ``first`` can write into their memory
 
 
 @with_pinned
-def compiled(own: Group, record: str, inputs: Inputs | None = None) -> Program:
-    """Return the group's program on the default device.
-
-    Compiled the first time it is asked for; every device needs its own.
+def compiled(group: Group, record: str, inputs: Inputs | None = None) -> Program:
+    """Return the group's program on the default device, compiled at the first call.
 
     Parameters
     ----------
-    own : Group
+    group : Group
     record : str
     inputs : Inputs, optional
-        Of any chunk of the group, all of which are of one shape; those of its first otherwise.
+        Of any chunk of the group, all of which have one shape; by default of the first.
 
     Raises
     ------
     Exception
-        What compiling raised, again each time that the program is asked for.
+        The error of compiling, at each call.
     """
     device = jax.config.jax_default_device or jax.devices()[0]
-    key = (own.static, own.shape, loop_of(own, record), device)
+    key = (group.static, group.shape, budget_of(group, record), device)
     with _lock_of(key):
         found = _programs.get(key)
         if found is None:
             with np.errstate(all="ignore"):
-                sample = inputs or inputs_of(own, members_of(own, 0), range(own.shape.seeds))
+                sample = inputs or inputs_of(group, arrays_of(group, 0), range(group.shape.seeds))
             try:
-                with jax.enable_x64(own.static.dtype == "float64"):
-                    found = without_unreadable(lambda: _compile(own, record, sample))
+                with jax.enable_x64(group.static.dtype == "float64"):
+                    found = without_unreadable(lambda: _compile(group, record, sample))
             except Exception as error:
                 found = error
             _programs[key] = found
@@ -103,36 +85,31 @@ def _lock_of(key: Any) -> threading.Lock:
         return _locks.setdefault(key, threading.Lock())
 
 
-def _compile(own: Group, record: str, inputs: Inputs) -> Program:
-    optimizers.check(optimizers.build(own.static.optimizer, own.static.dialect))
-    blank, first, more = program.functions(own, loop_of(own, record), Tiles.of(own.shape))
+def _compile(group: Group, record: str, inputs: Inputs) -> Program:
+    optimizers.check(optimizers.build(group.static.optimizer, group.static.dialect))
+    functions = ChunkProgram(group, budget_of(group, record), tiles_of(group))
     options = COMPILER_OPTIONS.get(jax.default_backend())
+    blank_trace = jax.jit(functions.blank_trace).lower().compile()
     data, (order, count) = inputs.data, inputs.order
-    seeds = init_seeds(own, range(own.shape.seeds))
-    arguments = (jax.eval_shape(blank), seeds, data, order, count)
-    new = jax.jit(blank).lower().compile()
-    lowered = jax.jit(first, donate_argnums=0).lower(*arguments)
-    text = lowered.as_text()
-    begun = lowered.compile(options)
-    memory = begun.memory_analysis()
+    seeds = init_seeds(group, range(group.shape.seeds))
+    arguments = (jax.eval_shape(functions.blank_trace), seeds, data, order, count)
+    lowered = jax.jit(functions.first, donate_argnums=0).lower(*arguments)
+    text, first, more = lowered.as_text(), lowered.compile(options), None
+    if len(list(segment_epochs(group))) > 1:
+        training = jax.eval_shape(functions.first, *arguments)
+        lowered = jax.jit(functions.more, donate_argnums=0).lower(training, data, order, count)
+        text, more = text + lowered.as_text(), lowered.compile(options)
+    memory = first.memory_analysis()
     sizes = ("argument", "output", "temp")
-    held = sum(getattr(memory, f"{size}_size_in_bytes", 0) for size in sizes)
-    if len(list(segment_epochs(own))) == 1:
-        return Program(new, begun, None, held, _digest(text), [])
-    training = jax.eval_shape(first, *arguments)
-    lowered = jax.jit(more, donate_argnums=0).lower(training, data, order, count)
-    text += lowered.as_text()
-    return Program(new, begun, lowered.compile(options), held, _digest(text), [])
+    memory_bytes = sum(getattr(memory, f"{size}_size_in_bytes", 0) for size in sizes)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return Program(blank_trace, first, more, memory_bytes, digest, [])
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def loop_of(own: Group, record: str) -> Loop:
-    """Return the shape of a group's budget."""
-    batches = batches_per_epoch(own.static)
-    epochs = own.static.updates // batches
+def budget_of(group: Group, record: str) -> Budget:
+    """Return the budget of a group's trainings."""
+    batches = batches_per_epoch(group.static)
+    epochs = group.static.updates // batches
     curves = record == "curves"
-    apart = 1 if curves else trace_epochs(epochs, len(own.conditions))
-    return Loop(epochs, batches, shape_of(own.static.problem)[1], apart, curves)
+    apart = 1 if curves else trace_epochs(epochs, len(group.conditions))
+    return Budget(epochs, batches, shape_of(group.static.problem)[1], apart, curves)

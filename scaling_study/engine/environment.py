@@ -1,7 +1,7 @@
-"""Settings of a process that change bits, or make runs fail: recorded, or pinned.
+"""Settings of a process that change the bits of results, or make runs fail: recorded or pinned.
 
-What changes bits and cannot be chosen for a program is part of a result's identity. What can
-is pinned while our programs are made and run, so that it has no say.
+Settings that change bits and cannot be set for one program are part of a result's identity.
+Those that can are pinned while our programs are compiled and run.
 """
 
 import os
@@ -19,7 +19,7 @@ from scaling_study.errors import StudyError
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-# Options of JAX, which is told of them by variables of the same name in capitals.
+# Options of JAX, which are also environment variables in capitals.
 PINNED: dict[str, Any] = {
     "jax_check_tracer_leaks": False,
     "jax_debug_infs": False,
@@ -40,39 +40,25 @@ PINNED: dict[str, Any] = {
     "jax_transfer_guard": "allow",
 }
 RECORDED_OPTIONS = (
-    "jax_accurate_erf_inv",
-    "jax_check_static_indices",
-    "jax_custom_jvp3",
-    "jax_default_matmul_precision",
-    "jax_disable_most_optimizations",
-    "jax_exec_time_optimization_effort",
-    "jax_explicit_x64_dtypes",
-    "jax_memory_fitting_effort",
-    "jax_memory_fitting_level",
-    "jax_optimization_level",
-    "jax_random_seed_offset",
-    "jax_remat3",
-    "jax_scan3",
-    "jax_softmax_custom_jvp",
-    "jax_threefry_gpu_kernel_lowering",
-    "jax_use_direct_linearize",
-    "jax_use_hlo_logistic_lowering",
-    "jax_use_simplified_jaxpr_constants",
+    *("jax_accurate_erf_inv", "jax_check_static_indices", "jax_custom_jvp3"),
+    *("jax_default_matmul_precision", "jax_disable_most_optimizations"),
+    *("jax_exec_time_optimization_effort", "jax_explicit_x64_dtypes"),
+    *("jax_memory_fitting_effort", "jax_memory_fitting_level", "jax_optimization_level"),
+    *("jax_random_seed_offset", "jax_remat3", "jax_scan3", "jax_softmax_custom_jvp"),
+    *("jax_threefry_gpu_kernel_lowering", "jax_use_direct_linearize"),
+    *("jax_use_hlo_logistic_lowering", "jax_use_simplified_jaxpr_constants"),
 )
 RECORDED_VARIABLES = (
-    "MKL_CBWR",
-    "NPY_DISABLE_CPU_FEATURES",
-    "NPY_ENABLE_CPU_FEATURES",
-    "NVIDIA_TF32_OVERRIDE",
-    "OPENBLAS_CORETYPE",
+    *("MKL_CBWR", "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES"),
+    *("NVIDIA_TF32_OVERRIDE", "OPENBLAS_CORETYPE"),
 )
-# How many devices there are, and what is written beside the results, changes no bit.
-FLAGS_WITHOUT_A_SAY = (
+# Flags for the number of devices, and for files beside the results, change no bit.
+FLAGS_WITHOUT_EFFECT = (
     "--xla_force_host_platform_device_count",
     "--xla_dump_",
     "--xla_gpu_cuda_data_dir",
 )
-# Vector instructions that XLA and NumPy compute with, best first, as Linux names them.
+# Vector instructions of XLA and NumPy, widest first, as Linux names them.
 INSTRUCTIONS = ("avx512f", "avx2", "avx", "sse4_2", "sve", "asimd")
 
 
@@ -102,7 +88,7 @@ def environment() -> dict[str, str]:
 
 
 def xla_flags() -> list[str]:
-    """Return those of ``XLA_FLAGS`` that may change bits, the last of each, sorted."""
+    """Return the flags in ``XLA_FLAGS`` that may change bits, the last of each, sorted."""
     text = os.environ.get("XLA_FLAGS", "").strip()
     if text and not text.startswith("-"):  # it names a file
         try:
@@ -110,7 +96,7 @@ def xla_flags() -> list[str]:
         except (OSError, ValueError):
             text = ""
     flags = {flag.partition("=")[0]: flag for flag in text.split()}
-    return sorted(flag for flag in flags.values() if not flag.startswith(FLAGS_WITHOUT_A_SAY))
+    return sorted(flag for flag in flags.values() if not flag.startswith(FLAGS_WITHOUT_EFFECT))
 
 
 @cache
@@ -130,7 +116,7 @@ def instructions() -> str:
 
 @contextmanager
 def pinned() -> Iterator[None]:
-    """Set the options in `PINNED` as our programs need them, in this thread."""
+    """Set the options in `PINNED` in this thread."""
     with ExitStack() as stack:
         for name, value in PINNED.items():
             option = getattr(jax, name.removeprefix("jax_"), None)  # a release may lack one

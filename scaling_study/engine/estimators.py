@@ -1,4 +1,4 @@
-"""How scikit-learn's estimators are fitted and scored: one split a seed, no JAX."""
+"""Fitting and scoring scikit-learn's estimators, on one split per seed; no JAX."""
 
 import os
 import warnings
@@ -12,30 +12,20 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
-from scaling_study.study.estimators import (
-    DATASETS,
-    Comparison,
-    preprocessor,
-)
+from scaling_study.study.estimators import DATASETS, Comparison, preprocessor
 from scaling_study.study.study import Study
 from scaling_study.study.values import error_context
 
-SEEDS_A_PROCESS = 16  # fewer are fitted sooner than another process starts
+SEEDS_PER_PROCESS = 16  # fewer are fitted before another process has started
 
 
 def fit_all(study: Study, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Fit every estimator of a study on every seed's split, on all cores.
 
-    Parameters
-    ----------
-    study : Study
-        With ``estimators``.
-    seeds : sequence of int
-
     Returns
     -------
     list of dict
-        One row a comparison, seed and scaler, with `scaling_study.storage.schema.FIT_COLUMNS`.
+        One row per comparison, seed and scaler, `scaling_study.storage.schema.FIT_COLUMNS`.
 
     Raises
     ------
@@ -43,24 +33,19 @@ def fit_all(study: Study, seeds: Sequence[int]) -> list[dict[str, Any]]:
         If an estimator does not take a parameter's value.
     """
     comparisons = study.comparisons()
-    jobs = max(1, min(os.cpu_count() or 1, len(seeds) // SEEDS_A_PROCESS))
+    jobs = max(1, min(os.cpu_count() or 1, len(seeds) // SEEDS_PER_PROCESS))
     tasks = [(comparison, seed) for seed in seeds for comparison in comparisons]
     found: Any = Parallel(n_jobs=jobs)(delayed(fit)(*task) for task in tasks)
     return [row for rows in found for row in rows]
 
 
 def fit(comparison: Comparison, seed: int) -> list[dict[str, Any]]:
-    """Fit one estimator under each scaler on a seed's split, and score it on the rows held out.
+    """Fit one estimator under each scaler on a seed's split, and score it on the held-out rows.
 
-    A scaler sees the training rows alone, and each pipeline has estimators of its own, unless
-    the comparison says that they share their inner steps. All are scored when all are fitted:
-    what shares a step shares its last fit.
-
-    Returns
-    -------
-    list of dict
-        One row a scaler: ``accuracy`` in [0, 1]; ``stopped_early``, whether a solver said that
-        it had not converged.
+    A scaler is fitted to the training rows alone, and each pipeline has its own estimators,
+    unless the comparison shares inner steps: then all pipelines are scored with the last fit.
+    One row per scaler: ``accuracy`` in [0, 1], and ``stopped_early``, whether a solver warned
+    that it had not converged.
     """
     x, y = DATASETS[comparison.dataset]()
     with error_context(f"estimators.{comparison.name}", ValueError):
@@ -92,11 +77,11 @@ def _pipeline(comparison: Comparison, scaler: str, estimator: Any) -> Pipeline:
 
 
 def _fit(pipeline: Pipeline, x: Any, y: Any) -> bool:
-    """Fit, and say whether a solver was stopped before it had converged."""
-    # A data set this small loses more to a second thread of BLAS than it gains.
-    with threadpool_limits(1), warnings.catch_warnings(record=True) as said:
+    """Fit, and return whether a solver stopped before it had converged."""
+    # For data sets this small a second thread of BLAS costs more than it gains.
+    with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        # Of defaults that later releases change; what matters is said where it is built.
+        # Defaults that later releases change; those that matter are set explicitly.
         warnings.simplefilter("ignore", FutureWarning)
         pipeline.fit(x, y)
-    return any(issubclass(warning.category, ConvergenceWarning) for warning in said)
+    return any(issubclass(warning.category, ConvergenceWarning) for warning in caught)

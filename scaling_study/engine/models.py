@@ -14,28 +14,16 @@ from scaling_study.study.component import Component
 
 Parameters = Any  # a pytree of arrays, as Flax makes it
 
+ELEMENTWISE = (
+    *("celu", "elu", "gelu", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "leaky_relu"),
+    *("log_sigmoid", "relu", "relu6", "selu", "sigmoid", "silu", "soft_sign", "softplus", "swish"),
+    "tanh",
+)
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "identity": lambda x: x,
-    "celu": nn.celu,
-    "elu": nn.elu,
-    "gelu": nn.gelu,
-    "hard_sigmoid": nn.hard_sigmoid,
-    "hard_silu": nn.hard_silu,
-    "hard_swish": nn.hard_swish,
-    "hard_tanh": nn.hard_tanh,
-    "leaky_relu": nn.leaky_relu,
-    "log_sigmoid": nn.log_sigmoid,
-    "relu": nn.relu,
-    "relu6": nn.relu6,
-    "selu": nn.selu,
-    "sigmoid": nn.sigmoid,
-    "silu": nn.silu,
-    "soft_sign": nn.soft_sign,
-    "softplus": nn.softplus,
-    "swish": nn.swish,
-    "tanh": nn.tanh,
+    **{name: getattr(nn, name) for name in ELEMENTWISE},
 }
-# Of `flax.linen`, but not elementwise: the last axis is that of the runs here.
+# Activations of `flax.linen` that are not elementwise; the last axis is that of the runs here.
 ACROSS_AN_AXIS = ("glu", "log_softmax", "logsumexp", "normalize", "softmax", "standardize")
 INITIALIZERS: dict[str, Callable[[], Any]] = {
     "glorot_uniform": nn.initializers.glorot_uniform,
@@ -44,9 +32,7 @@ INITIALIZERS: dict[str, Callable[[], Any]] = {
     "he_normal": nn.initializers.he_normal,
     "zeros": lambda: nn.initializers.zeros,
 }
-
-
-WRITTEN_OUT = 4  # sums of so few products are
+WRITTEN_OUT = 4  # contractions of at most so many inputs are written out term by term
 
 
 class MLP(nn.Module):
@@ -81,7 +67,7 @@ class MLP(nn.Module):
 
 
 def linear(*, kernel_init: str = "glorot_uniform") -> nn.Module:
-    """Return one Dense unit, Keras' default initialisation unless told otherwise."""
+    """Return one Dense unit, by default with Keras' default initialisation."""
     return MLP(kernel_init=_known("kernel_init", kernel_init, INITIALIZERS))
 
 
@@ -117,8 +103,7 @@ def build(component: Component, classes: int = 0) -> nn.Module:
     ----------
     component : Component
     classes : int
-        Number of classes whose logits it returns, as `MLP` does; a module of the user's own
-        is left as it is.
+        Number of classes, as in `MLP`; a user's own module is returned as it is.
 
     Raises
     ------
@@ -139,7 +124,7 @@ def forward(model: nn.Module) -> Callable[[Parameters, Array], Array]:
     (n_rows, n_classes, ...).
 
     The layers of an `MLP` are written so that every operation is elementwise along the runs.
-    Any other module is mapped over them.
+    Any other module is mapped over the runs.
     """
     if isinstance(model, MLP):
         return partial(_forward_dense, model)
@@ -147,26 +132,30 @@ def forward(model: nn.Module) -> Callable[[Parameters, Array], Array]:
 
 
 def can_fold(model: nn.Module) -> bool:
-    """Say whether a model's first and last layers are known, so that `fold` can change them."""
+    """Return whether a model's first and last layers are known, so that `fold` applies."""
     return isinstance(model, MLP)
 
 
-def fold(model: nn.Module, parameters: Parameters, gain: Any, shift: Any, intercept: Any) -> Any:
-    """Return the parameters of the same function of u, ``f(gain u + shift) - intercept``.
+def fold(
+    model: nn.Module, parameters: Parameters, feature_scale: Any, feature_shift: Any, intercept: Any
+) -> Parameters:
+    """Return the parameters of the same function of canonical inputs u.
+
+    It is ``f(feature_scale u + feature_shift) - intercept``.
 
     Parameters
     ----------
     model : flax.linen.Module
-        Of which `can_fold` is true.
+        For which `can_fold` is true.
     parameters : pytree of arrays of shape (..., C, S)
-    gain, shift : array of shape (d, C, S)
+    feature_scale, feature_shift : array of shape (d, C, S)
     intercept : array of shape (C, S)
     """
     assert isinstance(model, MLP)
     layers = dict(parameters["params"])
     kernel, bias = layers["Dense_0"]["kernel"], layers["Dense_0"]["bias"]
-    moved = bias + (kernel * shift[:, None]).sum(axis=0)
-    layers["Dense_0"] = {"kernel": kernel * gain[:, None], "bias": moved}
+    moved = bias + (kernel * feature_shift[:, None]).sum(axis=0)
+    layers["Dense_0"] = {"kernel": kernel * feature_scale[:, None], "bias": moved}
     last = f"Dense_{len(model.hidden)}"
     layers[last] = {**layers[last], "bias": layers[last]["bias"] - intercept}
     return {"params": layers}
@@ -184,8 +173,8 @@ def _forward_dense(model: MLP, parameters: Parameters, x: Array) -> Array:
 def _contract(x: Array, kernel: Array) -> Array:
     """Return sum_j x[:, j] kernel[j], with x (n_rows, n_in, ...) and kernel (n_in, n_out, ...).
 
-    XLA's loops for a CPU do not run along the runs inside a reduction that it has fused with
-    other work, which made a layer 20 times as slow; so a row's sums are kept out of its hands.
+    XLA's loops for a CPU do not run along the runs inside a reduction that is fused with other
+    work, which made a layer 20 times as slow; so one row's sums are a loop of their own.
     """
     inputs, outputs = kernel.shape[:2]
     if inputs <= WRITTEN_OUT:
@@ -203,16 +192,16 @@ def _contract_in_loop(x: Array, kernel: Array) -> Array:
         )
 
     runs = jnp.broadcast_shapes(x.shape[2:], kernel.shape[2:])
-    nothing = jnp.zeros((len(x), kernel.shape[1], *runs), kernel.dtype)
-    return jax.lax.fori_loop(0, len(kernel), add, nothing)
+    zeros = jnp.zeros((len(x), kernel.shape[1], *runs), kernel.dtype)
+    return jax.lax.fori_loop(0, len(kernel), add, zeros)
 
 
 def _contract_forward(x: Array, kernel: Array) -> Any:
     return _contract_in_loop(x, kernel), (x, kernel)
 
 
-def _contract_backward(kept: Any, gradient: Array) -> Any:
-    x, kernel = kept
+def _contract_backward(residuals: Any, gradient: Array) -> Any:
+    x, kernel = residuals
     of_x = _contract_in_loop(gradient, jnp.swapaxes(kernel, 0, 1))
     shared = [axis for axis in (-2, -1) if x.shape[axis] < of_x.shape[axis]]
     of_x = of_x.sum(axis=shared, keepdims=True)
@@ -232,13 +221,13 @@ def _forward_mapped(model: nn.Module, parameters: Parameters, x: Array) -> Array
 
 
 def check(model: nn.Module, features: int, classes: int = 0) -> None:
-    """Trace a module on some rows, and raise unless each row's output is what it should be.
+    """Trace a module on some rows, and check the shape of its output.
 
     Raises
     ------
     ValueError
-        If (..., n_features) is not mapped to (...), or to (..., n_classes) where the classes
-        are more than two.
+        Unless (..., n_features) is mapped to (...), or to (..., n_classes) for more than two
+        classes.
     """
     rows = jnp.zeros((3, features))
     found: Any = jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), rows)[0])
@@ -249,25 +238,17 @@ def check(model: nn.Module, features: int, classes: int = 0) -> None:
 
 
 def is_linear(model: nn.Module) -> bool:
-    """Say whether the model is a single affine map whose best weights least squares knows."""
-    return is_unit(model) and not model.classes  # type: ignore[attr-defined]
+    """Return whether the model is a linear regression."""
+    return is_single_unit(model) and not model.classes  # type: ignore[attr-defined]
 
 
-def is_unit(model: nn.Module) -> bool:
-    """Say whether the model is a single unit, of one weight a feature: of a quantity or a logit."""
+def is_single_unit(model: nn.Module) -> bool:
+    """Return whether the model is a single unit: one output or logit, one weight per feature."""
     return isinstance(model, MLP) and not model.hidden and model.classes <= 2
 
 
 def first_kernel(parameters: Parameters, features: int) -> Any:
-    """Return the kernel that the features enter: the first whose rows are the features.
-
-    Parameters
-    ----------
-    parameters : pytree
-        Flax parameters, or their gradients.
-    features : int
-        Number of features.
-    """
+    """Return the first kernel with one row per feature, of parameters or their gradients."""
     leaves = jax.tree_util.tree_leaves_with_path(parameters, is_leaf=lambda x: isinstance(x, list))
     for path, leaf in leaves:
         if getattr(path[-1], "key", None) == "kernel" and len(leaf) == features:

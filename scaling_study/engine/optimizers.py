@@ -1,8 +1,9 @@
-"""The optimizers: Optax factories, and each framework's defaults for them."""
+"""The optimizers: Optax factories, and the defaults of each framework."""
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -18,10 +19,15 @@ from scaling_study.study.component import Component, check_arguments
 Factory = Callable[..., optax.GradientTransformation]
 
 NONE: Mapping[str, Any] = MappingProxyType({})
+EPS: dict[str, Any] = {"keras": {"eps": 1e-7}, "torch": {"eps": 1e-8}}
+RMSPROP: dict[str, Any] = {
+    "keras": {"decay": 0.9, "eps": 1e-7, "eps_in_sqrt": True},
+    "torch": {"decay": 0.99, "eps": 1e-8, "eps_in_sqrt": False},
+}
 
 
 class Optimizer(NamedTuple):
-    """An Optax factory, and what Keras and PyTorch set where Optax sets something else."""
+    """An Optax factory, and the defaults of Keras and PyTorch that differ from Optax'."""
 
     factory: Factory
     keras: Mapping[str, Any] = NONE
@@ -29,18 +35,18 @@ class Optimizer(NamedTuple):
     optax: Mapping[str, Any] = NONE
 
 
-# A dialect sets hyperparameters; it does not change a rule. Keras' and PyTorch's Nadam decay
-# their momentum, and Adafactor and LAMB differ between papers: those are Optax' in each.
+# Framework defaults set hyperparameters; they do not change a rule. Keras' and PyTorch's Nadam
+# decay their momentum, and Adafactor and LAMB differ between papers: here they are Optax'.
 OPTIMIZERS: dict[str, Optimizer] = {
-    "adam": Optimizer(optax.adam, keras={"eps": 1e-7}, torch={"eps": 1e-8}),
+    "adam": Optimizer(optax.adam, **EPS),
     "adamw": Optimizer(
         optax.adamw,
         keras={"eps": 1e-7, "weight_decay": 4e-3},
         torch={"eps": 1e-8, "weight_decay": 1e-2},
     ),
     "nadam": Optimizer(optax.nadam),
-    "amsgrad": Optimizer(optax.amsgrad, keras={"eps": 1e-7}, torch={"eps": 1e-8}),
-    "adamax": Optimizer(optax.adamax, keras={"eps": 1e-7}, torch={"eps": 1e-8}),
+    "amsgrad": Optimizer(optax.amsgrad, **EPS),
+    "adamax": Optimizer(optax.adamax, **EPS),
     "radam": Optimizer(optax.radam),
     "yogi": Optimizer(optax.yogi),
     "adabelief": Optimizer(optax.adabelief),
@@ -48,16 +54,8 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "sgd": Optimizer(optax.sgd),
     "momentum": Optimizer(partial(optax.sgd, momentum=0.9)),
     "nesterov": Optimizer(partial(optax.sgd, momentum=0.9, nesterov=True)),
-    "rmsprop": Optimizer(
-        optax.rmsprop,
-        keras={"decay": 0.9, "eps": 1e-7, "eps_in_sqrt": True},
-        torch={"decay": 0.99, "eps": 1e-8, "eps_in_sqrt": False},
-    ),
-    "rmsprop_centred": Optimizer(
-        partial(optax.rmsprop, centered=True),
-        keras={"decay": 0.9, "eps": 1e-7, "eps_in_sqrt": True},
-        torch={"decay": 0.99, "eps": 1e-8, "eps_in_sqrt": False},
-    ),
+    "rmsprop": Optimizer(optax.rmsprop, **RMSPROP),
+    "rmsprop_centred": Optimizer(partial(optax.rmsprop, centered=True), **RMSPROP),
     "adagrad": Optimizer(
         optax.adagrad,
         keras={"initial_accumulator_value": 0.1, "eps": 1e-7},
@@ -94,7 +92,7 @@ def build(component: Component, dialect: str) -> Factory:
     component : Component
         The optimizer's name, or ``module:factory``, and its hyperparameters in Optax's terms.
     dialect : {"keras", "torch", "optax"}
-        Whose defaults hold for the hyperparameters that are not given.
+        The framework whose defaults apply to hyperparameters that are not given.
 
     Raises
     ------
@@ -112,7 +110,7 @@ def build(component: Component, dialect: str) -> Factory:
 
 
 def describe(name: str) -> str:
-    """Return an optimizer's factory and its defaults by dialect, in a line."""
+    """Return an optimizer's factory and its defaults by framework, in one line."""
     entry = OPTIMIZERS[name]
     factory, bound = entry.factory, ""
     if isinstance(factory, partial):
@@ -128,7 +126,7 @@ def describe(name: str) -> str:
 
 
 def check(factory: Factory) -> None:
-    """Trace an update of a small layer, and raise whatever that raises.
+    """Trace an update of a small layer, and check the shapes of the updates.
 
     Raises
     ------
@@ -148,20 +146,20 @@ def check(factory: Factory) -> None:
 
 
 def takes_hessian(factory: Factory) -> bool:
-    """Say whether an optimizer's ``update`` has a keyword ``hessian``, and so is given it.
+    """Return whether an optimizer's ``update`` has a keyword ``hessian``.
 
-    It is that of the batch's loss, a matrix in the order of `jax.flatten_util.ravel_pytree`.
+    It is given that of the batch's loss, in the order of `jax.flatten_util.ravel_pytree`.
     """
     return "hessian" in inspect.signature(factory(1.0).update).parameters
 
 
 def is_elementwise(factory: Factory) -> bool:
-    """Say whether an optimizer treats every number of a parameter alike and apart.
+    """Return whether an optimizer updates every element of a parameter independently.
 
-    Then many runs' parameters can lie side by side in one array and be updated in one go;
-    otherwise (a norm over a layer, a matrix product) each run is updated by itself. Decided
-    by tracing an update: no operation may change a shape or look along an axis, and no number
-    that all runs would share may come to depend on their learning rates.
+    Then the parameters of many runs can be one array and are updated at once; otherwise (a norm
+    over a layer, a matrix product) each run is updated by itself. Decided by tracing an update:
+    no operation may change a shape or act along an axis, and no number that all runs share may
+    come to depend on their learning rates.
     """
     if takes_hessian(factory):
         return False
@@ -170,12 +168,12 @@ def is_elementwise(factory: Factory) -> bool:
     optimizer = factory(jnp.zeros(()))
     state = optimizer.init(example)
     jaxpr = jax.make_jaxpr(optimizer.update)(example, state, example).jaxpr
-    apart = all(_is_elementwise_equation(equation) for equation in jaxpr.eqns)
-    return apart and _keeps_its_shape(factory)
+    independent = all(_is_elementwise_equation(equation) for equation in jaxpr.eqns)
+    return independent and _keeps_its_shape(factory)
 
 
 def _keeps_its_shape(factory: Factory) -> bool:
-    """Say whether an optimizer's state stays as it is where each run has a rate of its own."""
+    """Return whether the state keeps its shapes when each run has its own learning rate."""
     run = {"params": {"Dense_0": {"kernel": jnp.zeros((3, 5)), "bias": jnp.zeros((3, 5))}}}
     optimizer = factory(jnp.zeros((3, 1)))
     before = jax.eval_shape(optimizer.init, run)
@@ -198,25 +196,73 @@ def _is_elementwise_equation(equation: Any) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class BlockOptimizer:
+    """An Optax optimizer of a block of runs, whose arrays end in (C, S)."""
+
+    factory: Factory  # ``factory(learning_rate) -> optax.GradientTransformation``
+    single_run: bool = False  # whether the arrays of a run lack the axes of a block
+
+    @cached_property
+    def elementwise(self) -> bool:
+        """Whether parameters of many runs are updated as one array."""
+        return self.single_run or is_elementwise(self.factory)
+
+    @cached_property
+    def takes_hessian(self) -> bool:
+        """Whether `update` needs the Hessian of the batch's loss."""
+        return takes_hessian(self.factory)
+
+    def init(self, learning_rate: Any, parameters: Any) -> Any:
+        """Return the initial state; the learning rate is (C, 1), or (C, S) if not elementwise."""
+        if self.elementwise:
+            return self.factory(learning_rate).init(parameters)
+        return _over_runs(lambda rate, p: self.factory(rate).init(p))(
+            _of_runs(learning_rate, parameters), parameters
+        )
+
+    def update(
+        self, learning_rate: Any, gradient: Any, state: Any, parameters: Any, hessian: Any = None
+    ) -> tuple[Any, Any]:
+        """Return new parameters and state."""
+        if self.elementwise:  # the step count stays one number for all runs
+            return self._apply(learning_rate, gradient, state, parameters, hessian)
+        rates = _of_runs(learning_rate, parameters)
+        return _over_runs(self._apply)(rates, gradient, state, parameters, hessian)
+
+    def _apply(self, rate: Any, gradient: Any, state: Any, parameters: Any, hessian: Any) -> Any:
+        extra = {} if hessian is None else {"hessian": hessian}
+        updates, state = self.factory(rate).update(gradient, state, parameters, **extra)
+        return optax.apply_updates(parameters, updates), state
+
+
+def _over_runs(function: Callable[..., Any]) -> Callable[..., Any]:
+    return jax.vmap(jax.vmap(function, -1, -1), -1, -1)
+
+
+def _of_runs(learning_rate: Any, parameters: Any) -> Any:
+    return jnp.broadcast_to(learning_rate, jax.tree.leaves(parameters)[0].shape[-2:])
+
+
 def newton(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
     """Return Newton's method: the update of a weight on s u is that on u, divided by s.
 
-    So it is exactly equivariant to units, which is what a measure of sensitivity to them can be
-    tested by. Not in the registry: it needs a Hessian that is positive definite, as a linear
-    model's is. A study names it as ``scaling_study.engine.optimizers:newton``.
+    It is exactly equivariant to units, so that a measure of sensitivity to them can be tested
+    with it. Not in the registry, because it needs a positive definite Hessian, as that of a
+    linear model. A study names it as ``scaling_study.engine.optimizers:newton``.
 
     Parameters
     ----------
     learning_rate : float
-        1 goes to the minimum of the batch's loss.
+        1 steps to the minimum of the batch's loss.
     """
 
     def update(updates: Any, state: Any, params: Any = None, *, hessian: Any) -> Any:
-        slope, unravel = ravel_pytree(updates)
-        # Powers of the units leave the matrix before float32 is asked to invert it.
+        gradient, unravel = ravel_pytree(updates)
+        # Powers of the units leave the matrix before it is inverted in float32.
         unit = jax.lax.rsqrt(jnp.diagonal(hessian))
-        way = unit * jnp.linalg.solve(unit[:, None] * hessian * unit, unit * slope)
-        return unravel(-learning_rate * way), state
+        step = unit * jnp.linalg.solve(unit[:, None] * hessian * unit, unit * gradient)
+        return unravel(-learning_rate * step), state
 
     def init(params: Any) -> optax.OptState:
         return optax.EmptyState()
@@ -235,7 +281,7 @@ def adam_rescaled(
 ) -> optax.GradientTransformation:
     """Return Adam that undoes a factor on one feature: exactly invariant to it.
 
-    Not in the registry, because it has to be told the factor; a study names it as
+    Not in the registry, because it needs the factor; a study names it as
     ``scaling_study.engine.optimizers:adam_rescaled``.
 
     A weight w/s on a feature s u is w on u, and its gradient s times as large. Adam on that
@@ -245,14 +291,14 @@ def adam_rescaled(
     ----------
     learning_rate : float
     factor : float
-        What the feature was multiplied by.
+        The factor s of the feature.
     feature : int
-        Which one, counted from 0.
+        Index of the feature.
     gradient, update : bool
         Whether to divide each: without the first, eps is in effect eps/s; without the second,
-        the feature's rate is in effect s times as large.
+        the feature's learning rate is in effect s times as large.
     eps : float
-        Of Adam.
+        Adam's eps.
     """
 
     def divide(tree: Any) -> Any:

@@ -1,8 +1,8 @@
-"""The loss of a run, in float64, from the parameters that are stored and the data.
+"""The loss of a run, in float64, from the stored parameters and the data; NumPy.
 
-What a device says of a loss has the rounding of its dtype, and of a column with a large offset
-that can be more than the loss. So the loss of a linear model is computed again from its
-parameters, and a run whose own loss was another one is not believed. NumPy.
+The loss that a device computes has the rounding of its dtype, which for a column with a large
+offset can be more than the loss. So the loss of a linear model is computed again from its
+parameters, and a run whose own loss differs has failed.
 """
 
 from typing import Any, NamedTuple
@@ -10,81 +10,88 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import log_softmax
 
-from scaling_study.engine.inputs import Goal, Members
-from scaling_study.study.encoding import Encoding
+from scaling_study.engine.inputs import ConditionArrays, Goal
+from scaling_study.study.encoding import DATA, Encoding
 
 Array = np.ndarray
-SLACK = 64.0  # roundings of the dtype that a loss may be off by, relative to its largest part
+SLACK = 64.0  # roundings of the dtype by which a loss may differ, relative to its largest part
 
 
 class Loss(NamedTuple):
-    """The loss of runs, arrays (C, S).
+    """The loss of runs, arrays (C, S)."""
 
-    Attributes
-    ----------
-    data, excess : ndarray
-        Mean loss over the training rows, without penalties; and how far it lies above the least
-        loss of a linear model, NaN where that is not known.
-    monitored : ndarray
-        What convergence is judged by: what is minimised, less `Goal.floor`.
-    rounding : ndarray
-        By how much the root of the monitored loss may differ in the dtype of the training.
-    """
-
-    data: Array
-    excess: Array
-    monitored: Array
-    rounding: Array
+    data: Array  # mean over the training rows, without penalties
+    excess: Array  # over the least loss of a linear model, NaN where that is not known
+    monitored: Array  # judged for convergence: what is minimised, less `Goal.floor`
+    rounding: Array  # of the root of the monitored loss, in the dtype of the training
 
 
-def loss_of(
-    parameters: Any, own: Encoding, members: Members, goal: Goal, classes: int, dtype: str
-) -> Loss:
-    """Return the loss of linear models from their parameters.
+class LinearModels(NamedTuple):
+    """The runs of linear models whose loss is computed."""
 
-    Parameters
-    ----------
-    parameters : pytree of ndarray of shape (..., C, S)
-        Of one Dense unit or, of more than two classes, one a class.
-    own : Encoding
-        Of each condition.
-    members : Members
-    goal : Goal
-    classes : int
-        Number of classes, 0 where the target is a quantity.
-    dtype : str
-        Of the training.
-    """
-    layer = parameters["params"]["Dense_0"]
-    kernel, bias = (np.asarray(layer[name], np.float64) for name in ("kernel", "bias"))
-    eps = float(np.finfo(dtype).eps)
-    with np.errstate(all="ignore"):  # of runs that diverged
-        moved, away = kernel * own.gain[:, None], kernel * own.shift[:, None]
-        start = bias + away.sum(axis=0) - own.intercept
-        size = np.abs(bias) + np.abs(away).sum(axis=0) + np.abs(own.intercept)
-        if classes:
-            loss = _log_loss(moved, start, own, classes)
-            more = eps * (1 + size.max(axis=0) + np.abs(moved).sum(axis=(0, 1)))
-            return Loss(loss, loss - own.loss_least, loss, more)
-        parts = np.abs(moved[:, 0]) + np.abs(own.slope)
-        rounding = eps * (size[0] + np.linalg.norm(_rotated(np.abs(own.factor), parts), axis=0))
-        excess = _square(own.factor, moved[:, 0] - own.slope) + start[0] ** 2
-        if goal.best is None:
-            return Loss(excess + own.loss_least, excess, excess, rounding)
-        l2 = np.where(members.l1 > 0, 0.0, members.l2)
-        penalty = l2 * ((kernel[:, 0] - goal.best / own.gain) ** 2).sum(axis=0)
-        monitored = _square(own.factor, moved[:, 0] - goal.best) + start[0] ** 2 + penalty
-        return Loss(excess + own.loss_least, excess, monitored, rounding)
+    distinct: Encoding  # of each kind of condition
+    arrays: ConditionArrays
+    goal: Goal
+    classes: int  # 0 where the target is a quantity
+    dtype: str  # of the training
+
+    def loss(self, parameters: Any) -> Loss:
+        """Return the loss of parameters, arrays (..., C, S)."""
+        distinct, rows, l1, l2 = self.distinct, self.rows, self.arrays.l1, self.arrays.l2
+        names = ["gain", "shift", "slope", "intercept", "loss_least"]
+        needed = {name: getattr(distinct, name)[..., rows, :] for name in names}
+        if distinct.u.ndim == 4:  # each kind has inputs of its own
+            needed |= {name: getattr(distinct, name)[rows] for name in DATA}
+            needed["factor"] = distinct.factor[..., rows, :]
+        l2 = np.where(l1 > 0, 0.0, l2)
+        return self._loss(parameters, distinct._replace(**needed), self.goal.coefficient, l2)
+
+    def initial_loss(self, parameters: Any) -> Loss:
+        """Return the loss of initial parameters, which all conditions of a kind share."""
+        if self.goal.coefficient is not None:  # penalties differ within a kind
+            return self.loss(parameters)
+        used, first, place = np.unique(self.rows, return_index=True, return_inverse=True)
+        layer = parameters["params"]["Dense_0"]
+        start = {"params": {"Dense_0": {name: part[..., first, :] for name, part in layer.items()}}}
+        encoding = self.distinct
+        encoding = encoding if len(used) == len(encoding.loss_least) else encoding.take(used)
+        return Loss(*(part[place] for part in self._loss(start, encoding, None, None)))
+
+    @property
+    def rows(self) -> Array:
+        """The kind of each condition."""
+        return self.arrays.kinds.rows
+
+    def _loss(self, parameters: Any, encoding: Encoding, best: Array | None, l2: Any) -> Loss:
+        layer = parameters["params"]["Dense_0"]
+        kernel, bias = (np.asarray(layer[name], np.float64) for name in ("kernel", "bias"))
+        eps = float(np.finfo(self.dtype).eps)
+        with np.errstate(all="ignore"):  # of runs that diverged
+            scaled, shift = kernel * encoding.gain[:, None], kernel * encoding.shift[:, None]
+            start = bias + shift.sum(axis=0) - encoding.intercept
+            size = np.abs(bias) + np.abs(shift).sum(axis=0) + np.abs(encoding.intercept)
+            if self.classes:
+                loss = _log_loss(scaled, start, encoding, self.classes)
+                rounding = eps * (1 + size.max(axis=0) + np.abs(scaled).sum(axis=(0, 1)))
+                return Loss(loss, loss - encoding.loss_least, loss, rounding)
+            factor, start, scaled = encoding.factor, start[0] ** 2, scaled[:, 0]
+            largest = np.sqrt(_mean_square(np.abs(factor), np.abs(scaled) + np.abs(encoding.slope)))
+            rounding = eps * (size[0] + largest)
+            monitored = excess = _mean_square(factor, scaled - encoding.slope) + start
+            if best is not None:
+                penalty = l2 * ((kernel[:, 0] - best / encoding.gain) ** 2).sum(axis=0)
+                monitored = _mean_square(factor, scaled - best) + start + penalty
+            return Loss(excess + encoding.loss_least, excess, monitored, rounding)
 
 
 def of_network(loss: Any) -> Loss:
-    """Return the loss of runs whose parameters nothing is computed from again."""
+    """Return the loss of runs as it was computed on the device."""
     data = np.asarray(loss, np.float64)
     return Loss(data, np.full_like(data, np.nan), data, np.zeros_like(data))
 
 
 def agrees(loss: Loss, device: Any, dtype: str) -> Array:
-    """Say of which runs the training's own loss is that of the parameters, within rounding."""
+    """Return for which runs the loss of the device is that of the parameters, within rounding."""
     eps = float(np.finfo(dtype).eps)
     with np.errstate(all="ignore"):
         one, other = np.sqrt(loss.monitored), np.sqrt(np.asarray(device, np.float64))
@@ -92,23 +99,19 @@ def agrees(loss: Loss, device: Any, dtype: str) -> Array:
         return np.abs(one - other) <= allowed
 
 
-def _rotated(factor: Array, vector: Array) -> Array:
-    return (factor * vector[None]).sum(axis=1)
+def _mean_square(factor: Array, coefficient: Array) -> Array:
+    """Return the mean square of ``u · coefficient`` over the rows, (C, S)."""
+    return ((factor * coefficient[None]).sum(axis=1) ** 2).sum(axis=0)
 
 
-def _square(factor: Array, slope: Array) -> Array:
-    """Return the mean square of ``u · slope`` over the rows, (C, S)."""
-    return (_rotated(factor, slope) ** 2).sum(axis=0)
-
-
-def _log_loss(kernel: Array, bias: Array, own: Encoding, classes: int) -> Array:
+def _log_loss(kernel: Array, bias: Array, encoding: Encoding, classes: int) -> Array:
     """Return the mean log-loss in nats; one condition after the other, to hold few rows."""
     conditions, seeds = bias.shape[-2:]
-    found = np.empty((conditions, seeds))
+    loss, shared = np.empty((conditions, seeds)), encoding.u.ndim == 3
     for c, s in np.ndindex(conditions, seeds):
-        u, labels = (part[c, s] if own.u.ndim == 4 else part[s] for part in (own.u, own.residual))
+        u, labels = (x[s] if shared else x[c, s] for x in (encoding.u, encoding.residual))
         logits = u @ kernel[..., c, s] + bias[:, c, s]
         if classes == 2:
             logits = np.column_stack([np.zeros(len(u)), logits])
-        found[c, s] = -log_softmax(logits, axis=-1)[np.arange(len(u)), labels.astype(int)].mean()
-    return found
+        loss[c, s] = -log_softmax(logits, axis=-1)[np.arange(len(u)), labels.astype(int)].mean()
+    return loss

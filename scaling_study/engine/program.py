@@ -1,62 +1,163 @@
-"""A group's program: its chunk's tiles, one after the other, from initial parameters on."""
+"""A group's program: the tiles of a chunk, one after the other, from initial parameters on."""
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from scaling_study.engine import models, objective, optimizers, train, watch
+from scaling_study.engine import models, monitor, optimizers, train
 from scaling_study.engine.batching import Batching
+from scaling_study.engine.monitor import Trace
+from scaling_study.engine.objective import Objective, PerSample, SecondMoments, unstack
+from scaling_study.engine.optimizers import BlockOptimizer
 from scaling_study.engine.tiles import Tiles
-from scaling_study.engine.train import Data, Loop, Training
-from scaling_study.engine.watch import Trace
-from scaling_study.study.conditions import TRACED_SEEDS, Group, problem_of, shape_of
+from scaling_study.engine.train import Budget, Data, Trainer, Training, Update
+from scaling_study.study.conditions import TRACED_SEEDS, Group, Static, problem_of, shape_of
 
-LONG_EPOCH = 8  # batches; a visit to all rows would cost more than the update beside it
+LONG_EPOCH = 8  # batches; evaluating all rows costs more than the update beside it
+SMALL_NETWORK = 100  # parameters, up to which the runs of a tile lie side by side
+TILE_BYTES = 2**20  # of parameters, gradients and optimizer state, in a core's second cache
 
 
-def objective_of(own: Group, model: Any, seeds_last: bool) -> objective.Objective:
-    """Return the objective that a group's conditions are trained on."""
-    static = own.static
+def maps_single_runs(group: Group) -> bool:
+    """Return whether a group's layers are matrix products with the run as a batch dimension.
+
+    Otherwise the runs lie side by side in the last axis, row by row on a CPU, which is faster for
+    tiny networks of many runs (measured in bench/network.py). This choice depends on the group
+    and the kind of device alone, and changes bits.
+    """
+    static = group.static
+    factory = optimizers.build(static.optimizer, static.dialect)
+    if static.objective == "moments" or optimizers.takes_hessian(factory):
+        return False
+    if jax.default_backend() != "cpu":
+        return True
+    is_mlp = isinstance(model_of(static), models.MLP)
+    return not is_mlp or parameters_of(static) > SMALL_NETWORK
+
+
+def model_of(static: Static) -> nn.Module:
+    """Return the model of a group."""
+    return models.build(static.model, problem_of(static.problem).classes)
+
+
+@lru_cache(maxsize=256)
+def parameters_of(static: Static) -> int:
+    """Return the number of parameters of a run."""
+    rows = jax.ShapeDtypeStruct((1, shape_of(static.problem)[1]), jnp.float32)
+    shapes = jax.eval_shape(model_of(static).init, jax.random.key(0), rows)
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+def tiles_of(group: Group) -> Tiles:
+    """Return the tiles of a group's chunks."""
+    if not maps_single_runs(group):
+        return Tiles.of(group.shape)
+    per_run = 4 * np.dtype(group.static.dtype).itemsize * parameters_of(group.static)
+    return Tiles.of(group.shape, max(1, TILE_BYTES // per_run))
+
+
+def objective_of(group: Group, model: nn.Module, *, seeds_last: bool) -> Objective:
+    """Return the objective of a group's conditions."""
+    static, problem = group.static, problem_of(group.static.problem)
     samples, features = shape_of(static.problem)
     batching = Batching(samples, static.batch_size, static.sampling == "replacement")
     if static.objective == "moments":
-        return objective.moments(features, batching, seeds_last=seeds_last)
-    by_row = jax.default_backend() == "cpu" and isinstance(model, models.MLP)
-    problem = problem_of(static.problem)
-    visit = partial(objective.cross_entropy, classes=problem.classes)
-    visit = visit if problem.classes else objective.samples
-    loss = visit(model, batching, seeds_last=seeds_last, by_row=by_row)
-    # All rows are many times a batch there; other problems keep the bits they had.
-    return loss._replace(spared=problem.held_out is not None or batching.batches >= LONG_EPOCH)
+        return SecondMoments(features, batching, seeds_last)
+    single_run = maps_single_runs(group)
+    return PerSample(
+        model,
+        batching,
+        problem.classes,
+        seeds_last,
+        by_row=not single_run and jax.default_backend() == "cpu" and isinstance(model, models.MLP),
+        # There all rows are many times a batch; other problems keep the bits they had.
+        skip_full_loss=problem.held_out is not None or batching.batches >= LONG_EPOCH,
+        single_run=single_run,
+    )
 
 
-def functions(
-    own: Group, loop: Loop, tiles: Tiles
-) -> tuple[Callable[[], Trace], Callable[..., Training], Callable[..., Training]]:
-    """Return the pure functions of a chunk's training, tile by tile.
+@dataclass(frozen=True)
+class ChunkProgram:
+    """The pure functions of a chunk's training."""
 
-    Returns
-    -------
-    blank : callable
-        ``() -> Trace`` of the whole chunk.
-    first : callable
-        ``(trace, seeds, data, order, count) -> Training``: begin, and train ``count`` epochs,
-        writing over the trace; points after a tile has ended are as they were.
-    more : callable
-        ``(training, data, order, count) -> Training``: train ``count`` epochs more.
-    """
-    static = own.static
-    model = models.build(static.model, problem_of(static.problem).classes)
-    factory = optimizers.build(static.optimizer, static.dialect)
-    loss = objective_of(own, model, tiles.seeds_last)
-    begin, advance = train.make_train(model, loss, factory, loop, penalised=static.penalised)
-    exploded = static.objective == "moments" and optimizers.is_elementwise(factory)
-    shared = () if static.transformed else ("u", "residual")
+    group: Group
+    budget: Budget
+    tiles: Tiles
 
-    def by_tile(
+    @cached_property
+    def model(self) -> nn.Module:
+        """The model that is trained."""
+        return model_of(self.group.static)
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        """The training of a tile."""
+        static = self.group.static
+        objective = objective_of(self.group, self.model, seeds_last=self.tiles.seeds_last)
+        single_run = isinstance(objective, PerSample) and objective.single_run
+        factory = optimizers.build(static.optimizer, static.dialect)
+        update = Update(objective, BlockOptimizer(factory, single_run), static.penalised)
+        return Trainer(update, self.budget, models.is_single_unit(self.model), single_run)
+
+    def blank_trace(self) -> Trace:
+        """Return a trace of the whole chunk, for `first` to write into."""
+        tiles, shape = self.tiles, self.group.shape
+        traced = tiles.seeds if self.budget.curves else min(tiles.seeds, TRACED_SEEDS)
+        runs = (tiles.conditions, traced) if tiles.seeds_last else (traced, tiles.conditions)
+        lead = shape.seeds // tiles.seeds, shape.conditions // tiles.conditions
+        return monitor.empty_trace(
+            (*lead, self.budget.slots),
+            runs,
+            self.budget.features,
+            self.group.static.dtype,
+            linear=self.trainer.single_unit,
+            curves=self.budget.curves,
+            as_list=not self.trainer.single_run,
+        )
+
+    def first(self, trace: Trace, seeds: Any, data: Data, order: Any, count: Any) -> Training:
+        """Train the first ``count`` epochs, writing over the trace.
+
+        Points after the end of a tile keep their old values.
+        """
+        outer, inner = data.maps.intercept.shape[:2]
+        slots = self.budget.slots * jnp.arange(outer * inner, dtype=jnp.int32)
+        carried = slots.reshape(outer, inner), seeds
+        return self._train_tiles(self._begin, data, order, count, carried, trace)
+
+    def more(self, training: Training, data: Data, order: Any, count: Any) -> Training:
+        """Train ``count`` epochs more."""
+        carried = training._replace(trace=None), None
+        return self._train_tiles(self._continue, data, order, count, carried, training.trace)
+
+    def _begin(self, data: Data, trace: Trace, first_slot: Any, seeds: Any) -> Training:
+        runs, dtype = data.maps.intercept.shape, self.group.static.dtype
+        drawn = train.initial_parameters(self.model, seeds, self.budget.features, dtype)
+        conditions = -2 if self.tiles.seeds_last else -1
+        parameters = jax.tree.map(
+            lambda x: jnp.broadcast_to(jnp.expand_dims(x, conditions), (*x.shape[:-1], *runs)),
+            drawn,
+        )
+        update = self.trainer.update
+        if isinstance(update.objective, SecondMoments) and update.optimizer.elementwise:
+            parameters = unstack(parameters)
+        return self.trainer.init(self.trainer.runs_first(parameters), data, trace, first_slot)
+
+    def _continue(self, data: Data, trace: Trace, before: Training, seeds: None) -> Training:
+        return self._with_runs(before, self.trainer.runs_first)._replace(trace=trace)
+
+    def _with_runs(self, training: Training, move: Callable[[Any], Any]) -> Training:
+        state, initial, summaries = map(move, (training.state, training.initial, training.monitor))
+        return training._replace(state=state, initial=initial, monitor=summaries)
+
+    def _train_tiles(
+        self,
         start: Callable[..., Training],
         data: Data,
         order: Any,
@@ -66,69 +167,38 @@ def functions(
     ) -> Training:
         """Train tile by tile; all write into one trace, so that it is never copied.
 
-        ``start(data, trace, carried, of_seeds) -> Training`` is how a tile begins.
+        ``start(data, trace, carried, seeds) -> Training`` begins or continues a tile.
         """
-
-        def seed_tile(trace: Trace, x: Any) -> tuple[Trace, Training]:
-            data, order, carried, of_seeds = x
-            of_all = {name: getattr(data, name) for name in shared}
-            batches = None
-            if order is not None and shared:
-                batches = loss.prepare(data.u, data.residual, order)
-
-            def tile(trace: Trace, x: Any) -> tuple[Trace, Training]:
-                data, carried = x
-                data, own_batches = data._replace(**of_all), batches
-                if order is not None and not shared:
-                    own_batches = loss.prepare(data.u, data.residual, order)
-                begun = start(data, trace, carried, of_seeds)
-                training = advance(begun, data, own_batches, count)
-                return training.trace, training._replace(trace=None)
-
-            own_data = data._replace(**dict.fromkeys(shared))
-            return jax.lax.scan(tile, trace, (own_data, carried))
-
-        inputs, of_seeds = carried
+        inputs, seeds = carried
         lead = jax.tree.leaves(trace)[0].shape[:3]
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), trace)
-        flat, training = jax.lax.scan(seed_tile, flat, (data, order, inputs, of_seeds))
+        flat, training = jax.lax.scan(
+            partial(self._seed_tile, start, count), flat, (data, order, inputs, seeds)
+        )
         trace = jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), flat)
         return training._replace(trace=trace)
 
-    def blank() -> Trace:
-        traced = tiles.seeds if loop.curves else min(tiles.seeds, TRACED_SEEDS)
-        wide = own.shape.conditions // tiles.conditions
-        runs = (tiles.conditions, traced) if tiles.seeds_last else (traced, tiles.conditions)
-        return watch.empty_trace(
-            (own.shape.seeds // tiles.seeds, wide, loop.slots),
-            runs,
-            loop.features,
-            static.dtype,
-            linear=models.is_unit(model),
-            curves=loop.curves,
-        )
+    def _seed_tile(
+        self, start: Callable[..., Training], count: Any, trace: Trace, x: Any
+    ) -> tuple[Trace, Training]:
+        """Train the tiles of a block of seeds, which share data, orders and batches."""
+        data, order, carried, seeds = x
+        names = () if self.group.static.transformed else ("inputs", "residual")
+        shared = {name: getattr(data, name) for name in names}
+        batches = self._prepare(data, order) if shared else None
 
-    def first(trace: Trace, seeds: Any, data: Data, order: Any, count: Any) -> Training:
-        outer, inner, *runs = data.numbers.intercept.shape
-        conditions = -2 if tiles.seeds_last else -1
+        def tile(trace: Trace, x: Any) -> tuple[Trace, Training]:
+            data, carried = x
+            data = data._replace(**shared)
+            prepared = batches if shared else self._prepare(data, order)
+            begun = start(data, trace, carried, seeds)
+            training = self.trainer.run(begun, data, prepared, count)
+            trace = training.trace
+            return trace, self._with_runs(training._replace(trace=None), self.trainer.runs_last)
 
-        def start(data: Data, trace: Trace, first_slot: Any, seeds: Any) -> Training:
-            drawn = train.initial_parameters(model, seeds, loop.features, static.dtype)
-            parameters = jax.tree.map(
-                lambda x: jnp.broadcast_to(jnp.expand_dims(x, conditions), (*x.shape[:-1], *runs)),
-                drawn,
-            )
-            parameters = objective.explode(parameters) if exploded else parameters
-            return begin(parameters, data, trace, first_slot)
+        return jax.lax.scan(tile, trace, (data._replace(**dict.fromkeys(names)), carried))
 
-        slots = loop.slots * jnp.arange(outer * inner, dtype=jnp.int32).reshape(outer, inner)
-        return by_tile(start, data, order, count, (slots, seeds), trace)
-
-    def more(training: Training, data: Data, order: Any, count: Any) -> Training:
-        def start(data: Data, trace: Trace, before: Training, _: Any) -> Training:
-            return before._replace(trace=trace)
-
-        carried = (training._replace(trace=None), None)
-        return by_tile(start, data, order, count, carried, training.trace)
-
-    return blank, first, more
+    def _prepare(self, data: Data, order: Any) -> Any:
+        if order is None:
+            return None
+        return self.trainer.objective.prepare(data.inputs, data.residual, order)

@@ -1,6 +1,6 @@
-"""What is kept of a chunk: one row per run, as a table and as Parquet bytes.
+"""The rows of a chunk: one row per run, as a table and as Parquet bytes.
 
-A run's features are columns of its row, ``weight/0``, ``weight/1`` and so on (Parquet takes
+The features of a run are columns of its row, ``weight/0``, ``weight/1`` and so on (Parquet takes
 three times as long over lists), and its trace is lists, so that a chunk is one file and no row
 can be there without the others. `scaling_study.storage.results` unfolds them into data frames.
 """
@@ -15,11 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scaling_study.engine import models
-from scaling_study.engine.inputs import Goal, Members, goal_of, members_of
-from scaling_study.engine.outcome import Loss, agrees, loss_of, of_network
-from scaling_study.engine.train import NEVER, Loop, Training
-from scaling_study.engine.watch import DIVERGED_ABOVE, to_array
+from scaling_study.engine import models, outcome
+from scaling_study.engine.inputs import ConditionArrays, Goal, arrays_of, goal_of
+from scaling_study.engine.monitor import DIVERGED_ABOVE, to_array
+from scaling_study.engine.objective import stack
+from scaling_study.engine.outcome import Loss
+from scaling_study.engine.train import NEVER, Budget, Training
 from scaling_study.storage.provenance import METADATA
 from scaling_study.storage.schema import FEATURE_COLUMNS, RUN_NUMBERS, TRACE_COLUMNS
 from scaling_study.study.conditions import TRACED_SEEDS, Chunk, Group, problem_of
@@ -45,79 +46,53 @@ TRACES = tuple(f"trace_{name}" for name in TRACE_COLUMNS)
 
 
 def to_table(
-    own: Group,
+    group: Group,
     chunk: Chunk,
     training: Training,
-    encoding: Encoding,
-    loop: Loop,
+    distinct: Encoding,
+    budget: Budget,
     scores: Mapping[str, np.ndarray],
     shares: Mapping[str, np.ndarray],
 ) -> pa.Table:
     """Return the rows of a chunk's runs, without its padding.
 
-    Parameters
-    ----------
-    own, chunk : Group, Chunk
-        Whose runs they are.
-    training : Training
-        NumPy arrays ending in (C, S).
-    encoding : Encoding
-        What the runs were trained on.
-    loop : Loop
-        The budget's shape.
-    scores : mapping of str to ndarray of shape (C, S)
-        Further columns of the runs, `evaluate.scores`.
-    shares : mapping of str to ndarray of shape (d, C, S)
-        Further columns of the features, `importance.shares`.
+    ``training`` has NumPy arrays ending in (C, S), and ``distinct`` is the encoding of each kind
+    of condition. ``scores`` (C, S) and ``shares`` (d, C, S) are further columns of the runs and
+    of the features.
     """
-    members, seeds = own.members(chunk), own.seeds(chunk)
-    training, encoding = _without_padding(training, encoding, len(members))
-    codes = np.repeat(np.arange(len(members), dtype=np.int32), len(seeds))
-    columns = {
+    members, seeds = group.members(chunk), group.seeds(chunk)
+    count = len(members)
+    codes = np.repeat(np.arange(count, dtype=np.int32), len(seeds))
+    columns: dict[str, Any] = {
         "condition": pa.DictionaryArray.from_arrays(codes, [c.id for c in members]),
-        "seed": np.tile(np.asarray(seeds, dtype=np.int32), len(members)),
+        "seed": np.tile(np.asarray(seeds, dtype=np.int32), count),
     }
-    outcome = _outcome(own, chunk, training, encoding, loop)
-    runs = _runs(training, encoding, outcome)
-    runs |= {name: score[: len(members)] for name, score in scores.items()}
-    columns |= {name: _column(x) for name, x in runs.items()}
-    features = _features(training, encoding, loop, outcome)
-    features |= {name: share[:, : len(members)] for name, share in shares.items()}
-    columns |= {
-        f"{name}/{feature}": _column(values)
-        for name, of_features in features.items()
-        for feature, values in enumerate(of_features)
-    }
-    return pa.table(columns | _traces(training, encoding, outcome, loop, seeds))
+    runs = _Runs.of(group, chunk, _without_padding(training, count), distinct, budget)
+    of_runs = _run_columns(runs) | {name: score[:count] for name, score in scores.items()}
+    columns |= {name: _column(values) for name, values in of_runs.items()}
+    of_features = _feature_columns(runs) | {name: x[:, :count] for name, x in shares.items()}
+    for name, values in of_features.items():
+        columns |= {f"{name}/{j}": _column(values, j) for j in range(budget.features)}
+    return pa.table(columns | _traces(runs, seeds))
 
 
-def failed(own: Group, chunk: Chunk, features: int, reasons: Mapping[str, str]) -> pa.Table:
-    """Return the rows of those conditions of a chunk that could not be trained.
-
-    Parameters
-    ----------
-    own, chunk : Group, Chunk
-        Whose runs they are.
-    features : int
-        How many features each has.
-    reasons : mapping of str to str
-        Why, in one line, by the condition's id.
-    """
-    seeds = own.seeds(chunk)
-    lost = [condition.id for condition in own.members(chunk) if condition.id in reasons]
-    words = list(dict.fromkeys(reasons.values()))
+def failed(group: Group, chunk: Chunk, features: int, reasons: Mapping[str, str]) -> pa.Table:
+    """Return the rows of conditions that could not be trained; reasons are by their id."""
+    seeds = group.seeds(chunk)
+    lost = [condition.id for condition in group.members(chunk) if condition.id in reasons]
+    texts = list(dict.fromkeys(reasons.values()))
     runs = len(lost) * len(seeds)
 
-    def repeated(codes: Sequence[int], names: Sequence[str]) -> pa.Array:
+    def repeated(codes: Sequence[int], values: Sequence[str]) -> pa.Array:
         indices = np.repeat(np.asarray(codes, np.int32), len(seeds))
-        return pa.DictionaryArray.from_arrays(indices, list(names))
+        return pa.DictionaryArray.from_arrays(indices, list(values))
 
     names = [f"{name}/{feature}" for name in FEATURE_COLUMNS for feature in range(features)]
     columns: dict[str, Any] = {
         "condition": repeated(range(len(lost)), lost),
         "seed": np.tile(np.asarray(seeds, dtype=np.int32), len(lost)),
         "status": repeated([0] * len(lost), ["failed"]),
-        "reason": repeated([words.index(reasons[name]) for name in lost], words),
+        "reason": repeated([texts.index(reasons[name]) for name in lost], texts),
         "updates": np.zeros(runs, np.int32),
         **dict.fromkeys((*RUN_NUMBERS, *names), pa.nulls(runs, pa.float32())),
         **dict.fromkeys(TRACES, pa.nulls(runs, pa.list_(pa.float32()))),
@@ -126,52 +101,34 @@ def failed(own: Group, chunk: Chunk, features: int, reasons: Mapping[str, str]) 
 
 
 def with_failures(
-    table: pa.Table, own: Group, chunk: Chunk, reasons: Mapping[str, str]
+    table: pa.Table, group: Group, chunk: Chunk, reasons: Mapping[str, str]
 ) -> pa.Table:
-    """Return a chunk's rows with those of some conditions replaced by failed ones.
-
-    Parameters
-    ----------
-    table : Table
-        Of `to_table`.
-    own, chunk : Group, Chunk
-        Whose runs they are.
-    reasons : mapping of str to str
-        Why, in one line, by the condition's id.
-    """
-    seeds = len(own.seeds(chunk))
-    lost = np.repeat([condition.id in reasons for condition in own.members(chunk)], seeds)
+    """Return a chunk's rows, `to_table`, with those of some conditions replaced by failed ones."""
+    seeds = len(group.seeds(chunk))
+    lost = np.repeat([condition.id in reasons for condition in group.members(chunk)], seeds)
     features = sum(name.startswith("weight_true/") for name in table.column_names)
-    instead = failed(own, chunk, features, reasons)
+    rows = failed(group, chunk, features, reasons)
     for field in table.schema:
-        if field.name not in instead.column_names:
-            instead = instead.append_column(field, pa.nulls(len(instead), field.type))
-    instead = instead.select(table.column_names).cast(table.schema)
-    whole = pa.concat_tables([table.filter(pa.array(~lost)), instead]).unify_dictionaries()
+        if field.name not in rows.column_names:
+            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+    rows = rows.select(table.column_names).cast(table.schema)
+    merged = pa.concat_tables([table.filter(pa.array(~lost)), rows]).unify_dictionaries()
     places = np.concatenate([np.flatnonzero(~lost), np.flatnonzero(lost)])
-    return whole.take(np.argsort(places)).combine_chunks()
+    return merged.take(np.argsort(places)).combine_chunks()
 
 
 def to_parquet(table: pa.Table, provenance: Mapping[str, Any]) -> bytes:
-    """Return a table as a Parquet file that says who made it.
-
-    Parameters
-    ----------
-    table : Table
-        Of `to_table`, `failed` or `with_failures`.
-    provenance : mapping
-        What `scaling_study.storage.provenance.provenance` says, and the digest of the program.
-    """
+    """Return a table as a Parquet file with its provenance, and the digest of the program."""
     ended = (
         table.select(["status", "reason"])
         .group_by(["status", "reason"], use_threads=False)
         .aggregate([])
     )
     failures = {row["reason"] for row in ended.to_pylist() if row["status"] == "failed"}
-    made = {**provenance, "failures": sorted(failures)}
+    metadata = json.dumps({**provenance, "failures": sorted(failures)}, sort_keys=True)
     sink = io.BytesIO()
     pq.write_table(
-        table.replace_schema_metadata({METADATA: json.dumps(made, sort_keys=True)}),
+        table.replace_schema_metadata({METADATA: metadata}),
         sink,
         compression="lz4",
         use_dictionary=["condition", "status", "reason"],  # type: ignore[arg-type]
@@ -180,284 +137,247 @@ def to_parquet(table: pa.Table, provenance: Mapping[str, Any]) -> bytes:
     return sink.getvalue()
 
 
-def _without_padding(
-    training: Training, encoding: Encoding, members: int
-) -> tuple[Training, Encoding]:
-    def of_runs(array: Any) -> Any:
-        return array[..., :members, :] if np.ndim(array) >= 2 else array
-
-    state = training.state._replace(parameters=_whole(training.state.parameters))
-    training = training._replace(state=state, initial=_whole(training.initial))
-    if members == len(training.watch.loss):
-        return training, encoding
-    return jax.tree.map(of_runs, training), encoding.take(np.arange(members))
+def _without_padding(training: Training, members: int) -> Training:
+    """Return the training of the first conditions, its parameters as arrays."""
+    state = training.state._replace(parameters=stack(training.state.parameters, np))
+    training = training._replace(state=state, initial=stack(training.initial, np))
+    if members == len(training.monitor.loss):
+        return training
+    return jax.tree.map(lambda x: x[..., :members, :] if np.ndim(x) >= 2 else x, training)
 
 
-class _Outcome(NamedTuple):
-    """What became of runs, arrays (C, S).
+class _Masked(NamedTuple):
+    """An array whose masked values are null."""
 
-    Attributes
-    ----------
-    members, goal : Members, Goal
-        What they are, and were to reach.
-    classes : int
-        Number of classes, 0 where the target is a quantity.
-    dtype : str
-        Of the training.
-    initial, final : Loss
-        In float64 where the model is linear.
-    believed : ndarray of bool
-        Whether the training's own loss is that of the parameters.
-    diverged : ndarray of bool
-        At the latest with the last update.
-    updates : ndarray of int
-        How many each run did.
-    weight : ndarray of shape (d, C, S) or None
-        A single unit's weights per original unit.
-    """
+    values: np.ndarray
+    mask: np.ndarray
 
-    members: Members
+
+class _Runs(NamedTuple):
+    """The runs of a chunk and their outcome, arrays (C, S)."""
+
+    arrays: ConditionArrays
     goal: Goal
     classes: int
-    dtype: str
-    initial: Loss
+    dtype: str  # of the training
+    training: Training
+    distinct: Encoding
+    budget: Budget
+    initial: Loss  # in float64 where the model is linear
     final: Loss
-    believed: np.ndarray
-    diverged: np.ndarray
-    updates: np.ndarray
-    weight: np.ndarray | None
+    agrees: np.ndarray  # whether the training's own loss is that of the parameters
+    diverged: np.ndarray  # at the latest with the last update
+    updates: np.ndarray  # number of updates
+    weight: np.ndarray | None  # (d, C, S), of a single unit, per original unit
 
-
-def _outcome(
-    own: Group, chunk: Chunk, training: Training, encoding: Encoding, loop: Loop
-) -> _Outcome:
-    classes, dtype = problem_of(own.static.problem).classes, own.static.dtype
-    members = members_of(own, chunk.condition_block).first(len(own.members(chunk)))
-    seen = training.watch
-    goal = goal_of(encoding, members, classes, np.arange(len(seen.loss)))
-    believed = np.ones(seen.loss.shape, bool)
-    if members.linear:
-        initial, final = (
-            loss_of(parameters, encoding, members, goal, classes, dtype)
-            for parameters in (training.initial, training.state.parameters)
+    @classmethod
+    def of(
+        cls, group: Group, chunk: Chunk, training: Training, distinct: Encoding, budget: Budget
+    ) -> "_Runs":
+        """Return the runs of a training without padding."""
+        classes, dtype = problem_of(group.static.problem).classes, group.static.dtype
+        arrays = arrays_of(group, chunk.condition_block).first(len(group.members(chunk)))
+        monitor, parameters = training.monitor, training.state.parameters
+        goal = goal_of(distinct, arrays, classes)
+        agrees = np.ones(monitor.loss.shape, bool)
+        if arrays.linear:
+            known = outcome.LinearModels(distinct, arrays, goal, classes, dtype)
+            initial, final = known.initial_loss(training.initial), known.loss(parameters)
+            agrees &= outcome.agrees(final, monitor.loss, dtype)
+            agrees &= outcome.agrees(initial, monitor.initial_loss, dtype)
+        else:
+            initial = outcome.of_network(monitor.initial_loss)
+            final = outcome.of_network(monitor.loss)
+        rows = arrays.kinds.rows
+        diverged_at = np.asarray(training.state.diverged_at)
+        ceiling = DIVERGED_ABOVE * np.maximum(initial.data, distinct.loss_null[rows])
+        late = ~np.isfinite(monitor.loss) | ~(final.data <= ceiling)
+        weight = None
+        if len(monitor.last_above.distance):  # of a single unit
+            kernel = parameters["params"]["Dense_0"]["kernel"][:, 0]
+            with np.errstate(invalid="ignore", over="ignore"):
+                weight = distinct.target_divisor[rows] * kernel / distinct.divisor[:, rows]
+        return cls(
+            *(arrays, goal, classes, dtype, training, distinct, budget, initial, final, agrees),
+            diverged=(diverged_at != NEVER) | late,
+            updates=np.minimum(diverged_at, np.int32(budget.epochs * budget.batches)),
+            weight=weight,
         )
-        believed = agrees(final, seen.loss, dtype) & agrees(initial, seen.initial_loss, dtype)
-    else:
-        initial, final = (of_network(loss) for loss in (seen.initial_loss, seen.loss))
-    diverged_at = np.asarray(training.state.diverged_at)
-    ceiling = DIVERGED_ABOVE * np.maximum(initial.data, encoding.loss_null)
-    late = ~np.isfinite(seen.loss) | ~(final.data <= ceiling)
-    unit = bool(seen.above.distance)
-    return _Outcome(
-        members=members,
-        goal=goal,
-        classes=classes,
-        dtype=dtype,
-        initial=initial,
-        final=final,
-        believed=believed,
-        diverged=(diverged_at != NEVER) | late,
-        updates=np.minimum(diverged_at, np.int32(loop.epochs * loop.batches)),
-        weight=_original(training, encoding) if unit else None,
-    )
+
+    def expand(self, array: np.ndarray) -> np.ndarray:
+        """Return an array (..., n_kinds, S) as (..., C, S)."""
+        return array[..., self.arrays.kinds.rows, :]
+
+    def nulls(self, dtype: pa.DataType) -> pa.Array:
+        """Return a column without values."""
+        return pa.nulls(self.diverged.size, dtype)
+
+    @property
+    def float_type(self) -> np.dtype:
+        """The type of most columns."""
+        return self.training.monitor.loss.dtype
 
 
-def _runs(training: Training, encoding: Encoding, outcome: _Outcome) -> dict[str, Any]:
-    """Return the columns of the runs, arrays (C, S), masked where a model has no such thing."""
-    watch, goal = training.watch, outcome.goal
-    diverged, updates = outcome.diverged, outcome.updates
-    status, reason = _judged(training, outcome)
-    dtype = watch.loss.dtype
+def _run_columns(runs: _Runs) -> dict[str, Any]:
+    """Return the columns of the runs, null where a model has no such thing."""
+    goal, distinct, dtype, diverged = runs.goal, runs.distinct, runs.float_type, runs.diverged
+    status, reason = _status_and_reason(runs)
     with np.errstate(all="ignore"):
-        share = (outcome.final.monitored + goal.floor - goal.least) / goal.reach
-    share = np.where(diverged, np.inf, share)
-    known = ~np.isnan(goal.least) & (goal.reach > 0)
+        share = (runs.final.monitored + goal.floor - goal.least) / goal.explained
+    share[diverged] = np.inf
+    unknown = np.isnan(goal.least)
+    excess = runs.final.excess
     converged = status == STATUSES.index("converged")
-    steps = np.minimum(watch.above.loss + 1, updates)
-    columns = {
+    steps = np.minimum(runs.training.monitor.last_above.loss + 1, runs.updates)
+    return {
         "status": pa.DictionaryArray.from_arrays(status.ravel(), list(STATUSES)),
         "reason": pa.DictionaryArray.from_arrays(
-            reason.ravel(), [text.format(dtype=outcome.dtype) for text in REASONS]
+            reason.ravel(), [text.format(dtype=runs.dtype) for text in REASONS]
         ),
-        "updates": updates,
-        "initial_loss": outcome.initial.data.astype(dtype),
-        "final_loss": outcome.final.data.astype(dtype),
-        "loss_null": encoding.loss_null.astype(dtype),
-        "loss_ols": np.ma.array(
-            encoding.loss_least, mask=np.full(diverged.shape, bool(outcome.classes))
-        ),
-        "loss_least": np.ma.array(goal.least.astype(dtype), mask=np.isnan(goal.least)),
-        "excess_loss": np.ma.array(
-            outcome.final.excess.astype(dtype), mask=np.isnan(outcome.final.excess)
-        ),
-        "excess_share": np.ma.array(share.astype(dtype), mask=~known),
-        "steps_to_target": np.ma.array(steps, mask=~converged),
-        "diverged_at": np.ma.array(updates, mask=~diverged),
+        "updates": runs.updates,
+        "initial_loss": runs.initial.data.astype(dtype),
+        "final_loss": runs.final.data.astype(dtype),
+        "loss_null": runs.expand(distinct.loss_null.astype(dtype)),
+        "loss_ols": runs.nulls(pa.float64()) if runs.classes else runs.expand(distinct.loss_least),
+        "loss_least": _Masked(goal.least.astype(dtype), unknown),
+        "excess_loss": _Masked(excess.astype(dtype), np.isnan(excess)),
+        "excess_share": _Masked(share.astype(dtype), unknown | ~(goal.explained > 0)),
+        "steps_to_target": _Masked(steps, ~converged),
+        "diverged_at": _Masked(runs.updates, ~diverged),
+        **_unit_columns(runs),
     }
-    nothing = np.ma.masked_all(diverged.shape, np.float32)
-    linear = dict.fromkeys(
-        ("weight_error", "weight_error_ols", "bias_init", "bias", "bias_original"), nothing
-    )
-    if outcome.weight is not None:
-        weight = outcome.weight
-        linear = {
-            "weight_error": _recovery_error(weight, encoding.weight_true, encoding.spread),
-            "weight_error_ols": _recovery_error(weight, encoding.weight_ols, encoding.spread),
-            "bias_init": _bias(training.initial),
-            "bias": _bias(training.state.parameters),
-            "bias_original": _original_bias(training, encoding, weight),
-        }
-    return columns | linear
 
 
-def _judged(training: Training, outcome: _Outcome) -> tuple[np.ndarray, np.ndarray]:
+def _unit_columns(runs: _Runs) -> dict[str, Any]:
+    """Return the columns of the runs that only a single unit has."""
+    weight, distinct = runs.weight, runs.distinct
+    if weight is None:
+        names = ("weight_error", "weight_error_ols", "bias_init", "bias", "bias_original")
+        return dict.fromkeys(names, runs.nulls(pa.float32()))
+    bias = _bias(runs.training.state.parameters)
+    with np.errstate(invalid="ignore", over="ignore"):
+        divisor, shift = runs.expand(distinct.target_divisor), runs.expand(distinct.target_shift)
+        original = shift + divisor * bias.astype(np.float64)
+        original = original - (weight * runs.expand(distinct.centre)).sum(axis=0)
+    return {
+        "weight_error": _recovery_error(runs, distinct.weight_true),
+        "weight_error_ols": _recovery_error(runs, distinct.weight_ols),
+        "bias_init": _bias(runs.training.initial),
+        "bias": bias,
+        "bias_original": original,
+    }
+
+
+def _recovery_error(runs: _Runs, reference: np.ndarray) -> np.ndarray:
+    """Return E = sqrt(sum (spread (w - reference))² / sum (spread reference)²) of each run."""
+    spread = runs.distinct.spread
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        size = runs.expand(((spread * reference) ** 2).sum(axis=0))
+        missed = runs.expand(spread) * (runs.weight - runs.expand(reference))
+        return np.sqrt((missed**2).sum(axis=0) / size)
+
+
+def _status_and_reason(runs: _Runs) -> tuple[np.ndarray, np.ndarray]:
     """Return the codes of `STATUSES` and `REASONS`, arrays (C, S).
 
     The last parameters are judged by their loss in float64; what was monitored while training
-    says from when on a run was below its target.
+    says since which update a run is below its target.
     """
-    goal, diverged = outcome.goal, outcome.diverged
+    goal, diverged, monitor = runs.goal, runs.diverged, runs.training.monitor
     with np.errstate(invalid="ignore"):
-        below = outcome.final.monitored <= goal.target
-    asked = ~np.isnan(goal.target)
-    not_finite = ~np.isfinite(training.watch.loss) | ~np.isfinite(training.watch.initial_loss)
-    penalised = np.broadcast_to((outcome.members.l1 + outcome.members.l2) > 0, asked.shape)
+        below = runs.final.monitored <= goal.target
+    has_target, unknown = ~np.isnan(goal.target), np.isnan(goal.least)
+    not_finite = ~np.isfinite(monitor.loss) | ~np.isfinite(monitor.initial_loss)
     cases = [
         (diverged & not_finite, "diverged", NOT_FINITE),
         (diverged, "diverged", TOO_LARGE),
-        (~outcome.believed, "failed", DISAGREES),
-        (asked & below, "converged", REACHED),
-        (asked, "not_converged", ABOVE),
-        (np.full(asked.shape, not outcome.members.linear), "no_target", NETWORK),
-        (np.isnan(goal.least) & penalised, "no_target", PENALTY),
-        (np.isnan(goal.least), "no_target", SEPARATED),
+        (~runs.agrees, "failed", DISAGREES),
+        (has_target & below, "converged", REACHED),
+        (has_target, "not_converged", ABOVE),
+        (np.full(below.shape, not runs.arrays.linear), "no_target", NETWORK),
+        (unknown & ((runs.arrays.l1 + runs.arrays.l2) > 0), "no_target", PENALTY),
+        (unknown, "no_target", SEPARATED),
+        (np.ones(below.shape, bool), "no_target", USELESS),
     ]
-    conditions = [condition for condition, _, _ in cases]
-    status = np.select(conditions, [STATUSES.index(name) for _, name, _ in cases], 2)
-    reason = np.select(conditions, [code for _, _, code in cases], USELESS)
-    return status.astype(np.int32), reason.astype(np.int32)
+    case = np.select([found for found, _, _ in cases], range(len(cases)))
+    status = np.array([STATUSES.index(name) for _, name, _ in cases], np.int32)
+    return status[case], np.array([code for _, _, code in cases], np.int32)[case]
 
 
-def _features(
-    training: Training, encoding: Encoding, loop: Loop, outcome: _Outcome
-) -> dict[str, Any]:
-    """Return the columns of the features, arrays (d, C, S)."""
-    watch = training.watch
+def _feature_columns(runs: _Runs) -> dict[str, Any]:
+    """Return the columns of the features, arrays (d, C, S), null where a model has none."""
+    training, distinct, monitor = runs.training, runs.distinct, runs.training.monitor
     first, last = (
-        models.first_kernel(parameters, loop.features)
+        models.first_kernel(parameters, runs.budget.features)
         for parameters in (training.initial, training.state.parameters)
     )
-    diverged, updates = outcome.diverged, outcome.updates
-    nothing = np.ma.masked_all(encoding.weight_true.shape, np.float32)
-    linear = dict.fromkeys(
-        ("weight_init", "weight", "weight_original", "steps_to_feature_target"), nothing
-    )
-    if outcome.weight is not None:
-        above = to_array(watch.above.distance)
-        linear = {
-            "weight_init": first[:, 0],
-            "weight": last[:, 0],
-            "weight_original": outcome.weight,
-            "steps_to_feature_target": np.ma.array(
-                above + 1, mask=diverged | ~outcome.believed | (above >= updates)
-            ),
-        }
+    names = ("weight_init", "weight", "weight_original", "steps_to_feature_target")
+    of_unit: dict[str, Any] = dict.fromkeys(names, runs.nulls(pa.float32()))
+    if runs.weight is not None:
+        above = to_array(monitor.last_above.distance)
+        missed = runs.diverged | ~runs.agrees | (above >= runs.updates)
+        steps = _Masked(above + 1, missed)
+        of_unit = dict(zip(names, (first[:, 0], last[:, 0], runs.weight, steps), strict=True))
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        count = np.where(updates > 0, updates, np.nan).astype(watch.loss.dtype)
-        mean = to_array(watch.norm_sum) / count
+        count = np.where(runs.updates > 0, runs.updates, np.nan).astype(runs.float_type)
+        mean = to_array(monitor.norm_sum) / count
         movement = np.sqrt(((last - first) ** 2).sum(axis=1))
-        statistic = encoding.best / encoding.error
-    return linear | {
-        "weight_true": encoding.weight_true,
-        "weight_ols": encoding.weight_ols,
-        "t_ols": statistic.astype(watch.loss.dtype),
-        "grad_norm_init": to_array(watch.norm_init),
-        "grad_norm_first_epoch": to_array(watch.norm_first_epoch),
+        statistic = (distinct.best / distinct.error).astype(runs.float_type)
+    return of_unit | {
+        "weight_true": runs.expand(distinct.weight_true),
+        "weight_ols": runs.expand(distinct.weight_ols),
+        "t_ols": runs.expand(statistic),
+        "grad_norm_init": to_array(monitor.norm_init),
+        "grad_norm_first_epoch": to_array(monitor.norm_first_epoch),
         "grad_norm_mean": mean,
         "movement": movement,
     }
 
 
-def _traces(
-    training: Training, encoding: Encoding, outcome: _Outcome, loop: Loop, seeds: range
-) -> dict[str, Any]:
+def _traces(runs: _Runs, seeds: range) -> dict[str, Any]:
     """Return the traces as lists, null where a seed is not traced."""
-    trace = training.trace
-    runs = training.state.diverged_at.shape
+    trace, done = runs.training.trace, runs.budget.trace_updates
+    conditions, width = runs.diverged.shape
     kept = sum(seed < TRACED_SEEDS for seed in seeds)
-    nothing = pa.nulls(runs[0] * runs[1], pa.list_(pa.float32()))
+    nothing = runs.nulls(pa.list_(pa.float32()))
     if not kept:
         return dict.fromkeys(TRACES, nothing)
-    done = loop.trace_updates
-    # A run's trace ends where it diverged: how long its neighbours went on is not its own.
-    over = done[:, None, None] > training.state.diverged_at[:, :kept]
-    traced = np.tile(np.arange(runs[1]) < kept, runs[0])
+    # A run's trace ends where it diverged, however long its neighbours went on.
+    over = done[:, None, None] > runs.training.state.diverged_at[:, :kept]
+    traced = np.tile(np.arange(width) < kept, conditions)
 
     def until(points: np.ndarray) -> np.ndarray:
-        own = points[..., :kept]
-        gone = over if points.ndim == 3 else over[:, None]
-        return np.where(gone | ~np.isfinite(own), np.nan, own)  # the last update may overflow
+        points = points[..., :kept]
+        ended = over if points.ndim == 3 else over[:, None]
+        return np.where(ended | ~np.isfinite(points), np.nan, points)  # the last may overflow
 
     def lists(points: np.ndarray) -> Any:
-        width = int(np.prod(points.shape[:-2]))
+        length = int(np.prod(points.shape[:-2]))
         flat = np.moveaxis(points, (-2, -1), (0, 1)).reshape(-1)
-        offsets = np.concatenate([[0], np.cumsum(traced * width)]).astype(np.int32)
+        offsets = np.concatenate([[0], np.cumsum(traced * length)]).astype(np.int32)
         return pa.ListArray.from_arrays(offsets, pa.array(flat), mask=pa.array(~traced))
 
-    squared = outcome.members.linear and not outcome.classes
     loss = np.asarray(trace.loss)[..., :kept]
-    if squared:  # it is traced from least squares on
-        loss = loss + encoding.loss_least[:, :kept]
+    if runs.arrays.linear and not runs.classes:  # traced as the excess over least squares
+        loss = loss + runs.expand(runs.distinct.loss_least)[:, :kept]
     columns = (
-        np.broadcast_to(done[:, None, None], (len(done), runs[0], kept)),
+        np.broadcast_to(done[:, None, None], (len(done), conditions, kept)),
         until(np.asarray(trace.mean.loss)),
         until(loss.astype(trace.mean.loss.dtype)),
         until(to_array(trace.mean.gradient_norm)),
-        until(to_array(trace.weight)) if trace.weight else None,
+        until(to_array(trace.weight)) if len(trace.weight) else None,
     )
     return dict(zip(TRACES, (nothing if x is None else lists(x) for x in columns), strict=True))
-
-
-def _original(training: Training, encoding: Encoding) -> np.ndarray:
-    """Return a single unit's weights per original unit, (d, C, S)."""
-    weight = training.state.parameters["params"]["Dense_0"]["kernel"][:, 0]
-    with np.errstate(invalid="ignore", over="ignore"):
-        return encoding.target_divisor * weight / encoding.divisor
-
-
-def _original_bias(training: Training, encoding: Encoding, weight: np.ndarray) -> np.ndarray:
-    """Return a single unit's bias in original units, (C, S), from its weights there."""
-    bias = _bias(training.state.parameters).astype(np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        own = encoding.target_shift + encoding.target_divisor * bias
-        return own - (weight * encoding.centre).sum(axis=0)
-
-
-def _recovery_error(weight: np.ndarray, reference: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Return E = sqrt(sum (spread (w - reference))² / sum (spread reference)²) of each run."""
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        missed = ((spread * (weight - reference)) ** 2).sum(axis=0)
-        return np.sqrt(missed / ((spread * reference) ** 2).sum(axis=0))
-
-
-def _leaf(node: Any) -> np.ndarray:
-    """Return an array from an array or from nested lists of arrays."""
-    return np.stack([_leaf(part) for part in node]) if isinstance(node, list) else node
-
-
-def _whole(parameters: Any) -> Any:
-    """Return parameters as arrays, where `objective.explode` made lists of them."""
-    return jax.tree.map(_leaf, parameters, is_leaf=lambda node: isinstance(node, list))
 
 
 def _bias(parameters: Any) -> np.ndarray:
     return parameters["params"]["Dense_0"]["bias"][0]
 
 
-def _column(values: Any) -> Any:
-    """Return an array (C, S) as a column, null where it is masked."""
+def _column(values: Any, feature: Any = ...) -> Any:
+    """Return an array (C, S), or that of a feature of (d, C, S), as a column."""
     if isinstance(values, pa.Array):
         return values
-    flat = values.ravel()
-    mask = np.ma.getmaskarray(flat) if np.ma.isMaskedArray(flat) else None
-    return pa.array(np.ma.getdata(flat), mask=mask)
+    if isinstance(values, _Masked):
+        return pa.array(values.values[feature].ravel(), mask=values.mask[feature].ravel())
+    return pa.array(values[feature].ravel())

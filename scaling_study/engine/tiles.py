@@ -1,4 +1,4 @@
-"""How a chunk's runs are cut into the tiles that train at once, and put together again."""
+"""How a chunk's runs are cut into tiles that train at once, and joined again."""
 
 from typing import Any, NamedTuple
 
@@ -11,29 +11,27 @@ from scaling_study.study.conditions import ChunkShape
 class Tiles(NamedTuple):
     """The tiles of a chunk of C conditions and S seeds.
 
-    Arrays of runs end in (C, S) outside, and lead with (n_seed_tiles, n_condition_tiles)
-    inside, where they end in a tile's two axes, the longer one last.
-
-    Attributes
-    ----------
-    conditions, seeds : int
-        Of a tile.
+    Arrays of runs end in (C, S) outside. Inside they lead with (n_seed_tiles,
+    n_condition_tiles) and end in a tile's two axes, the longer one last.
     """
 
     conditions: int
     seeds: int
+    seeds_last: bool = True  # whether a tile is (C, S) or (S, C)
 
     @classmethod
-    def of(cls, shape: ChunkShape) -> "Tiles":
-        """Return a cache's worth on a CPU; a device with threads to fill takes all at once."""
-        if jax.default_backend() == "cpu":
-            return cls(shape.tile_conditions, shape.tile_seeds)
-        return cls(shape.conditions, shape.seeds)
+    def of(cls, shape: ChunkShape, runs: int | None = None) -> "Tiles":
+        """Return tiles that fit a CPU's cache; any other device takes the chunk as one tile.
 
-    @property
-    def seeds_last(self) -> bool:
-        """Whether a tile is (C, S) or (S, C)."""
-        return self.seeds >= self.conditions
+        With ``runs``, tiles (C, S) of as many runs, or as few less as divide the chunk.
+        """
+        conditions, seeds = shape.conditions, shape.seeds
+        if jax.default_backend() == "cpu" and runs is not None:
+            seeds = _divisor(shape.seeds, runs)
+            return cls(_divisor(shape.conditions, runs // seeds), seeds)
+        if jax.default_backend() == "cpu":
+            conditions, seeds = shape.tile_conditions, shape.tile_seeds
+        return cls(conditions, seeds, runs is not None or seeds >= conditions)
 
     def cut(self, array: np.ndarray) -> np.ndarray:
         """Return an array (..., C or 1, S or 1) as tiles."""
@@ -55,10 +53,15 @@ class Tiles(NamedTuple):
         return np.moveaxis(split, 2, 0)
 
     def join(self, array: Any) -> np.ndarray:
-        """Undo `cut`; of what is not of runs, and the same in all tiles, return one."""
+        """Undo `cut`; return the first of a value that is the same in all tiles."""
         if np.ndim(array) < 4:
             return np.asarray(array)[0, 0]
         tiles = array if self.seeds_last else array.swapaxes(-1, -2)
         split = np.moveaxis(tiles, (0, 1), (-2, -4))
         *lead, outer, conditions, inner, seeds = split.shape
         return split.reshape(*lead, outer * conditions, inner * seeds)
+
+
+def _divisor(number: int, most: int) -> int:
+    """Return the largest divisor of a number that is not above ``most``."""
+    return max(part for part in range(1, min(number, most) + 1) if number % part == 0)

@@ -1,67 +1,46 @@
-"""One training, as pure functions: a `State` carried from update to update.
+"""One training, as pure functions: a `State` is carried from update to update.
 
 A block of C × S runs trains together: every array of a run ends in these two axes, so that
-loops read contiguous memory. No run reads another, and a run that has diverged is frozen
-where it did.
+loops read contiguous memory. No run reads another, and a run that has diverged is frozen.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from scaling_study.engine import models, watch
+from scaling_study.engine import monitor
 from scaling_study.engine.models import Parameters
-from scaling_study.engine.objective import Array, Numbers, Objective
-from scaling_study.engine.optimizers import Factory, is_elementwise, takes_hessian
-from scaling_study.engine.watch import Info, Trace, Watch
+from scaling_study.engine.monitor import Criterion, Info, Monitor, Trace
+from scaling_study.engine.objective import AffineMaps, Array, Objective, Rows
+from scaling_study.engine.optimizers import BlockOptimizer
 
 NEVER = np.int32(2**31 - 1)
+# The axis of seeds, or of conditions, in the rows of the full batch and of an epoch's batches.
+ROW_AXES: Any = ((0, 0, None), (1, 1, None))
 
 
-class Best(NamedTuple):
-    """Where the penalised loss of a linear model is least, arrays (d, C, S).
+class PenalisedOptimum(NamedTuple):
+    """The minimum of the penalised loss of a linear model, arrays (d, C, S)."""
 
-    Attributes
-    ----------
-    slope : Array
-        In the terms of `Numbers`.
-    weight : Array
-        In training units.
-    """
-
-    slope: Array
-    weight: Array
+    coefficient: Array  # per canonical input, as `AffineMaps.ols_coefficient`
+    weight: Array  # in training units
 
 
 class Data(NamedTuple):
-    """What a block of runs is trained on.
+    """The data and hyperparameters of a block of runs."""
 
-    Attributes
-    ----------
-    u, residual : Array of shape ([C, ]S, N, d) and ([C, ]S, N)
-    numbers : Numbers
-    learning_rate : Array of shape (C, 1)
-    target : Target
-        What a run must come below to have converged.
-    l1, l2 : Array of shape (C, 1)
-        Penalties on the sum of |weight| and of weight squared.
-    best : Best or None
-        Of a linear model with penalties, where its penalised loss is least.
-    """
-
-    u: Array
-    residual: Array
-    numbers: Numbers
-    learning_rate: Array
-    target: watch.Target
-    l1: Any = 0.0
-    l2: Any = 0.0
-    best: Any = None
+    inputs: Array  # ([C, ]S, N, d), canonical
+    residual: Array  # ([C, ]S, N), of the target's least-squares fit; or the class
+    maps: AffineMaps
+    learning_rate: Array  # (C, 1)
+    target: monitor.Target
+    l1: Any = 0.0  # (C, 1), penalty on the sum of |weight|
+    l2: Any = 0.0  # (C, 1), penalty on the sum of weight squared
+    penalised_optimum: Any = None  # of a linear model with penalties
 
 
 class State(NamedTuple):
@@ -80,36 +59,24 @@ class Training(NamedTuple):
 
     state: State
     initial: Parameters
-    watch: Watch
+    monitor: Monitor
     trace: Trace
     first_slot: Array
     epoch: Array
 
 
-class Loop(NamedTuple):
-    """The budget's shape.
-
-    Attributes
-    ----------
-    epochs, batches : int
-        Budget in epochs, and updates an epoch.
-    features : int
-        Number of features.
-    trace_epochs : int
-        Epochs from one point of a trace to the next; each point is written by the last of them.
-    curves : bool
-        Keep every epoch's loss and gradient norms of all runs, and nothing else.
-    """
+class Budget(NamedTuple):
+    """How long a training is, and how often it is traced."""
 
     epochs: int
-    batches: int
+    batches: int  # updates per epoch
     features: int
-    trace_epochs: int
-    curves: bool
+    trace_epochs: int  # per point of a trace, which the last of them writes
+    curves: bool  # keep every epoch's loss and gradient norms of all runs, and nothing else
 
     @property
     def slots(self) -> int:
-        """Points kept of each trace."""
+        """Number of points of a trace."""
         return -(-self.epochs // self.trace_epochs)
 
     @property
@@ -119,177 +86,231 @@ class Loop(NamedTuple):
         return np.minimum(last, self.epochs) * self.batches
 
 
-def make_update(
-    loss: Objective, factory: Factory, *, penalised: bool = False
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return the two pure functions of a training: ``initialise`` and ``update``.
+@dataclass(frozen=True)
+class Update:
+    """One update of a block of runs."""
 
-    Parameters
-    ----------
-    loss : Objective
-        What is minimised.
-    factory : callable
-        ``factory(learning_rate) -> optax.GradientTransformation``.
-    penalised : bool
-        Whether the penalties are part of what is minimised.
+    objective: Objective
+    optimizer: BlockOptimizer
+    penalised: bool = False  # whether the penalties of `Data` are part of what is minimised
 
-    Returns
-    -------
-    initialise : callable
-        ``(parameters, data) -> State``.
-    update : callable
-        ``(state, data, batch, ceiling, number) -> State, Info, alive``.
-    """
-    start, step = _optimize(factory)
-    second_order = takes_hessian(factory)
+    def init(self, parameters: Parameters, data: Data) -> State:
+        """Return the state before the first update."""
+        never = jnp.full(data.maps.intercept.shape, NEVER)
+        return State(parameters, self.optimizer.init(data.learning_rate, parameters), never)
 
-    def initialise(parameters: Parameters, data: Data) -> State:
-        never = jnp.full(data.numbers.intercept.shape, NEVER)
-        return State(parameters, start(parameters, data), never)
-
-    def update(state: State, data: Data, batch: Any, ceiling: Array, number: Array) -> Any:
+    def step(
+        self, state: State, data: Data, batch: Any, ceiling: Any, number: Any
+    ) -> tuple[State, Info, Array]:
+        """Return the state after an update, its `Info`, and which runs are alive."""
         before = state.parameters
-        value, gradient = loss.value_and_gradient(before, data.numbers, batch)
-        healthy = value <= ceiling  # false for NaN
+        loss, gradient = self.objective.value_and_gradient(before, data.maps, batch)
+        healthy = loss <= ceiling  # false for NaN
         alive = healthy & (state.diverged_at == NEVER)
         diverged_at = jnp.where(healthy, state.diverged_at, jnp.minimum(state.diverged_at, number))
-        slope = _with_penalty(gradient, before, data) if penalised else gradient
-        curvature = _hessian(loss, before, data, batch) if second_order else None
-        after, optimizer = step(slope, state.optimizer, before, data, curvature)
+        penalised = _with_penalty(gradient, before, data) if self.penalised else gradient
+        hessian = None
+        if self.optimizer.takes_hessian:
+            hessian = _hessian(self.objective, before, data, batch)
+        after, optimizer = self.optimizer.update(
+            data.learning_rate, penalised, state.optimizer, before, hessian
+        )
         kept = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, before)
-        norm = watch.feature_norms(gradient, len(data.numbers.shift))
-        return State(kept, optimizer, diverged_at), Info(value, norm), alive
-
-    return initialise, update
+        norm = monitor.feature_norms(gradient, len(data.maps.feature_shift))
+        return State(kept, optimizer, diverged_at), Info(loss, norm), alive
 
 
-def make_train(
-    model: nn.Module,
-    loss: Objective,
-    factory: Factory,
-    loop: Loop,
-    *,
-    penalised: bool = False,
-) -> tuple[Callable[..., Training], Callable[..., Training]]:
-    """Return the two pure functions of a whole training: ``begin`` and ``advance``.
+@dataclass(frozen=True)
+class Trainer:
+    """A whole training of a block of runs."""
 
-    Parameters
-    ----------
-    model : flax.linen.Module
-        Whose parameters are trained.
-    loss : Objective
-        What is minimised.
-    factory : callable
-        ``factory(learning_rate) -> optax.GradientTransformation``.
-    loop : Loop
-        The budget's shape.
-    penalised : bool
-        Whether the penalties are part of what is minimised.
+    update: Update
+    budget: Budget
+    single_unit: bool  # whether the model is a single unit, whose weights are traced and judged
+    single_run: bool = False  # whether functions of one run are mapped over the runs of a tile
 
-    Returns
-    -------
-    begin : callable
-        ``(parameters, data, trace, first_slot) -> Training``, nothing trained yet.
-    advance : callable
-        ``(training, data, batches, count) -> Training`` after ``count`` more epochs. The
-        batches are those of `Objective.prepare`; None where every batch is all of the data.
-    """
-    initialise, update = make_update(loss, factory, penalised=penalised)
-    unit = models.is_unit(model)
+    @property
+    def objective(self) -> Objective:
+        """What is minimised, without penalties."""
+        return self.update.objective
 
-    def gauge(parameters: Parameters, data: Data, full: Any) -> watch.Gauge:
-        value = _monitored(loss, parameters, data, full)
-        return watch.gauge(parameters, data.target, value, unit)
+    def init(self, parameters: Parameters, data: Data, trace: Trace, first_slot: Array) -> Training:
+        """Return the training before its first update."""
+        full_batch = self.objective.full_batch(data.inputs, data.residual)
+        begin = self._over_runs(self._begin, full_batch, None)
+        state, summaries = begin(parameters, self._of_runs(data), full_batch)
+        return Training(state, parameters, summaries, trace, first_slot, jnp.int32(0))
 
-    def begin(parameters: Parameters, data: Data, trace: Trace, first_slot: Array) -> Training:
-        full = loss.whole(data.u, data.residual)
-        value, gradient = loss.value_and_gradient(parameters, data.numbers, full)
-        norm = watch.feature_norms(gradient, loop.features)
-        return Training(
-            state=initialise(parameters, data),
-            initial=parameters,
-            watch=watch.begin(gauge(parameters, data, full), Info(value, norm), data.target),
-            trace=trace,
-            first_slot=first_slot,
-            epoch=jnp.int32(0),
-        )
+    def run(self, training: Training, data: Data, batches: Any, count: Array) -> Training:
+        """Train ``count`` epochs; no batches are full batches.
 
-    def observe(above: Any, seen: Watch, parameters: Parameters, *rest: Any) -> watch.Gauge:
-        data, full, number, alive = rest
-
-        def look() -> watch.Gauge:
-            return watch.observe(above, seen.target, gauge(parameters, data, full), number, alive)
-
-        if not loss.spared:
-            return look()
-        return jax.lax.cond(jnp.isfinite(seen.target.loss).any(), look, lambda: above)
-
-    def train_batch(data: Data, full: Any, seen: Watch, carry: Any, step: Any) -> Any:
-        state, above, total = carry
-        batch, number = step
-        new, info, alive = update(state, data, batch, seen.ceiling, number)
-        if not loop.curves:
-            above = observe(above, seen, state.parameters, data, full, number, alive)
-        total = jax.tree.map(lambda sum_, x: sum_ + jnp.where(alive, x, 0), total, info)
-        return (new, above, total), None
-
-    def train_epoch(training: Training, data: Data, batches: Any, full: Any) -> Training:
-        seen, epoch = training.watch, training.epoch
-        zero = Info(jnp.zeros_like(seen.loss), jax.tree.map(jnp.zeros_like, seen.norm_sum))
-        numbers = epoch * loop.batches + jnp.arange(loop.batches, dtype=jnp.int32)
-        (state, above, total), _ = jax.lax.scan(
-            lambda carry, step: train_batch(data, full, seen, carry, step),
-            (training.state, seen.above, zero),
-            (batches, numbers),
-        )
-        mean = jax.tree.map(lambda x: x / loop.batches, total)
-        seen = seen._replace(
-            above=above,
-            norm_first_epoch=jax.tree.map(
-                lambda first, now: jnp.where(epoch == 0, now, first),
-                seen.norm_first_epoch,
-                mean.gradient_norm,
-            ),
-            norm_sum=jax.tree.map(jnp.add, seen.norm_sum, total.gradient_norm),
-        )
-        now = Trace(mean, None, [])
-        if not loop.curves:
-            weights = watch.weights_of(state.parameters, loop.features) if unit else []
-            now = Trace(mean, loss.monitored(state.parameters, data.numbers, full), weights)
-        slot = training.first_slot + epoch // loop.trace_epochs
-        trace = watch.write(training.trace, now, slot)
-        return training._replace(state=state, watch=seen, trace=trace, epoch=epoch + 1)
-
-    def advance(training: Training, data: Data, batches: Any, count: Array) -> Training:
-        full = loss.whole(data.u, data.residual)
-        last = training.epoch + count
+        Ends early only when all runs have diverged, so that no run depends on its neighbours.
+        """
+        full_batch = self.objective.full_batch(data.inputs, data.residual)
+        data, last = self._of_runs(data), training.epoch + count
+        has_target = jnp.isfinite(data.target.loss).any()
 
         def going(now: Training) -> Array:
-            # Only when all of its runs have diverged: no run depends on its neighbours.
             return (now.epoch < last) & jnp.any(now.state.diverged_at == NEVER)
 
         def body(now: Training) -> Training:
             if batches is None:
-                return train_epoch(now, data, jax.tree.map(lambda x: x[None], full), full)
-            index = now.epoch - training.epoch
-            return train_epoch(now, data, jax.tree.map(lambda x: x[index], batches), full)
+                of_epoch = jax.tree.map(lambda x: x[None], full_batch)
+            else:
+                index = now.epoch - training.epoch
+                of_epoch = jax.tree.map(lambda x: x[index], batches)
+            return self.epoch(now, data, of_epoch, full_batch, has_target)
 
         done = jax.lax.while_loop(going, body, training)
-        return done if loop.curves else done._replace(watch=settle(done, data, full))
+        if self.budget.curves:
+            return done
+        judge = self._over_runs(self._judge_last, full_batch, None)
+        number = done.epoch * self.budget.batches
+        summaries = judge((done.state.parameters, done.monitor), data, full_batch, number)
+        return done._replace(monitor=summaries)
 
-    def settle(done: Training, data: Data, full: Any) -> Watch:
-        """Judge the last parameters, which no further update looks at."""
-        now, seen = gauge(done.state.parameters, data, full), done.watch
-        above = watch.observe(seen.above, seen.target, now, done.epoch * loop.batches)
-        return seen._replace(loss=now.loss, above=above)
+    def epoch(
+        self, training: Training, data: Data, batches: Any, full_batch: Any, has_target: Array
+    ) -> Training:
+        """Return the training after one more epoch."""
+        epoch = training.epoch
+        advance = self._over_runs(self._epoch, full_batch, batches)
+        state, summaries, point = advance(
+            (training.state, training.monitor), data, full_batch, batches, epoch, has_target
+        )
+        slot = training.first_slot + epoch // self.budget.trace_epochs
+        trace = monitor.write(training.trace, self.runs_last(point), slot)
+        return training._replace(state=state, monitor=summaries, trace=trace, epoch=epoch + 1)
 
-    return begin, advance
+    def runs_first(self, tree: Any) -> Any:
+        """Return arrays of runs (..., C, S) as they are trained: (C, S, ...) for single runs."""
+        return _moved(tree, (-2, -1), (0, 1)) if self.single_run else tree
+
+    def runs_last(self, tree: Any) -> Any:
+        """Undo `runs_first`."""
+        return _moved(tree, (0, 1), (-2, -1)) if self.single_run else tree
+
+    def _of_runs(self, data: Data) -> Data:
+        """Return the data without rows, in the form of `runs_first`."""
+        data = data._replace(inputs=None, residual=None)  # type: ignore[arg-type]
+        if not self.single_run:
+            return data
+        runs = data.maps.intercept.shape
+        return self.runs_first(
+            jax.tree.map(lambda x: jnp.broadcast_to(x, (*jnp.shape(x)[:-2], *runs)), data)
+        )
+
+    def _over_runs(self, function: Any, full_batch: Any, batches: Any) -> Any:
+        """Map a function of one run over the runs of a tile, which lead its arrays.
+
+        It takes arrays of the run, data, full batch, and then batches, which all conditions may
+        share; what follows is the same for all runs.
+        """
+        if not self.single_run:
+            return function
+        first, second = (Rows(*axes) for axes in ROW_AXES)
+        by_seed: list[Any] = [0, 0, first]
+        shared = full_batch.residual.ndim == 2
+        if batches is not None:
+            by_seed.append(second)
+        by_condition = [0, 0, *((None if shared else axes) for axes in by_seed[2:])]
+
+        def mapped(*arguments: Any) -> Any:
+            rest = [None] * (len(arguments) - len(by_seed))
+            over_seeds = jax.vmap(function, in_axes=(*by_seed, *rest))
+            return jax.vmap(over_seeds, in_axes=(*by_condition, *rest))(*arguments)
+
+        return mapped
+
+    def _begin(self, parameters: Parameters, data: Data, full_batch: Any) -> tuple[State, Monitor]:
+        loss, gradient = self.objective.value_and_gradient(parameters, data.maps, full_batch)
+        norm = monitor.feature_norms(gradient, self.budget.features)
+        now = self._criterion(parameters, data, full_batch)
+        summaries = monitor.start(now, Info(loss, norm), data.target)
+        return self.update.init(parameters, data), summaries
+
+    def _epoch(
+        self,
+        run: tuple[State, Monitor],
+        data: Data,
+        full_batch: Any,
+        batches: Any,
+        epoch: Array,
+        has_target: Array,
+    ) -> tuple[State, Monitor, Trace]:
+        """Return state and summaries after one more epoch, and its point of the trace."""
+        (state, summaries), count = run, self.budget.batches
+        zero = Info(
+            jnp.zeros_like(summaries.loss), jax.tree.map(jnp.zeros_like, summaries.norm_sum)
+        )
+        numbers = epoch * count + jnp.arange(count, dtype=jnp.int32)
+        evaluated = has_target if self.objective.skip_full_loss else None
+        constants = summaries, data, full_batch, evaluated
+        (state, last_above, total), _ = jax.lax.scan(
+            lambda carry, x: (self._batch(*constants, *carry, *x), None),
+            (state, summaries.last_above, zero),
+            (batches, numbers),
+        )
+        mean = jax.tree.map(lambda x: x / count, total)
+        summaries = summaries._replace(last_above=last_above)
+        summaries = monitor.add_epoch(summaries, epoch, total.gradient_norm, mean.gradient_norm)
+        return state, summaries, self._trace_point(state.parameters, data, full_batch, mean)
+
+    def _batch(
+        self,
+        summaries: Monitor,
+        data: Data,
+        full_batch: Any,
+        evaluated: Array | None,
+        state: State,
+        last_above: Criterion,
+        total: Info,
+        batch: Any,
+        number: Array,
+    ) -> tuple[State, Criterion, Info]:
+        """Return state, criterion and sums of the epoch after one more batch."""
+        new, info, alive = self.update.step(state, data, batch, summaries.ceiling, number)
+
+        def watched() -> Criterion:
+            now = self._criterion(state.parameters, data, full_batch)
+            return monitor.update(last_above, summaries.target, now, number, alive)
+
+        total = jax.tree.map(lambda sum_, x: sum_ + jnp.where(alive, x, 0), total, info)
+        if self.budget.curves:
+            return new, last_above, total
+        if evaluated is None:
+            return new, watched(), total
+        return new, jax.lax.cond(evaluated, watched, lambda: last_above), total
+
+    def _judge_last(
+        self, run: tuple[Parameters, Monitor], data: Data, full_batch: Any, number: Array
+    ) -> Monitor:
+        """Return the summaries with the last parameters, which no further update evaluates."""
+        parameters, summaries = run
+        now = self._criterion(parameters, data, full_batch)
+        last_above = monitor.update(summaries.last_above, summaries.target, now, number)
+        return summaries._replace(loss=now.loss, last_above=last_above)
+
+    def _criterion(self, parameters: Parameters, data: Data, full_batch: Any) -> Criterion:
+        loss = _monitored_loss(self.objective, parameters, data, full_batch)
+        return monitor.criterion(parameters, data.target, loss, single_unit=self.single_unit)
+
+    def _trace_point(
+        self, parameters: Parameters, data: Data, full_batch: Any, mean: Info
+    ) -> Trace:
+        if self.budget.curves:
+            return Trace(mean, None, [])
+        weights = []
+        if self.single_unit:
+            weights = monitor.weights_of(parameters, self.budget.features)
+        loss = self.objective.monitored_loss(parameters, data.maps, full_batch)
+        return Trace(mean, loss, weights)
 
 
 def initial_parameters(model: nn.Module, seeds: Array, features: int, dtype: Any) -> Parameters:
     """Return each seed's initial parameters, arrays of shape (..., S).
 
-    Drawn in float32 whatever the training's dtype, so that runs in both start alike.
+    Drawn in float32 whatever the dtype of the training, so that both dtypes start alike.
     """
 
     def of_seed(seed: Array) -> Parameters:
@@ -299,20 +320,26 @@ def initial_parameters(model: nn.Module, seeds: Array, features: int, dtype: Any
     return jax.tree.map(lambda x: x.astype(dtype), drawn)
 
 
-def _monitored(loss: Objective, parameters: Parameters, data: Data, full: Any) -> Array:
-    """Return the full-data loss that convergence is judged by.
+def _moved(tree: Any, source: tuple[int, int], destination: tuple[int, int]) -> Any:
+    return jax.tree.map(lambda x: jnp.moveaxis(x, source, destination), tree)
 
-    With a penalty on the squared weights of a linear model it is the penalised loss above its
-    own minimum, which is as quadratic as the loss itself: its distance from there, and the
-    penalty on that distance.
+
+def _monitored_loss(
+    objective: Objective, parameters: Parameters, data: Data, full_batch: Any
+) -> Array:
+    """Return the full-data loss by which convergence is judged.
+
+    For a linear model with an L2 penalty, the penalised loss above its own minimum: the loss of
+    the distance from there, and the penalty on that distance.
     """
-    if data.best is None:
-        return loss.monitored(parameters, data.numbers, full)
-    weights = watch.weights_of(parameters, len(data.best.weight))
-    away = [w - data.best.weight[j] for j, w in enumerate(weights)]
-    own = data.numbers._replace(slope=data.best.slope)
+    best = data.penalised_optimum
+    if best is None:
+        return objective.monitored_loss(parameters, data.maps, full_batch)
+    weights = monitor.weights_of(parameters, len(best.weight))
+    maps = data.maps._replace(ols_coefficient=best.coefficient)
     l2 = jnp.where(data.l1 > 0, 0, data.l2)  # with an L1 penalty no least loss is known
-    return loss.monitored(parameters, own, full) + l2 * sum(part**2 for part in away)
+    loss = objective.monitored_loss(parameters, maps, full_batch)
+    return loss + l2 * sum(part**2 for part in monitor.distance(weights, best.weight))
 
 
 def _with_penalty(gradient: Parameters, parameters: Parameters, data: Data) -> Parameters:
@@ -326,58 +353,21 @@ def _with_penalty(gradient: Parameters, parameters: Parameters, data: Data) -> P
     return jax.tree_util.tree_map_with_path(of, gradient, parameters)
 
 
-def _optimize(factory: Factory) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return Optax' ``init`` and ``update`` followed by `apply`, over a block of runs."""
-    if is_elementwise(factory):
-        # Arrays of runs are updated as they are; the step count stays one number for all.
-        def start(parameters: Parameters, data: Data) -> Any:
-            return factory(data.learning_rate).init(parameters)
-
-        def step(gradient: Any, state: Any, parameters: Parameters, data: Data, _: Any) -> Any:
-            updates, state = factory(data.learning_rate).update(gradient, state, parameters)
-            return optax.apply_updates(parameters, updates), state
-
-        return start, step
-
-    def of_run(rate: Array, gradient: Any, state: Any, parameters: Parameters, matrix: Any) -> Any:
-        more = {} if matrix is None else {"hessian": matrix}
-        updates, state = factory(rate).update(gradient, state, parameters, **more)
-        return optax.apply_updates(parameters, updates), state
-
-    def over_runs(function: Callable[..., Any]) -> Callable[..., Any]:
-        return jax.vmap(jax.vmap(function, -1, -1), -1, -1)
-
-    def rates(data: Data) -> Array:
-        return jnp.broadcast_to(data.learning_rate, data.numbers.intercept.shape)
-
-    return (
-        lambda parameters, data: over_runs(lambda lr, p: factory(lr).init(p))(
-            rates(data), parameters
-        ),
-        lambda gradient, state, parameters, data, matrix: over_runs(of_run)(
-            rates(data), gradient, state, parameters, matrix
-        ),
-    )
-
-
-def _hessian(loss: Objective, parameters: Parameters, data: Data, batch: Any) -> Array:
+def _hessian(objective: Objective, parameters: Parameters, data: Data, batch: Any) -> Array:
     """Return the Hessian of each run's loss on a batch, (p, p, C, S), columns by `jax.jvp`."""
     leaves, tree = jax.tree.flatten(parameters)
     runs = leaves[0].shape[-2:]
     ends = np.cumsum([leaf[..., 0, 0].size for leaf in leaves])
 
-    def flat(tree: Parameters) -> Array:
-        return jnp.concatenate([leaf.reshape(-1, *runs) for leaf in jax.tree.leaves(tree)])
+    def gradient(p: Parameters) -> Array:
+        parts = jax.tree.leaves(objective.value_and_gradient(p, data.maps, batch)[1])
+        return jnp.concatenate([part.reshape(-1, *runs) for part in parts])
 
     def column(direction: Array) -> Array:
         parts = jnp.split(jnp.broadcast_to(direction[:, None, None], (ends[-1], *runs)), ends[:-1])
         tangent = jax.tree.unflatten(
             tree, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
         )
-
-        def slope(p: Parameters) -> Array:
-            return flat(loss.value_and_gradient(p, data.numbers, batch)[1])
-
-        return jax.jvp(slope, (parameters,), (tangent,))[1]
+        return jax.jvp(gradient, (parameters,), (tangent,))[1]
 
     return jax.vmap(column)(jnp.eye(ends[-1], dtype=leaves[0].dtype))

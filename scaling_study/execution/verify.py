@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling_study.engine import inputs, models, objective, optimizers, train, watch
+from scaling_study.engine import inputs, models, monitor, objective, optimizers, train
 from scaling_study.engine.batching import Batching
 from scaling_study.engine.environment import check_platform, with_pinned
 from scaling_study.errors import StudyError
@@ -118,27 +118,29 @@ def _replay(
 ) -> list[Deviation]:
     """Replay cases that share a model and an optimizer, as the conditions of one block."""
     problem, draw = _problem(reference)
-    members = inputs.Members.of([_condition(case, problem, model, optimizer) for case in cases])
-    distinct = encode_kinds(problem, draw, members.kinds, transformed=False)
-    data = inputs.data_of("float32", distinct, members, moments=kind == "moments")
+    conditions = [_condition(case, problem, model, optimizer) for case in cases]
+    arrays = inputs.ConditionArrays.of(conditions)
+    distinct = encode_kinds(problem, draw, arrays.kinds, transformed=False)
+    data = inputs.data_of("float32", distinct, arrays, moments=kind == "moments")
     places = _places(reference, draw)
     loss = _objective(kind, model, Batching(places.shape[1], _batch_size(reference)), problem)
-    initialise, update = train.make_update(loss, optimizers.build(optimizer, "optax"))
+    rule = optimizers.BlockOptimizer(optimizers.build(optimizer, "optax"))
+    update = train.Update(loss, rule)
     parameters = _parameters([case["initial_params"] for case in cases])
-    parameters = objective.explode(parameters) if kind == "moments" else parameters
-    batches = loss.prepare(data.u, data.residual, jnp.asarray(places[None]))
+    parameters = objective.unstack(parameters) if kind == "moments" else parameters
+    batches = loss.prepare(data.inputs, data.residual, jnp.asarray(places[None]))
     batches = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batches)
 
-    def step(state: train.State, batch: Any) -> tuple[train.State, watch.Info]:
-        state, info, _ = update(state, data, batch, jnp.inf, train.NEVER)
+    def step(state: train.State, batch: Any) -> tuple[train.State, monitor.Info]:
+        state, info, _ = update.step(state, data, batch, jnp.inf, train.NEVER)
         return state, info
 
-    final, info = jax.jit(lambda p, b: jax.lax.scan(step, initialise(p, data), b))(
+    final, info = jax.jit(lambda p, b: jax.lax.scan(step, update.init(p, data), b))(
         parameters, batches
     )
-    ended = jax.device_get(objective.assemble(final.parameters))
+    ended = jax.device_get(objective.stack(final.parameters))
     info = jax.device_get(info)
-    norms = watch.to_array(info.gradient_norm)
+    norms = monitor.to_array(info.gradient_norm)
     return [
         _deviation(
             case,
@@ -153,8 +155,8 @@ def _replay(
 
 def _objective(kind: str, model: Component, batching: Batching, problem: Problem) -> Any:
     if kind == "moments":
-        return objective.moments(len(problem.coefficients), batching, seeds_last=True)
-    return objective.samples(models.build(model), batching, seeds_last=True)
+        return objective.SecondMoments(len(problem.coefficients), batching)
+    return objective.PerSample(models.build(model), batching)
 
 
 def _batch_size(reference: dict[str, Any]) -> int:

@@ -34,7 +34,7 @@ def views(batching: Batching, order: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return (
         rows,
         own / batching.sizes[:, None],
-        np.asarray(batching.shares(jnp.asarray(order), np.float32)),
+        np.asarray(batching.weights(jnp.asarray(order), np.float32)),
     )
 
 

@@ -391,7 +391,7 @@ def test_memory_does_not_grow_with_the_updates(model):
 def curves_of(**axes):
     found = []
     text = parse({"record": "curves", **axes}).to_toml()
-    chunk.run_curves(text, "000-0000-000000", None, lambda *told: found.append(told))
+    chunk.run_curves(text, "000-0000-000000", None, lambda *curves: found.append(curves))
     ((conditions, seeds, curves),) = found
     return conditions, seeds, curves
 
@@ -486,15 +486,15 @@ def test_adam_told_the_factor_does_not_feel_it():
         )
         return weight * [1, scale_factor]
 
-    def error_context(**parameters):
+    def rescaled(**parameters):
         factory = "scaling_study.engine.optimizers:adam_rescaled"
         return {"name": factory, "eps": 1e-2, **parameters}
 
     plain = weights({"name": "adam", "eps": 1e-2}, 1.0)
-    np.testing.assert_allclose(weights(error_context(factor=64.0), 64.0), plain, rtol=1e-12)
+    np.testing.assert_allclose(weights(rescaled(factor=64.0), 64.0), plain, rtol=1e-12)
     for ablation in ({"gradient": False}, {"update": False}):
-        assert abs(weights(error_context(factor=64.0, **ablation), 64.0) - plain).max() > 1e-3
-    start = weights(error_context(factor=64.0), 64.0, "glorot_uniform")
+        assert abs(weights(rescaled(factor=64.0, **ablation), 64.0) - plain).max() > 1e-3
+    start = weights(rescaled(factor=64.0), 64.0, "glorot_uniform")
     assert abs(start - weights({"name": "adam", "eps": 1e-2}, 1.0, "glorot_uniform")).max() > 1e-3
 
 
@@ -504,12 +504,12 @@ def test_rows_that_are_not_visited_between_updates_change_no_run(target_loss, mo
     axes |= {"model": TANH, "learning_rate": 0.05, "epochs": 12, "scale_factor": [1.0, 9.0]}
     axes |= {"target_scaler": "standard", "target_loss": target_loss}
     found = []
-    for batches in (program.LONG_EPOCH, 1000):  # spared where nothing is aimed at, and never
+    for batches in (program.LONG_EPOCH, 1000):  # skipped without a target, and never
         monkeypatch.setattr(program, "LONG_EPOCH", batches)
         monkeypatch.setattr(compiling, "_programs", {})
         (own,) = groups_of(**axes)
         loss = program.objective_of(own, models.build(own.static.model), seeds_last=True)
-        assert loss.spared == (batches == 8)
+        assert loss.skip_full_loss == (batches == 8)
         found.append(rows_of(**axes))
     assert_close(*found, rtol=1e-4)
     assert found[0]["steps_to_target"].notna().any() == (target_loss != "none")
@@ -520,4 +520,46 @@ def test_short_epochs_keep_the_bits_they_had():
         problem={"name": "sines", "samples": 56}, batch_size=8, model=TANH, design="U"
     )
     loss = program.objective_of(own, models.build(own.static.model), seeds_last=True)
-    assert not loss.spared
+    assert not loss.skip_full_loss
+
+
+# Networks by matrix products ------------------------------------------------------------------
+
+FORMS = {
+    "network": {"model": TANH, "target_loss": 0.5, "l2_penalty": 0.01},
+    "linear": {"objective": "samples", "l2_penalty": [0.0, 0.1]},
+    "transformed": {"scaler": "power", "model": RELU},
+    "full batches": {"sampling": "full", "model": RELU, "optimizer": "lamb"},
+}
+
+
+def rows_by(form, monkeypatch, **axes):
+    """Return the rows of a chunk by matrix products, or with the runs side by side."""
+    monkeypatch.setattr(program, "SMALL_NETWORK", 0 if form == "products" else 10**9)
+    monkeypatch.setattr(compiling, "_programs", {})
+    assert program.maps_single_runs(groups_of(**axes)[0]) == (form == "products")
+    return rows_of(**axes)
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_both_forms_of_a_training_agree(kind, monkeypatch):
+    axes = {**BASE, "dtype": "float64", "scale_factor": [1.0, 30.0], **FORMS[kind]}
+    one, other = (rows_by(form, monkeypatch, **axes) for form in ("products", "side by side"))
+    assert_close(one, other, rtol=1e-6)
+
+
+def test_a_runs_bits_do_not_depend_on_its_place_in_the_batch(monkeypatch):
+    axes = {**BASE, "model": {"name": "mlp", "hidden": [[16, 24]]}, "scaler": "standard"}
+    held = dict.fromkeys(("data_seed", "init_seed", "order_seed"), 3)
+    rates = [0.05, 0.01, 0.002]
+    frames = [
+        rows_by("products", monkeypatch, **{**axes, **held, "learning_rate": order})
+        for order in (rates, rates[::-1])
+    ]
+    one, other = (frame.set_index("condition", append=True).droplevel("place") for frame in frames)
+    other = other.loc[one.index]
+    traces = tuple(name for name in one if name.startswith("trace_"))
+    assert_same_bits(one, other, but=traces)
+    for _, runs in one.groupby("condition", observed=True):  # the same run at each seed's place
+        first = pd.concat([runs.iloc[:1]] * len(runs))
+        assert_same_bits(runs, first, but=traces)

@@ -91,13 +91,11 @@ def test_the_gradient_of_cross_entropy_is_a_plain_loops(classes, by_row):
         labels = random.integers(classes, size=(seeds, rows)).astype(float)
         one = np.ones((conditions, seeds))
         each = np.ones((features, conditions, seeds))
-        numbers = objective.Numbers(2 * each, 0.5 * each, 0 * each, 0 * one, one)
-        numbers = jax.tree.map(jnp.asarray, numbers)
-        loss = objective.cross_entropy(
-            model, Batching(rows, rows), classes, seeds_last=True, by_row=by_row
-        )
-        whole = loss.whole(jnp.asarray(u), jnp.asarray(labels))
-        value, gradient = loss.value_and_gradient(parameters, numbers, whole)
+        maps = objective.AffineMaps(2 * each, 0.5 * each, 0 * each, 0 * one, one)
+        maps = jax.tree.map(jnp.asarray, maps)
+        loss = objective.PerSample(model, Batching(rows, rows), classes, by_row=by_row)
+        whole = loss.full_batch(jnp.asarray(u), jnp.asarray(labels))
+        value, gradient = loss.value_and_gradient(parameters, maps, whole)
 
         def plain(own, z, y):
             logits = model.apply(own, z)
@@ -115,7 +113,7 @@ def test_the_gradient_of_cross_entropy_is_a_plain_loops(classes, by_row):
                 jax.tree.leaves(gradient), jax.tree.leaves(slopes), strict=True
             ):
                 np.testing.assert_allclose(ours[..., c, s], theirs, rtol=1e-9, atol=1e-12)
-        np.testing.assert_array_equal(loss.monitored(parameters, numbers, whole), value)
+        np.testing.assert_array_equal(loss.monitored_loss(parameters, maps, whole), value)
 
 
 @pytest.mark.parametrize("scaler", ["standard", "quantile"])

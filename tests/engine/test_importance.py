@@ -15,7 +15,7 @@ from tiny_block import FIRST, groups_of
 from scaling_study.engine import importance, models
 from scaling_study.engine.chunk import train_chunk
 from scaling_study.engine.importance import METHODS, Rows
-from scaling_study.engine.objective import assemble
+from scaling_study.engine.objective import stack
 from scaling_study.study import draws, encoding
 from scaling_study.study.component import Component
 from scaling_study.study.conditions import problem_of
@@ -292,7 +292,9 @@ def test_the_unit_of_the_inputs_given_is_undone():
     first = parameters["params"]["Dense_0"]
     folded = {"params": {**parameters["params"], "Dense_0": {**first}}}
     folded["params"]["Dense_0"]["kernel"] = first["kernel"] * gain[:, None]
-    other = rows._replace(trained=rows.trained / gain, inputs=rows.inputs / gain, gain=gain)
+    other = rows._replace(
+        trained=rows.trained / gain, inputs=rows.inputs / gain, feature_scale=gain
+    )
     one, same = (importance.of_one(model, p, r) for p, r in ((parameters, rows), (folded, other)))
     for name in one:
         np.testing.assert_allclose(one[name], same[name], rtol=1e-9, err_msg=name)
@@ -309,7 +311,7 @@ def test_shares_of_a_chunk_are_those_of_each_run_alone(model, objective):
     found, fit = importance.shares(own, FIRST, training, trained_on)
     conditions, seeds = own.padded(FIRST), own.seeds(FIRST)
     problem, network = problem_of(own.static.problem), models.build(own.static.model)
-    parameters = assemble(training.state.parameters)
+    parameters = stack(training.state.parameters)
     for c, s in [(0, 1), (3, 2), (6, 0)]:
         kinds = encoding.kinds_of([conditions[c]])
         data, fresh = (of(own.static, [seeds[s]]) for of in (draws.draw, draws.held_out))

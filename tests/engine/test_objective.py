@@ -72,7 +72,7 @@ def errors_by_hand(block, parameters) -> np.ndarray:
 def test_loss_and_gradient_of_all_data_are_the_numbers_worked_out_by_hand(way):
     loss, data, parameters = hand_problem(way)
     value, gradient = loss.value_and_gradient(
-        parameters, data.numbers, loss.whole(data.u, data.residual)
+        parameters, data.maps, loss.full_batch(data.inputs, data.residual)
     )
     layer = gradient["params"]["Dense_0"]
     # Errors -0.25, 1.25, 1.25: mean of squares (0.0625 + 1.5625 + 1.5625) / 3 = 1.0625.
@@ -85,7 +85,7 @@ def test_loss_and_gradient_of_all_data_are_the_numbers_worked_out_by_hand(way):
 @pytest.mark.parametrize("way", WAYS)
 def test_excess_is_the_number_worked_out_by_hand(way):
     loss, data, parameters = hand_problem(way)
-    excess = loss.monitored(parameters, data.numbers, loss.whole(data.u, data.residual))
+    excess = loss.monitored_loss(parameters, data.maps, loss.full_batch(data.inputs, data.residual))
     # Least squares leaves (0.25 + 1 + 0.25) / 3 / 2² = 0.125 of the loss, 1.0625.
     assert float(excess[0, 0]) == pytest.approx(0.9375, rel=1e-14)
 
@@ -104,10 +104,10 @@ def test_excess_is_the_number_worked_out_by_hand(way):
 )
 def test_each_batch_is_the_numbers_worked_out_by_hand(way, place, expected):
     loss, data, parameters = hand_problem(way)
-    batches = loss.prepare(data.u, data.residual, jnp.array([[place]], jnp.int32))
+    batches = loss.prepare(data.inputs, data.residual, jnp.array([[place]], jnp.int32))
     for b, (value, weight, bias) in enumerate(expected):
         batch = jax.tree.map(lambda x, b=b: x[0, b], batches)
-        found, gradient = loss.value_and_gradient(parameters, data.numbers, batch)
+        found, gradient = loss.value_and_gradient(parameters, data.maps, batch)
         layer = gradient["params"]["Dense_0"]
         assert float(found[0, 0]) == pytest.approx(value, rel=1e-14)
         assert float(layer["kernel"][0, 0, 0, 0]) == pytest.approx(weight, rel=1e-14)
@@ -130,7 +130,7 @@ def test_loss_and_gradient_are_those_of_the_scaled_data(way, design):
         target_scaler=list(AFFINE),
     )
     parameters = some_parameters(block)
-    value, gradient = block.at(parameters, block.whole)
+    value, gradient = block.at(parameters, block.full_batch)
     inputs, _ = data_in_training_units(block)
     errors = errors_by_hand(block, parameters)
     layer = gradient["params"]["Dense_0"]
@@ -180,7 +180,7 @@ def test_a_transformers_loss_is_that_of_the_transformed_data(name, model):
     )
     assert block.static.transformed
     parameters = some_parameters(block)
-    value, _ = block.at(parameters, block.whole)
+    value, _ = block.at(parameters, block.full_batch)
     expected = (errors_by_hand(block, parameters) ** 2).mean(axis=-1)
     np.testing.assert_allclose(value, expected, rtol=1e-10)
 
@@ -191,7 +191,7 @@ def test_a_quantile_transformer_is_scikit_learns():
     expected = [QuantileTransformer(n_quantiles=10).fit_transform(x) for x in u]
     e = block.encoding
     gain, shift = (np.moveaxis(part[:, 0], 0, -1)[:, None] for part in (e.gain, e.shift))
-    found = np.asarray(block.data.u[0]) * gain + shift
+    found = np.asarray(block.data.inputs[0]) * gain + shift
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
 
@@ -207,13 +207,15 @@ def test_a_networks_gradient_is_its_losss_slope(activation, hidden):
     )
     parameters, step = some_parameters(block, seed=1), 1e-6
     direction = some_parameters(block, seed=2)
-    _, gradient = block.at(parameters, block.whole)
+    _, gradient = block.at(parameters, block.full_batch)
     along = sum(
         (g * d).reshape(-1, 1, 3).sum(axis=0)
         for g, d in zip(leaves(gradient), leaves(direction), strict=True)
     )
     ahead, behind = (
-        block.at(jax.tree.map(lambda p, d, e=e: p + e * d, parameters, direction), block.whole)[0]
+        block.at(
+            jax.tree.map(lambda p, d, e=e: p + e * d, parameters, direction), block.full_batch
+        )[0]
         for e in (step, -step)
     )
     np.testing.assert_allclose((ahead - behind) / (2 * step), along, rtol=1e-6, atol=1e-8)
@@ -251,13 +253,13 @@ def test_moments_and_samples_are_the_same_loss_and_gradient(
             design=design,
             batch_size=5,
         )
-        batches = [block.whole]
+        batches = [block.full_batch]
         if sampling != "full":
             ends = block.batches
             batches += [jax.tree.map(lambda x, b=b: x[b], ends) for b in (0, 2, 4)]
         parameters = some_parameters(block, seed, size)
         found = [block.at(parameters, batch) for batch in batches]
-        excess = block.loss.monitored(parameters, block.data.numbers, block.whole)
+        excess = block.loss.monitored_loss(parameters, block.data.maps, block.full_batch)
         results.append((found, excess))
     (moments, excess), (samples, expected_excess) = results
     np.testing.assert_allclose(excess, expected_excess, rtol=1e-10)
@@ -279,8 +281,8 @@ def test_excess_is_the_loss_above_least_squares_and_never_below_zero(way, design
     )
     for size in (0.1, 1.0, 100.0):
         parameters = some_parameters(block, size=size)
-        value, _ = block.at(parameters, block.whole)
-        excess = block.loss.monitored(parameters, block.data.numbers, block.whole)
+        value, _ = block.at(parameters, block.full_batch)
+        excess = block.loss.monitored_loss(parameters, block.data.maps, block.full_batch)
         assert (excess > 0).all()
         np.testing.assert_allclose(excess + block.encoding.loss_least, value, rtol=1e-10)
 
@@ -288,8 +290,8 @@ def test_excess_is_the_loss_above_least_squares_and_never_below_zero(way, design
 def test_what_is_monitored_of_a_network_is_its_loss():
     block = block_of(dtype="float64", problem="sines", design="U", model="mlp", scaler="standard")
     parameters = some_parameters(block)
-    value, _ = block.at(parameters, block.whole)
-    excess = block.loss.monitored(parameters, block.data.numbers, block.whole)
+    value, _ = block.at(parameters, block.full_batch)
+    excess = block.loss.monitored_loss(parameters, block.data.maps, block.full_batch)
     np.testing.assert_allclose(excess, value, rtol=1e-12)
 
 
@@ -297,12 +299,12 @@ def test_what_is_monitored_of_a_network_is_its_loss():
 def test_near_the_solution_excess_keeps_its_digits_in_float32(way):
     # 1e-4 off in one weight is some 1e-8 of excess, which loss - loss_ols would round away.
     block = block_of(objective=way, problem=SMALL, scaler="standard", design="U")
-    numbers = jax.tree.map(lambda x: np.asarray(x, np.float64), block.encoding)
-    weight = numbers.slope / numbers.gain
-    bias = numbers.intercept - (weight * numbers.shift).sum(axis=0)
+    known = jax.tree.map(lambda x: np.asarray(x, np.float64), block.encoding)
+    weight = known.slope / known.gain
+    bias = known.intercept - (weight * known.shift).sum(axis=0)
     weight[0] += 1e-4
     parameters = jax.tree.map(lambda x: x.astype(np.float32), linear_parameters(weight, bias))
-    excess = block.loss.monitored(parameters, block.data.numbers, block.whole)
+    excess = block.loss.monitored_loss(parameters, block.data.maps, block.full_batch)
     assert excess.dtype == np.float32
     np.testing.assert_allclose(excess, 1e-8, rtol=0.02)
 
@@ -314,7 +316,7 @@ def test_an_epochs_batches_weighted_by_their_sizes_are_all_of_the_data(way):
     losses = [
         block.at(parameters, jax.tree.map(lambda x, b=b: x[b], block.batches))[0] for b in range(4)
     ]
-    full, _ = block.at(parameters, block.whole)
+    full, _ = block.at(parameters, block.full_batch)
     np.testing.assert_allclose(np.average(losses, axis=0, weights=[4, 4, 4, 2]), full, rtol=1e-10)
 
 
@@ -351,7 +353,12 @@ def test_no_run_reads_another(axes, poison):
     parameters = some_parameters(block)
     poisoned = jax.tree.map(lambda x: x.at[..., 1, 2].set(poison), parameters)
     clean, dirty = (
-        leaves((block.at(p, block.whole), block.loss.monitored(p, block.data.numbers, block.whole)))
+        leaves(
+            (
+                block.at(p, block.full_batch),
+                block.loss.monitored_loss(p, block.data.maps, block.full_batch),
+            )
+        )
         for p in (parameters, poisoned)
     )
     others = np.ones((2, 3), bool)
@@ -361,11 +368,11 @@ def test_no_run_reads_another(axes, poison):
     assert not np.array_equal(clean[0][1, 2], dirty[0][1, 2])
 
 
-def test_explode_and_assemble_undo_each_other():
+def test_unstack_and_stack_undo_each_other():
     tree = {"kernel": jnp.arange(48.0).reshape(2, 4, 2, 3), "bias": jnp.ones((4, 2, 3))}
-    exploded = objective.explode(tree)
-    assert all(leaf.shape == (2, 3) for leaf in leaves(exploded))
-    for whole in (objective.assemble(exploded), objective.assemble(tree)):
+    unstacked = objective.unstack(tree)
+    assert all(leaf.shape == (2, 3) for leaf in leaves(unstacked))
+    for whole in (objective.stack(unstacked), objective.stack(tree)):
         assert jax.tree.structure(whole) == jax.tree.structure(tree)
         for one, other in zip(leaves(whole), leaves(tree), strict=True):
             np.testing.assert_array_equal(one, other)
@@ -389,14 +396,14 @@ def turned(tree):
 
 def all_numbers(block, data, parameters):
     """Return loss and gradient of every batch, and loss, gradient and excess of all data."""
-    batches = [block.loss.whole(data.u, data.residual)]
+    batches = [block.loss.full_batch(data.inputs, data.residual)]
     if block.order is not None:
-        prepared = block.loss.prepare(data.u, data.residual, block.order)
+        prepared = block.loss.prepare(data.inputs, data.residual, block.order)
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), prepared)
         count = len(jax.tree.leaves(flat)[0])
         batches += [jax.tree.map(lambda x, i=i: x[i], flat) for i in range(count)]
-    found = [block.loss.value_and_gradient(parameters, data.numbers, batch) for batch in batches]
-    return found, block.loss.monitored(parameters, data.numbers, batches[0])
+    found = [block.loss.value_and_gradient(parameters, data.maps, batch) for batch in batches]
+    return found, block.loss.monitored_loss(parameters, data.maps, batches[0])
 
 
 def assert_same_numbers(one, other):
@@ -431,8 +438,8 @@ def test_conditions_last_is_seeds_last_turned_round(kind):
     with jax.enable_x64(True):
         block, other = (block_of(seeds_last=last, **axes) for last in (True, False))
         straight = all_numbers(block, block.data, block.parameters)
-        fixed = {"u": None, "residual": None}
+        fixed = {"inputs": None, "residual": None}
         data = turned(other.data._replace(**fixed))._replace(
-            u=other.data.u, residual=other.data.residual
+            inputs=other.data.inputs, residual=other.data.residual
         )
         assert_same_numbers(turned(all_numbers(other, data, turned(other.parameters))), straight)

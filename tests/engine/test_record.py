@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tiny_block import FIRST, bytes_of, column, groups_of, rows_of
 
 from scaling_study.engine import chunk, record
-from scaling_study.engine.compiling import loop_of
+from scaling_study.engine.compiling import budget_of
 from scaling_study.engine.record import REASONS, STATUSES
-from scaling_study.engine.train import Loop
+from scaling_study.engine.train import Budget
 from scaling_study.storage.results import FEATURE_COLUMNS, TRACE_COLUMNS
 from scaling_study.study.conditions import (
     TRACED_SEEDS,
@@ -254,9 +254,9 @@ def test_a_file_holds_words_once_and_a_column_for_each_feature(kind):
 def test_a_traces_points_are_evenly_spread_over_the_budget_and_end_with_it(
     epochs, batches, conditions
 ):
-    loop = Loop(epochs, batches, 2, trace_epochs(epochs, conditions), False)
-    updates = loop.trace_updates
-    assert len(updates) == loop.slots <= 200
+    budget = Budget(epochs, batches, 2, trace_epochs(epochs, conditions), False)
+    updates = budget.trace_updates
+    assert len(updates) == budget.slots <= 200
     assert updates[-1] == epochs * batches
     assert (updates % batches == 0).all()
     steps = np.diff(updates, prepend=0)
@@ -285,10 +285,10 @@ def test_a_longer_budget_is_thinned(scalers):
     axes = {"scaler": names, "epochs": 450, "batch_size": 50, "optimizer": "sgd"}
     rows = rows_of(**axes)
     (own,) = groups_of(**axes)
-    loop = loop_of(own, "standard")
+    budget = budget_of(own, "standard")
     traced = rows[rows["trace_update"].notna()]
-    assert loop.slots < 450
-    np.testing.assert_array_equal(traced["trace_update"].iloc[0], loop.trace_updates)
+    assert budget.slots < 450
+    np.testing.assert_array_equal(traced["trace_update"].iloc[0], budget.trace_updates)
     np.testing.assert_allclose(column(traced, "trace_loss")[:, -1], traced["final_loss"], rtol=1e-5)
 
 

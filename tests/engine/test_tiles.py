@@ -18,7 +18,7 @@ leads = st.lists(st.integers(1, 3), max_size=2)
 @given(sizes=sizes, lead=leads)
 def test_join_undoes_cut(sizes, lead):
     outer, conditions, across, seeds = sizes
-    tiles = Tiles(conditions, seeds)
+    tiles = Tiles(conditions, seeds, seeds >= conditions)
     array = np.random.default_rng(0).random((*lead, outer * conditions, across * seeds))
     cut = tiles.cut(array)
     if across * seeds > 1:
@@ -31,7 +31,7 @@ def test_join_undoes_cut(sizes, lead):
 @given(sizes=sizes)
 def test_a_tile_holds_neighbouring_conditions_and_seeds(sizes):
     outer, conditions, across, seeds = sizes
-    tiles = Tiles(conditions, seeds)
+    tiles = Tiles(conditions, seeds, seeds >= conditions)
     total = outer * conditions, across * seeds
     place = np.stack(np.meshgrid(*map(np.arange, total), indexing="ij"))
     cut = np.broadcast_to(tiles.cut(place), (across, outer, *tiles.cut(place).shape[2:]))
@@ -45,7 +45,7 @@ def test_a_tile_holds_neighbouring_conditions_and_seeds(sizes):
 @given(sizes=sizes)
 def test_data_of_a_condition_are_cut_as_its_runs_are(sizes):
     outer, conditions, across, seeds = sizes
-    tiles = Tiles(conditions, seeds)
+    tiles = Tiles(conditions, seeds, seeds >= conditions)
     data = np.random.default_rng(0).random((outer * conditions, across * seeds, 5))
     cut = tiles.cut_data(data)
     assert cut.shape == (across, outer, conditions, seeds, 5)
@@ -61,4 +61,11 @@ def test_what_is_not_of_runs_is_taken_from_one_tile():
 @pytest.mark.parametrize(("platform", "expected"), [("cpu", (2, 4)), ("gpu", (6, 8))])
 def test_a_device_with_threads_to_fill_takes_a_chunk_at_once(platform, expected, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: platform)
-    assert Tiles.of(ChunkShape(6, 8, 2, 4)) == expected
+    assert Tiles.of(ChunkShape(6, 8, 2, 4))[:2] == expected
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"), [(1, (1, 1)), (7, (1, 4)), (16, (2, 8)), (99, (6, 8))]
+)
+def test_a_tile_of_so_many_runs_divides_the_chunk(runs, expected):
+    assert Tiles.of(ChunkShape(6, 8, 2, 4), runs) == (*expected, True)

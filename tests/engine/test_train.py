@@ -9,7 +9,7 @@ import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_block import block_of, column, hand_problem, leaves, rows_of
+from tiny_block import block_of, column, hand_problem, leaves, rows_of, update_of
 
 from scaling_study.engine import models, objective, optimizers, train
 from scaling_study.engine.models import MODELS
@@ -38,17 +38,17 @@ def factory_of(name: str, dialect: str = "keras"):
 
 def scan(block, count: int, ceiling=jnp.inf, parameters=None):
     """Return the state after some updates, and the losses before each."""
-    initialise, update = block.updates()
+    update = block.update()
 
     def step(state, x):
         batch, number = x
-        state, info, alive = update(state, block.data, batch, ceiling, number)
+        state, info, alive = update.step(state, block.data, batch, ceiling, number)
         return state, (info.loss, alive)
 
     batches = jax.tree.map(lambda x: x[:count], block.batches)
     parameters = block.parameters if parameters is None else parameters
     numbers = jnp.arange(count, dtype=jnp.int32)
-    return jax.jit(lambda p, b: jax.lax.scan(step, initialise(p, block.data), (b, numbers)))(
+    return jax.jit(lambda p, b: jax.lax.scan(step, update.init(p, block.data), (b, numbers)))(
         parameters, batches
     )
 
@@ -82,14 +82,16 @@ LAID_OUT += [(name, "moments", True) for name in STEPS if name != "lamb"]
 
 
 @pytest.mark.usefixtures("_in_float64")
-@pytest.mark.parametrize(("name", "way", "exploded"), LAID_OUT)
-def test_one_update_is_the_numbers_worked_out_by_hand(name, way, exploded):
+@pytest.mark.parametrize(("name", "way", "unstacked"), LAID_OUT)
+def test_one_update_is_the_numbers_worked_out_by_hand(name, way, unstacked):
     loss, data, parameters = hand_problem(way, RATE)
-    initialise, update = train.make_update(loss, factory_of(name))
-    parameters = objective.explode(parameters) if exploded else parameters
-    batch = loss.whole(data.u, data.residual)
-    state, info, alive = update(initialise(parameters, data), data, batch, jnp.inf, jnp.int32(0))
-    layer = objective.assemble(state.parameters)["params"]["Dense_0"]
+    update = update_of(loss, factory_of(name))
+    parameters = objective.unstack(parameters) if unstacked else parameters
+    batch = loss.full_batch(data.inputs, data.residual)
+    state, info, alive = update.step(
+        update.init(parameters, data), data, batch, jnp.inf, jnp.int32(0)
+    )
+    layer = objective.stack(state.parameters)["params"]["Dense_0"]
     weight, bias = STEPS[name]
     # Lamb's adam has eps 1e-6, which moves its lengths' last digits only.
     close = 1e-12 if name != "lamb" else 1e-6
@@ -105,12 +107,12 @@ def test_one_update_is_the_numbers_worked_out_by_hand(name, way, exploded):
 @pytest.mark.parametrize("way", WAYS)
 def test_two_updates_by_batches_are_the_numbers_worked_out_by_hand(way):
     loss, data, parameters = hand_problem(way, RATE)
-    initialise, update = train.make_update(loss, factory_of("sgd"))
-    batches = loss.prepare(data.u, data.residual, jnp.array([[[0, 1, 2]]], jnp.int32))
-    state, losses = initialise(parameters, data), []
+    update = update_of(loss, factory_of("sgd"))
+    batches = loss.prepare(data.inputs, data.residual, jnp.array([[[0, 1, 2]]], jnp.int32))
+    state, losses = update.init(parameters, data), []
     for b in range(2):
         batch = jax.tree.map(lambda x, b=b: x[0, b], batches)
-        state, info, _ = update(state, data, batch, jnp.inf, jnp.int32(b))
+        state, info, _ = update.step(state, data, batch, jnp.inf, jnp.int32(b))
         losses.append(float(info.loss[0, 0]))
     layer = state.parameters["params"]["Dense_0"]
     # Samples 0 and 1: gradients 1.5 and 1.0, so 0.5 - 0.15 = 0.35 and 0.25 - 0.1 = 0.15. Then
@@ -137,7 +139,7 @@ def test_a_block_is_its_runs_trained_one_by_one(name, way, model):
     block = block_of(**axes)
     state, (losses, _) = scan(block, 6)
     factory = factory_of(name)
-    together = objective.assemble(state.parameters)
+    together = objective.stack(state.parameters)
     batches = block.batches
     for c, s in [(0, 2), (1, 0)]:
         own = block_of([s], **{**axes, "learning_rate": rates[c]})
@@ -165,11 +167,11 @@ def test_newton_is_at_least_squares_after_an_update_whatever_the_unit(way, scale
     axes = {"objective": way, "optimizer": NEWTON, "learning_rate": [1.0, 0.5], "design": "U"}
     axes |= {"problem": SMALL, "sampling": "full", "dtype": "float64", "scale_factor": scale}
     block = block_of(**axes)
-    initialise, update = train.make_update(block.loss, factory_of(NEWTON))
-    state = initialise(block.parameters, block.data)
-    before = block.loss.monitored(state.parameters, block.data.numbers, block.whole)
-    state, _, _ = update(state, block.data, block.whole, jnp.inf, jnp.int32(0))
-    after = block.loss.monitored(state.parameters, block.data.numbers, block.whole)
+    update = update_of(block.loss, factory_of(NEWTON))
+    state = update.init(block.parameters, block.data)
+    before = block.loss.monitored_loss(state.parameters, block.data.maps, block.full_batch)
+    state, _, _ = update.step(state, block.data, block.full_batch, jnp.inf, jnp.int32(0))
+    after = block.loss.monitored_loss(state.parameters, block.data.maps, block.full_batch)
     np.testing.assert_allclose(after[0], 0, atol=1e-9 * np.max(before))
     # Half the way leaves a quarter of a quadratic.
     np.testing.assert_allclose(after[1], before[1] / 4, rtol=1e-6)
@@ -182,7 +184,7 @@ def exploding(model: str, optimizer: str, rate: float = 30.0):
     axes = {"objective": way, "model": model, "optimizer": optimizer, "scaler": "standard"}
     axes |= {"problem": SMALL, "batch_size": 4, "epochs": 10}
     block = block_of(learning_rate=[0.01, rate], **axes)
-    ceiling = 1e6 * block.at(block.parameters, block.whole)[0]
+    ceiling = 1e6 * block.at(block.parameters, block.full_batch)[0]
     return block, ceiling, scan(block, 40, ceiling)
 
 
@@ -220,7 +222,7 @@ def test_a_run_does_not_notice_that_its_neighbour_diverged(model, optimizer):
 def test_a_loss_that_is_no_number_freezes_a_run_at_once(poison):
     block = block_of(problem=SMALL, batch_size=4, objective="moments", learning_rate=[0.1, 0.2])
     poisoned = jax.tree.map(lambda x: x.at[..., 1, 2].set(poison), block.parameters)
-    ceiling = 1e6 * block.at(block.parameters, block.whole)[0]
+    ceiling = 1e6 * block.at(block.parameters, block.full_batch)[0]
     state, (_, alive) = scan(block, 4, ceiling, poisoned)
     expected = np.full((2, 3), NEVER)
     expected[1, 2] = 0

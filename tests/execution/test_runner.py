@@ -285,7 +285,9 @@ def test_a_plan_counts_what_a_run_does(results):
     assert min(summary["memory_bytes"], summary["disk_bytes"], summary["seconds"]) > 0
 
 
-@pytest.mark.parametrize("name", ["smoke", "article", "throughput", "throughput-mlp"])
+@pytest.mark.parametrize(
+    "name", ["smoke", "article", "throughput", "throughput-mlp", "throughput-network"]
+)
 def test_a_plans_memory_is_what_the_compiled_program_says(name):
     planned = plan(read_study(name))
     own = planned.groups[-1]

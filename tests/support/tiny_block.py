@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from scaling_study.engine import chunk, inputs, models, objective, optimizers, train
 from scaling_study.engine.batching import Batching
+from scaling_study.engine.monitor import Target
 from scaling_study.engine.objective import Objective
 from scaling_study.engine.train import Data
-from scaling_study.engine.watch import Target
 from scaling_study.study import draws
 from scaling_study.study.conditions import (
     Chunk,
@@ -76,21 +76,19 @@ class Block(NamedTuple):
     @property
     def batches(self) -> Any:
         """Every update's batch, end to end."""
-        batches = self.loss.prepare(self.data.u, self.data.residual, self.order)
+        batches = self.loss.prepare(self.data.inputs, self.data.residual, self.order)
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batches)
 
     @property
-    def whole(self) -> Any:
-        return self.loss.whole(self.data.u, self.data.residual)
+    def full_batch(self) -> Any:
+        return self.loss.full_batch(self.data.inputs, self.data.residual)
 
     def at(self, parameters: Any, batch: Any) -> tuple[Any, Any]:
-        return self.loss.value_and_gradient(parameters, self.data.numbers, batch)
+        return self.loss.value_and_gradient(parameters, self.data.maps, batch)
 
-    def updates(self) -> tuple[Any, Any]:
-        """Return the functions ``initialise`` and ``update`` of the block's optimizer."""
-        return train.make_update(
-            self.loss, optimizers.build(self.static.optimizer, self.static.dialect)
-        )
+    def update(self) -> train.Update:
+        """Return one update by the block's optimizer."""
+        return update_of(self.loss, optimizers.build(self.static.optimizer, self.static.dialect))
 
 
 def block_of(
@@ -110,9 +108,9 @@ def block_of(
     model = models.build(static.model)
     batching = Batching(samples, static.batch_size, static.sampling == "replacement")
     loss = (
-        objective.moments(features, batching, seeds_last=seeds_last)
+        objective.SecondMoments(features, batching, seeds_last)
         if static.objective == "moments"
-        else objective.samples(model, batching, seeds_last=seeds_last, by_row=by_row)
+        else objective.PerSample(model, batching, seeds_last=seeds_last, by_row=by_row)
     )
     order = None
     if static.sampling != "full":
@@ -124,14 +122,19 @@ def block_of(
     parameters = jax.tree.map(
         lambda x: jnp.broadcast_to(x[..., None, :], (*x.shape[:-1], *runs)), drawn
     )
-    members = inputs.Members.of(conditions)
+    arrays = inputs.ConditionArrays.of(conditions)
     distinct = encode_kinds(
-        problem_of(static.problem), draws.draw(static, seeds), members.kinds, static.transformed
+        problem_of(static.problem), draws.draw(static, seeds), arrays.kinds, static.transformed
     )
     moments = static.objective == "moments"
-    data = inputs.data_of(static.dtype, distinct, members, moments=moments)
+    data = inputs.data_of(static.dtype, distinct, arrays, moments=moments)
     data = jax.tree.map(jnp.asarray, data)
     return Block(static, conditions, own, data, loss, order, parameters)
+
+
+def update_of(loss: Objective, factory: optimizers.Factory) -> train.Update:
+    """Return one update of an objective by an optimizer."""
+    return train.Update(loss, optimizers.BlockOptimizer(factory))
 
 
 def linear_parameters(kernel: Any, bias: Any) -> Any:
@@ -166,25 +169,25 @@ def hand_problem(way: str, learning_rate: float = 0.1) -> tuple[Objective, Data,
     """Return objective (batches of two), data and parameters of the problem above."""
     one = jnp.ones((1, 1), jnp.float64)
     deviation = (2 / 3) ** 0.5
-    numbers = objective.Numbers(
-        gain=2 * deviation * one[None],
-        shift=one[None],
-        slope=0.25 * deviation * one[None],
+    maps = objective.AffineMaps(
+        feature_scale=2 * deviation * one[None],
+        feature_shift=one[None],
+        ols_coefficient=0.25 * deviation * one[None],
         intercept=0 * one,
         residual_scale=one / 2,
     )
     nothing = jnp.nan * one
     data = Data(
-        u=jnp.array([[[-1.0], [0.0], [1.0]]]) / deviation,
+        inputs=jnp.array([[[-1.0], [0.0], [1.0]]]) / deviation,
         residual=jnp.array([[0.5, -1.0, 0.5]]),
-        numbers=numbers,
+        maps=maps,
         learning_rate=learning_rate * one,
         target=Target(nothing, nothing[None], 0.125 * one[None], 0.25 * one),
     )
     batching = Batching(3, 2)
     loss = (
-        objective.moments(1, batching, seeds_last=True)
+        objective.SecondMoments(1, batching)
         if way == "moments"
-        else objective.samples(models.linear(), batching, seeds_last=True)
+        else objective.PerSample(models.linear(), batching)
     )
     return loss, data, linear_parameters(HAND_WEIGHT * one[None], HAND_BIAS * one)
