@@ -17,7 +17,7 @@ import pandas as pd
 from scaling_study.errors import RunInterrupted, StudyError
 from scaling_study.execution import preflight, signals
 from scaling_study.execution.executors import Executor, LocalDevices, RemoteExecutor, in_order
-from scaling_study.storage.contents import block_digests
+from scaling_study.storage.contents import manifest_groups
 from scaling_study.storage.provenance import versions
 from scaling_study.storage.reader import seeds_to_fit
 from scaling_study.storage.results import Results
@@ -291,15 +291,7 @@ def _manifest(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "compile_seconds": round(compile_seconds, 3),
         "run_seconds": round(run_seconds, 3),
-        "groups": [
-            {
-                **{key: str(value) for key, value in group.static._asdict().items()},
-                "shape": list(group.shape),
-                "conditions": len(group.conditions),
-                "members": block_digests(group),
-            }
-            for group in planned.groups
-        ],
+        "groups": manifest_groups(planned.groups),
     }
 
 

@@ -28,6 +28,19 @@ def block_digests(group: Group) -> list[str]:
     return [digest_of(ids[k : k + width]) for k in range(0, len(ids), width)]
 
 
+def manifest_groups(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Return what a manifest says of each group, from which `stored_contents` reads."""
+    return [
+        {
+            **{key: str(value) for key, value in group.static._asdict().items()},
+            "shape": list(group.shape),
+            "conditions": len(group.conditions),
+            "members": block_digests(group),
+        }
+        for group in groups
+    ]
+
+
 def planned_contents(groups: Sequence[Group], seeds: tuple[int, int]) -> dict[str, Content]:
     """Return the content of each chunk of planned groups, for seeds in [first, last)."""
     return _contents(groups, [block_digests(group) for group in groups], seeds)

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from tiny_study import LINEAR, NETWORK, UPDATES, Build, Change, parquet, run
 
+from scaling_study.storage.contents import manifest_groups
 from scaling_study.storage.results import Results, load
 from scaling_study.storage.writer import Store, identity
-from scaling_study.study import conditions as grid
 from scaling_study.study.plan import plan
 from scaling_study.study.study import read_study
+
+CHUNK_RUNS = 8  # few, so that a chunk has few rows beyond the seeds of a study
 
 
 @pytest.fixture(scope="session")
@@ -41,17 +43,19 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
                 **keys,
             }
         )
-        planned = plan(study)
+        planned = plan(study, CHUNK_RUNS)
         kept = Store(folder, study, identity("cpu", planned))
         kept.begin(planned)
-        for group in planned.groups:
+        for chunk in planned.chunks:
+            group = planned.groups[chunk.group]
             rows = []
-            for condition, seed in itertools.product(group.conditions, range(*seeds)):
+            for condition, seed in itertools.product(group.members(chunk), group.seeds(chunk)):
                 rows.append(run(condition, seed))
                 if change is not None:
                     change(rows[-1], condition)
-            kept.put(grid.Chunk(group.index, 0, 0), parquet(rows))
+            kept.put(chunk, parquet(rows))
         manifest = {"packages": {"numpy": np.__version__}, "python": "3.12", "devices": ["cpu:0"]}
+        manifest["groups"] = manifest_groups(planned.groups)
         kept.finish({**manifest, "machine": "a test", "compile_seconds": 1.0, "run_seconds": 2.0})
         kept.close()
         return load(folder)
