@@ -2,11 +2,12 @@
 
 import statistics
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scaling_study.execution import runner
+from scaling_study.execution import preflight, runner
 from scaling_study.execution.executors import LocalDevices, local_devices
 from scaling_study.study.plan import plan
 from scaling_study.study.study import read_study
@@ -22,8 +23,9 @@ class Trainer:
         devices: int | None = None,
         chunk_size: int | None = None,
     ) -> None:
-        self.planned = plan(read_study(study, list(settings)), chunk_size)
         self.executor = LocalDevices(devices)
+        planned = plan(read_study(study, list(settings)), chunk_size)
+        self.planned = preflight.for_device(planned, self.executor.memory, Path("nowhere"))
         self.runs = self.planned.runs
         self()
 

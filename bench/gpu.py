@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import network
 from conftest import Trainer
 
-WIDTHS = (None, 4096, 16384, 65536, 262144)  # runs a chunk; None as the project chooses
-SEEDS = {"throughput": "0:1024", "throughput-mlp": "0:512"}
-QUICK = {"throughput": "0:128", "throughput-mlp": "0:32"}
+WIDTHS = (None, 16384, 65536, 262144)  # runs a chunk; None as the project chooses
+SEEDS = {"throughput": "0:1024", "throughput-mlp": "0:1024", "throughput-network": "0:1024"}
+QUICK = {"throughput": "0:128", "throughput-mlp": "0:32", "throughput-network": "0:32"}
+WIDE = ((30, (64, 64), 64, 5), (30, (64, 64), 1024, 5), (85, (256, 256), 256, 2))
 Row = dict[str, Any]
 
 
@@ -69,6 +71,26 @@ def whole(preset: str, folder: Path) -> Row:
     }
 
 
+def beside_vmap(*shape: Any) -> Row:
+    """Train a network of a shape, and the same by ``jax.vmap`` of whole trainings."""
+    begin = time.perf_counter()
+    ours = network.ours(*shape)
+    first = time.perf_counter() - begin
+    plain = network.plain(*shape)
+    plain()
+    seconds, theirs = median_seconds(ours), median_seconds(plain)
+    features, hidden, runs, epochs = shape
+    layers = "-".join(map(str, (features, *hidden, 1)))
+    return {
+        "workload": f"{layers}, {epochs} epochs; vmap takes {theirs / seconds:.2f} × as long",
+        "runs": runs,
+        "width": "chosen",
+        "first": first,
+        "seconds": seconds,
+        "runs_per_second": runs / seconds,
+    }
+
+
 def attempt(rows: list[Row], function: Callable[..., Row], *arguments: Any) -> None:
     """Add what a measurement gave, or why it failed."""
     try:
@@ -110,8 +132,9 @@ def main(folder: Path, quick: bool) -> None:
         (throughput, preset, seeds[preset], width, record)
         for preset in seeds
         for record in ("curves", "standard")
-        for width in (WIDTHS[:4] if quick else WIDTHS)
+        for width in (WIDTHS[:2] if quick else WIDTHS)
     ]
+    cases[:0] = [(beside_vmap, *shape) for shape in WIDE]  # type: ignore[assignment]
     if not quick:
         cases.append((whole, "paper", folder / "paper-runs"))  # type: ignore[arg-type]
     for case in cases:

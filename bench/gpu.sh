@@ -22,7 +22,10 @@ rm -rf "$site/scaling_study" build ./*.egg-info  # the checkout is what is impor
 
 "$PYTHON" -c 'import jax; print(jax.__version__, jax.devices())'
 if [ "${TESTS:-1}" = 1 ]; then
-    JAX_ENABLE_COMPILATION_CACHE=false timeout 240 "$PYTHON" -m pytest -m "not slow" -o addopts= \
-        --benchmark-disable -q -n 6 --dist=loadfile -W default tests/engine 2>&1 | tee "$OUT/gpu-tests.txt" | tail -40 || true
+    JAX_ENABLE_COMPILATION_CACHE=false timeout 200 "$PYTHON" -m pytest -m "not slow" -o addopts= \
+        --benchmark-disable -vv --tb=line -n "${WORKERS:-14}" --dist=loadfile -W default tests/engine \
+        >"$OUT/gpu-tests.txt" 2>&1 || true
+    grep -c PASSED "$OUT/gpu-tests.txt" || true
+    grep FAILED "$OUT/gpu-tests.txt" | sort -u | head -60 || true
 fi
 "$PYTHON" bench/gpu.py "$OUT" "${@:2}"
