@@ -25,6 +25,7 @@ PINNED: dict[str, Any] = {
     "jax_debug_infs": False,
     "jax_debug_key_reuse": False,
     "jax_debug_nans": False,
+    "jax_default_matmul_precision": "highest",  # a GPU multiplies float32 in 19 bits otherwise
     "jax_default_prng_impl": "threefry2x32",
     "jax_disable_jit": False,
     "jax_enable_checks": False,
@@ -41,7 +42,7 @@ PINNED: dict[str, Any] = {
 }
 RECORDED_OPTIONS = (
     *("jax_accurate_erf_inv", "jax_check_static_indices", "jax_custom_jvp3"),
-    *("jax_default_matmul_precision", "jax_disable_most_optimizations"),
+    "jax_disable_most_optimizations",
     *("jax_exec_time_optimization_effort", "jax_explicit_x64_dtypes"),
     *("jax_memory_fitting_effort", "jax_memory_fitting_level", "jax_optimization_level"),
     *("jax_random_seed_offset", "jax_remat3", "jax_scan3", "jax_softmax_custom_jvp"),

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -116,15 +117,18 @@ def heat_map(axes: Axes, table: pd.DataFrame, **options: Any) -> Any:
     return axes.pcolormesh(table.columns, table.index, table.to_numpy(float), **look)
 
 
-def number_map(axes: Axes, table: pd.DataFrame, bold: pd.DataFrame, **options: Any) -> None:
+def number_map(
+    axes: Axes, table: pd.DataFrame, bold: pd.DataFrame, norm: Normalize, cmap: Any
+) -> None:
     """Draw numbers of size below 1 on their colours, over named columns and rows.
 
     What is `bold` is set so; a missing number is a grey cell with the word ``few``.
     """
     axes.set_facecolor(FAINT)
     look: dict[str, Any] = {"cbar": False, "fmt": "", "annot_kws": {"fontsize": 7.5}}
+    look |= {"norm": norm, "cmap": cmap, "vmin": norm.vmin, "vmax": norm.vmax}
     missing = table.isna()
-    sns.heatmap(table, ax=axes, annot=table.map(_digits), mask=missing, **look, **options)
+    sns.heatmap(table, ax=axes, annot=table.map(_digits), mask=missing, **look)
     for text, is_bold in zip(axes.texts, bold.to_numpy()[~missing.to_numpy()], strict=True):
         text.set_fontweight("bold" if is_bold else "normal")
     for row, column in np.argwhere(missing.to_numpy()):

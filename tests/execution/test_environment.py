@@ -27,6 +27,7 @@ WITHOUT_A_SAY = {
     "JAX_ENABLE_X64": "1",
     "JAX_NUMPY_RANK_PROMOTION": "raise",
     "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+    "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16",
     "JAX_DEFAULT_PRNG_IMPL": "rbg",
     "JAX_THREEFRY_PARTITIONABLE": "0",
     "JAX_ENABLE_CUSTOM_PRNG": "1",
@@ -40,7 +41,6 @@ PART_OF_A_RESULT = {
     "XLA_FLAGS=--xla_cpu_max_isa=AVX2": "environment.XLA_FLAGS",
     "XLA_FLAGS=--xla_backend_optimization_level=0": "environment.XLA_FLAGS",
     "JAX_RANDOM_SEED_OFFSET=7": "environment.jax_random_seed_offset",
-    "JAX_DEFAULT_MATMUL_PRECISION=highest": "environment.jax_default_matmul_precision",
     "JAX_DISABLE_MOST_OPTIMIZATIONS=1": "environment.jax_disable_most_optimizations",
     "OPENBLAS_CORETYPE=Haswell": "environment.OPENBLAS_CORETYPE",
 }
