@@ -7,9 +7,9 @@ Look = dict[str, Any]
 
 INK, PALE, FAINT = "#222222", "#9a9a9a", "#dddddd"
 # Okabe and Ito (2008), which readers with any colour vision can tell apart.
-VERMILLION, BLUE, GREEN, PURPLE = "#D55E00", "#0072B2", "#009E73", "#CC79A7"
+VERMILION, BLUE, GREEN, PURPLE = "#D55E00", "#0072B2", "#009E73", "#CC79A7"
 ORANGE, SKY, BLACK = "#E69F00", "#56B4E9", "#000000"
-COLOURS = (VERMILLION, BLUE, GREEN, PURPLE, ORANGE, SKY, BLACK, PALE)
+COLOURS = (VERMILION, BLUE, GREEN, PURPLE, ORANGE, SKY, BLACK, PALE)
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*", "<")
 WIDTH = 6.2  # inches: two panels stay legible on a phone
 
@@ -53,7 +53,7 @@ _LABELS = {
 _DASHED = ("maxabs", "normalizer")  # maxabs lies on minmax where a minimum is 0
 VERDICTS = {
     "supported": GREEN,
-    "refuted": VERMILLION,
+    "refuted": VERMILION,
     "depends": ORANGE,
     "inconclusive": PALE,
     "not testable": FAINT,

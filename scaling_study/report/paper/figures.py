@@ -19,7 +19,7 @@ from scaling_study.report.labels import MINUS, number
 OUTCOMES = {
     "beyond": style.GREEN,
     "equivalent": style.SKY,
-    "opposite": style.VERMILLION,
+    "opposite": style.VERMILION,
     "inconclusive": style.PALE,
     "not measured": style.FAINT,
 }

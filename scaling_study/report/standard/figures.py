@@ -18,7 +18,7 @@ from scaling_study.report.labels import MINUS, listing
 MARKS = {
     "start": {"color": style.PALE, "marker": "o", "markersize": 5},
     "end of training": {"color": style.BLUE, "marker": "o", "markersize": 5},
-    "least squares": {"color": style.VERMILLION, "marker": "*", "markersize": 12},
+    "least squares": {"color": style.VERMILION, "marker": "*", "markersize": 12},
     "truth": {"color": style.GREEN, "marker": "D", "markersize": 6},
 }
 DIVERGED: style.Look = {"linestyle": ":", "linewidth": 2.4}
