@@ -47,7 +47,7 @@ def select_learning_rates(table: Table, rates: str) -> tuple[Table, list[str]]:
         return table.take(np.isclose(table["learning_rate"], default)), []
     picked = tuned(table)
     edges = int(picked["edge"].sum())
-    note = f"{counted(edges, 'tuned rate')} of {int(picked['cells'].iloc[0])} on the grid's edge"
+    note = f"{pluralize(edges, 'tuned rate')} of {int(picked['cells'].iloc[0])} on the grid's edge"
     return table.take(picked["chosen"].to_numpy()), [note] if edges else []
 
 
@@ -86,6 +86,6 @@ def _cost(table: Table) -> NDArray[np.float64]:
     return np.where(np.isfinite(steps), steps, budget * (1 + late))
 
 
-def counted(n: int, noun: str) -> str:
+def pluralize(n: int, noun: str) -> str:
     """Return a number and a noun, plural unless the number is 1."""
     return f"{n:,} {noun}" + ("" if n == 1 else "s")

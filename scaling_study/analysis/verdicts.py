@@ -18,16 +18,17 @@ from scaling_study.analysis import intervals
 from scaling_study.analysis.claims import Claim, unmeasured, word
 from scaling_study.analysis.intervals import UNKNOWN, Estimate
 from scaling_study.analysis.metrics import MEASURES, Table
-from scaling_study.analysis.tuning import counted, select_learning_rates
+from scaling_study.analysis.tuning import pluralize, select_learning_rates
 from scaling_study.storage.results import Results
 from scaling_study.study.conditions import expand
 from scaling_study.study.values import error_context
 
 VERDICTS = ("supported", "refuted", "depends", "inconclusive", "not testable")
+# A cell with too many missing values has the outcome "not measured", which decides nothing.
 OUTCOMES = ("beyond", "equivalent", "opposite", "inconclusive")
 CELL_COLUMNS = ("value", "low", "high", "n", "missing", "outcome")
-MOST_MISSING = 0.1  # share of a cell's seeds without a value, above which it is not measured
-CLAIM_SEED = 24  # of the generator that permutes labels
+MAX_MISSING_SHARE = 0.1  # a cell with a larger share of seeds without a value is not measured
+CLAIM_SEED = 24  # of the generator that swaps labels within pairs at random
 COMPARE = {
     "difference": lambda a, b: a - b,
     "improvement": lambda a, b: (b < a) + 0.5 * (a == b),
@@ -41,12 +42,12 @@ class Verdict(NamedTuple):
     claim: Claim
     #: One of `VERDICTS`.
     verdict: str
-    #: Of the decisive cell; of all seeds if the quantifier is "most".
+    #: The estimate of the decisive cell, or over all cells if the quantifier is "most".
     estimate: Estimate
     #: The axis along which cells disagree.
     depends_on: str | None
     reason: str
-    #: One row a cell: its axes, ``value, low, high, n, missing, outcome``.
+    #: One row per cell: its axes, ``value, low, high, n, missing, outcome``.
     cells: pd.DataFrame
 
     def entry(self) -> dict[str, Any]:
@@ -76,17 +77,17 @@ class Verdict(NamedTuple):
 def judge_all(results: Results, claims: Sequence[Claim]) -> list[Verdict]:
     """Judge every claim from stored runs."""
     tables: dict[tuple[str, ...], Table] = {}
-    found = []
+    verdicts = []
     for claim in claims:
         if claim.blocks not in tables and not claim.not_testable:
             tables[claim.blocks] = Table(results, claim.blocks)
         verdict = judge(claim, tables.get(claim.blocks))
-        found.append(_with_reasons(verdict, results))
-    return found
+        verdicts.append(_with_reasons(verdict, results))
+    return verdicts
 
 
 def _with_reasons(verdict: Verdict, results: Results) -> Verdict:
-    """Add why a measure does not fit some runs, if cells are not measured."""
+    """Add why the measure is undefined for some runs, if some cells are not measured."""
     if "not measured" not in verdict.cells.get("outcome", pd.Series(dtype=str)).to_numpy():
         return verdict
     some, _ = unmeasured(verdict.claim, expand(results.study), results.study.record)
@@ -101,13 +102,13 @@ def judge(claim: Claim, table: Table | None) -> Verdict:
         return _not_testable(claim, lacking)
     sample, notes = _sample(claim, table)
     if sample.empty:
-        return _not_testable(claim, "no run of its blocks is what it speaks of")
+        return _not_testable(claim, "no run of its blocks matches the claim")
     cells = _cells(claim, sample)
     measured = cells[cells["outcome"] != "not measured"]
     if len(measured) < len(cells):
         notes.append(
-            f"{counted(len(cells) - len(measured), 'cell')} of {len(cells)} not measured: more than"
-            f" {MOST_MISSING:.0%} of the runs have no value"
+            f"{pluralize(len(cells) - len(measured), 'cell')} of {len(cells)} not measured: more"
+            f" than {MAX_MISSING_SHARE:.0%} of the seeds have no value"
         )
     if measured.empty:
         return _not_testable(claim, "; ".join(notes))._replace(cells=cells)
@@ -120,7 +121,7 @@ def _not_testable(claim: Claim, reason: str) -> Verdict:
 
 
 def _lacking(claim: Claim, runs: pd.DataFrame) -> str:
-    """Return which value named by a claim no run of its blocks has; empty if they have all."""
+    """Name the first value in a claim that no run of its blocks has; empty if there is none."""
     named = dict(claim.where)
     if claim.versus is not None:
         axis, baseline, others, _ = claim.versus
@@ -168,7 +169,7 @@ def _judge_cells(
     decisive = _decisive(claim, measured, verdict)
     counts = measured["outcome"].value_counts()
     outcomes = ", ".join(f"{counts[name]} {name}" for name in OUTCOMES if name in counts)
-    parts = [f"{counted(len(measured), 'cell')}: {outcomes}"]
+    parts = [f"{pluralize(len(measured), 'cell')}: {outcomes}"]
     if depends_on is not None:
         parts.append(_by_value(depends_on, decided, claim))
     if len(measured) > 1:
@@ -190,36 +191,42 @@ def _judge_most(
         sample = sample.merge(measured[axes], on=axes)
     share = sample.dropna(subset=["value"]).groupby("seed")["value"].mean()
     estimate = _share(share.to_numpy())
-    found = outcome(claim, estimate)
-    verdict = {claim.expect: "supported", "inconclusive": "inconclusive"}.get(found, "refuted")
+    overall = outcome(claim, estimate)
+    verdict = {claim.expect: "supported", "inconclusive": "inconclusive"}.get(overall, "refuted")
     against = "one half" if claim.null == 0.5 else f"{claim.null:g}"
-    reason = f"the share of runs is held against {against}, over {counted(len(measured), 'cell')}"
+    reason = (
+        f"the share of runs is compared with {against}, over {pluralize(len(measured), 'cell')}"
+    )
     return Verdict(claim, verdict, estimate, None, "; ".join([reason, *notes]), cells)
 
 
 def _decisive(claim: Claim, measured: pd.DataFrame, verdict: str) -> pd.Series:
     """Return the cell that decides the verdict.
 
-    Of the cells that agree with the verdict, the one with the largest effect in the expected
-    direction; if all cells must hold and do, the one with the smallest.
+    This is the cell with the largest effect in the expected direction, among those that agree with
+    the verdict. If the claim requires all cells and is supported, it is the one with the smallest.
     """
     effect = claim.sign * (measured["value"] - claim.null)
-    distance = -effect.abs() if claim.expect == "equivalent" else effect
+    effect_in_expected_direction = -effect.abs() if claim.expect == "equivalent" else effect
     holds = measured["outcome"] == claim.expect
     open_ = measured["outcome"] == "inconclusive"
     if verdict == "supported" and claim.quantifier == "all":
-        return measured.loc[distance[holds].idxmin()]
+        return measured.loc[effect_in_expected_direction[holds].idxmin()]
     if verdict in ("supported", "depends"):
-        return measured.loc[distance[holds].idxmax()]
-    left = distance[~holds & (open_ if verdict == "inconclusive" else ~open_)]
-    return measured.loc[(left if left.notna().any() else distance.fillna(-np.inf)).idxmax()]
+        return measured.loc[effect_in_expected_direction[holds].idxmax()]
+    candidates = effect_in_expected_direction[
+        ~holds & (open_ if verdict == "inconclusive" else ~open_)
+    ]
+    if not candidates.notna().any():
+        candidates = effect_in_expected_direction.fillna(-np.inf)
+    return measured.loc[candidates.idxmax()]
 
 
 def _factor(decided: pd.DataFrame, claim: Claim) -> str:
-    """Return the axis that tells most about which cells hold.
+    """Return the axis that best predicts which cells hold.
 
-    By mutual information adjusted for chance (Vinh, Epps and Bailey 2010), which does not favour
-    axes of many values.
+    The criterion is mutual information adjusted for chance (Vinh, Epps and Bailey 2010), which
+    does not favour axes of many values.
     """
     holds = decided["outcome"] == claim.expect
     known = {axis: adjusted_mutual_info_score(decided[axis], holds) for axis in _axes(decided)}
@@ -253,7 +260,7 @@ def _finite_or_none(value: float) -> float | None:
 # Comparing ------------------------------------------------------------------------------------
 
 
-def changed_claims(stored: Any, found: Sequence[Mapping[str, Any]]) -> list[str]:
+def changed_claims(stored: Any, entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a line for each claim whose entry differs from the stored one.
 
     Verdicts and factors must be equal. Estimates may differ by a tenth of the interval's width
@@ -261,22 +268,22 @@ def changed_claims(stored: Any, found: Sequence[Mapping[str, Any]]) -> list[str]
     """
     with error_context("claims.json", TypeError, KeyError, AttributeError):
         before = {entry["id"]: entry for entry in stored}
-        ids = {entry["id"] for entry in found}
-        lines = [f"{name}: is stored, and not found" for name in before.keys() - ids]
-        for entry in found:
+        ids = {entry["id"] for entry in entries}
+        lines = [f"{name}: stored, but no longer declared" for name in before.keys() - ids]
+        for entry in entries:
             lines += _changes(before.get(entry["id"]), entry)
         return sorted(lines)
 
 
 def _changes(stored: Mapping[str, Any] | None, entry: Mapping[str, Any]) -> list[str]:
     if stored is None:
-        return [f"{entry['id']}: is found, and not stored"]
+        return [f"{entry['id']}: declared, but not stored"]
     changed = [key for key in ("verdict", "depends_on") if stored[key] != entry[key]]
-    changed += [] if _near(stored, entry) else ["estimate"]
+    changed += [] if _estimates_close(stored, entry) else ["estimate"]
     return [f"{entry['id']}: {key} is {entry[key]}, stored {stored[key]}" for key in changed]
 
 
-def _near(stored: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
+def _estimates_close(stored: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
     one, two = stored["estimate"], entry["estimate"]
     if one is None or two is None:
         return one is two
@@ -297,7 +304,7 @@ def _cells(claim: Claim, sample: pd.DataFrame) -> pd.DataFrame:
         known = group.dropna(subset=["value"])
         missing = 1 - known["seed"].nunique() / group["seed"].nunique()
         estimate = _estimate(claim, known)
-        measured = missing <= MOST_MISSING
+        measured = missing <= MAX_MISSING_SHARE
         rows.append(
             dict(zip(axes, key, strict=True))
             | {**estimate._asdict(), "missing": missing}
@@ -334,7 +341,7 @@ def _sample(claim: Claim, table: Table) -> tuple[pd.DataFrame, list[str]]:
         return pd.DataFrame(), notes
     whole = _per_seed(pd.concat(parts, ignore_index=True))
     whole = _compared(claim, whole) if claim.versus else whole
-    # A time beyond the budget has an order but no size: as a number it is missing.
+    # A time beyond the budget is infinite: it can be compared, but counts as missing in a mean.
     whole["value"] = whole["value"].where(np.isfinite(whole["value"]))
     if claim.slope_on is not None:
         whole["x"] = np.log10(whole.pop(claim.slope_on).astype(float))

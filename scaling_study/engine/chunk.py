@@ -117,8 +117,8 @@ def run_chunk(
     return to_parquet(table, {**made, "program": digest})
 
 
-def described() -> tuple[str, str, dict[str, str]]:
-    """Return platform, kind of device and settings of this process."""
+def describe_device() -> tuple[str, str, dict[str, str]]:
+    """Return the platform, the kind of device and the settings of this process."""
     return jax.default_backend(), jax.devices()[0].device_kind, environment()
 
 

@@ -1,6 +1,7 @@
 """Executors compute chunks: on this machine's devices, or by anything that has ``submit``.
 
-An executor receives chunks and returns their rows; the process that submits them writes.
+A worker (a thread, a process or another machine) draws the data of a chunk, trains its runs and
+encodes their rows as bytes. Only the process that submits chunks writes files.
 """
 
 import os
@@ -24,15 +25,15 @@ class Executor(Protocol):
     Attributes
     ----------
     platform, kind : str
-        As JAX names them: ``"cpu"``, and the device's own name.
+        Platform and kind of device as JAX names them, for example ``"gpu"`` and ``"NVIDIA H100"``.
     names : list of str
-        Of the devices.
+        Name of each device.
     memory : int or None
-        Bytes of a device that has memory of its own, where it is known.
+        Bytes of memory of one device; None on a CPU, or where it is not known.
     environment : dict of str to str
-        The settings on the devices' machine that change bits.
-    ahead : int
-        Largest number of chunks submitted at a time.
+        The settings of the devices' process that change the bits of results.
+    max_pending : int
+        Largest number of chunks that are submitted and not yet returned.
     """
 
     platform: str
@@ -40,18 +41,23 @@ class Executor(Protocol):
     environment: dict[str, str]
     names: list[str]
     memory: int | None
-    ahead: int
+    max_pending: int
 
-    def batches(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:
+    def split_chunks(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:
         """Split the chunks into batches, which are computed one after the other."""
         ...
 
-    def prepare(self, group: Group, record: str, chunks: int) -> None:
+    def prepare(self, group: Group, record: str, n_chunks: int) -> None:
         """Compile a group's program for a number of chunks."""
         ...
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Return the future of a call."""
+        """Return the future of a call.
+
+        An executor of local devices adds the keyword argument ``on_device``, a function that
+        returns a context manager: the call enters it while it needs a device. Other executors
+        leave it out, and the function uses the worker's default device.
+        """
         ...
 
     def close(self) -> None:
@@ -62,8 +68,8 @@ class Executor(Protocol):
 class LocalDevices:
     """The devices of this machine, or some of them; an `Executor`.
 
-    Each device has two threads: while one computes, the other draws data and writes. A single
-    CPU device has one thread and uses one core.
+    Each device has two threads: while one computes on the device, the other draws data or
+    encodes rows. A single CPU device has one thread and uses one core.
 
     Parameters
     ----------
@@ -81,20 +87,20 @@ class LocalDevices:
         self.memory = device_memory()
         single_core = len(self.devices) == 1 and self.platform == "cpu"
         threads = 1 if single_core else 2 * len(self.devices)
-        self.ahead = 2 * threads
+        self.max_pending = 2 * threads
         self._threads = ThreadPoolExecutor(threads)
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for device in self.devices:
             self._free.put(device)
 
-    def batches(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:
+    def split_chunks(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:
         """Split the chunks by group, so that each group is compiled before its first chunk."""
         groups: dict[int, list[Chunk]] = {}
         for chunk in todo:
             groups.setdefault(chunk.group, []).append(chunk)
         return [groups[index] for index in sorted(groups)]
 
-    def prepare(self, group: Group, record: str, chunks: int) -> None:
+    def prepare(self, group: Group, record: str, n_chunks: int) -> None:
         """Compile a group's program on each device that one of its chunks will use."""
         import jax
 
@@ -105,8 +111,8 @@ class LocalDevices:
             with suppress(Exception), jax.default_device(device):
                 compiled(group, record)
 
-        for future in [self._threads.submit(compile_on, d) for d in self.devices[:chunks]]:
-            result_of(future)
+        for future in [self._threads.submit(compile_on, d) for d in self.devices[:n_chunks]]:
+            wait_for_result(future)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return the future of a call, which takes a device while it needs one."""
@@ -137,27 +143,27 @@ class RemoteExecutor:
         For example a `distributed.Client`, or a `concurrent.futures` executor of spawned
         processes. Its workers need this package, and code that a study names, in the versions
         of this process.
-    ahead : int
-        Largest number of chunks submitted at a time.
+    max_pending : int
+        Largest number of chunks that are submitted and not yet returned.
     """
 
-    def __init__(self, client: Any, ahead: int = 64) -> None:
-        from scaling_study.engine.chunk import described
+    def __init__(self, client: Any, max_pending: int = 64) -> None:
+        from scaling_study.engine.chunk import describe_device
 
         if not hasattr(client, "submit"):
             raise StudyError(f"client has no submit(function, *arguments): {client!r}")
-        self._client, self.ahead = client, ahead
+        self._client, self.max_pending = client, max_pending
         self._monitor = ClusterMonitor(client)
-        self.platform, self.kind, self.environment = result_of(self.submit(described))
+        self.platform, self.kind, self.environment = wait_for_result(self.submit(describe_device))
         self.names = [str(client)]
         on_cpu = self.platform == "cpu"
-        self.memory = None if on_cpu else result_of(self.submit(device_memory))
+        self.memory = None if on_cpu else wait_for_result(self.submit(device_memory))
 
-    def batches(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:
+    def split_chunks(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:
         """Return all chunks as one batch."""
         return [list(todo)] if todo else []
 
-    def prepare(self, group: Group, record: str, chunks: int) -> None:
+    def prepare(self, group: Group, record: str, n_chunks: int) -> None:
         """Do nothing: each worker compiles when it receives a chunk."""
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -195,7 +201,7 @@ class _RemoteFuture:
         self._future.cancel()
 
 
-def result_of(future: Any) -> Any:
+def wait_for_result(future: Any) -> Any:
     """Return a future's result, and check for signals while waiting.
 
     Raises
@@ -215,17 +221,17 @@ def result_of(future: Any) -> Any:
 def in_order(
     executor: Executor, items: Sequence[Any], submit: Callable[[Any], Any]
 ) -> Iterator[tuple[Any, Any]]:
-    """Yield items and their results in order, with at most ``executor.ahead`` submitted."""
+    """Yield items and their results in order, with at most ``executor.max_pending`` submitted."""
     pending: deque[tuple[Any, Any]] = deque()
     try:
         for item in items:
             pending.append((item, submit(item)))
-            if len(pending) >= executor.ahead:
+            if len(pending) >= executor.max_pending:
                 item, future = pending.popleft()
-                yield item, result_of(future)
+                yield item, wait_for_result(future)
         while pending:
             item, future = pending.popleft()
-            yield item, result_of(future)
+            yield item, wait_for_result(future)
     finally:
         for _, future in pending:
             future.cancel()

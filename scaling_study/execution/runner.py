@@ -187,7 +187,7 @@ def train(
     submit = _submitter(planned, executor, on_curves)
     stored, trained = planned.runs - planned.runs_of(todo), 0
     start = time.perf_counter()
-    for chunks in executor.batches(todo):
+    for chunks in executor.split_chunks(todo):
         begun = time.perf_counter()
         executor.prepare(planned.groups[chunks[0].group], planned.study.record, len(chunks))
         prepared = time.perf_counter()

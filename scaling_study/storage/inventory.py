@@ -1,4 +1,4 @@
-"""The files of chunks as they are found: kept, damaged, or foreign to the study."""
+"""The files of chunks as they are found: valid, damaged, or mismatched with the study."""
 
 import os
 from collections import Counter, defaultdict
@@ -65,9 +65,19 @@ def unreadable_fault(kind: str, error: Exception) -> str:
 def chunk_fault(
     file: Path, checksum: str, content: Content, identity: Mapping[str, Any], program: str
 ) -> str:
-    """Return why a file is not the chunk that its name promises; empty if it is.
+    """Return why a file is not the chunk that its name says; empty if it is.
 
-    The digest of its group's program is empty where it is not known.
+    Parameters
+    ----------
+    file : Path
+    checksum : str
+        The checksum in the file's name.
+    content : Content
+        The rows that the chunk must hold.
+    identity : mapping
+        What the chunks of a folder share, from its manifest: release, platform and components.
+    program : str
+        Digest of the compiled program of the chunk's group; empty if it is not known.
     """
     found = _inspect(file, checksum, content, identity)
     return found.fault or _program_fault(found.provenance["program"], program)
@@ -99,9 +109,9 @@ def _inspect(
     except UNREADABLE as error:
         return _Inspected(unreadable_fault("chunk", error))
     if fault := _content_fault(rows, content):
-        return _Inspected(f"foreign: {fault}")
+        return _Inspected(f"mismatched: {fault}")
     if fault := provenance_difference(provenance, identity):
-        return _Inspected(f"foreign: made by another release or platform ({fault})")
+        return _Inspected(f"mismatched: made by another release or platform ({fault})")
     return _Inspected("", provenance, rows)
 
 
@@ -121,10 +131,16 @@ def _content_fault(rows: pa.Table, content: Content) -> str:
     return ""
 
 
-def _program_fault(made_by: str, program: str) -> str:
-    """Return the fault of a chunk of another program; it has none where all of its runs failed."""
+def _program_fault(made_by: str, program: str | None) -> str:
+    """Return the fault of a chunk that another program made.
+
+    ``made_by`` is empty if all runs of the chunk failed; such a chunk has no fault. ``program`` is
+    empty if it is not known, and None if no program of the group has a majority.
+    """
+    if program is None and made_by:
+        return f"mismatched: made by program {made_by}; the chunks of its group differ in program"
     if program and made_by not in ("", program):
-        return f"foreign: made by program {made_by}, not {program}"
+        return f"mismatched: made by program {made_by}, not {program}"
     return ""
 
 
@@ -136,11 +152,11 @@ class Inventory(NamedTuple):
     kept : dict of str to Path
         The file of each chunk that is valid.
     failed : dict of str to int
-        Number of failed runs among those asked for, of each chunk that has any.
+        Number of failed runs of each chunk that has any, among the seeds asked for.
     faults : dict of Path to str
-        Why each other file is not the chunk that its name promises.
+        Why each of the other files is not the chunk that its name says.
     programs : dict of str to str
-        The digest of the program of each group.
+        Digest of the compiled program of each group.
     """
 
     kept: dict[str, Path]
@@ -157,7 +173,7 @@ def take_inventory(
 ) -> Inventory:
     """Compare the files of the plan's chunks with the plan, the manifest and each other.
 
-    Of the seeds in [first, last), failed runs are counted.
+    Failed runs are counted for seeds in [first, last).
     """
     listed = {chunk_of(Path(name)): name for name in manifest.get("chunks", [])}
     faults: dict[Path, str] = {}
@@ -169,14 +185,14 @@ def take_inventory(
         if found.fault:
             faults[file] = found.fault
         elif listed.get(chunk, file.name) != file.name:
-            faults[file] = f"foreign: the manifest lists {listed[chunk]}"
+            faults[file] = f"mismatched: the manifest lists {listed[chunk]}"
         else:
             valid[file] = found
     faults |= _duplicate_faults(valid)
     made_by = {f: v.provenance["program"] for f, v in valid.items() if f not in faults}
     programs = _programs_of(made_by, manifest.get("programs", {}))
     for file, program in made_by.items():
-        if fault := _program_fault(program, programs.get(_group_of(file), "another")):
+        if fault := _program_fault(program, programs.get(_group_of(file))):
             faults[file] = fault
     kept = {chunk_of(file): file for file in made_by if file not in faults}
     failed = {chunk: _count_failed(valid[file], seeds) for chunk, file in kept.items()}
@@ -186,10 +202,10 @@ def take_inventory(
 
 
 def _duplicate_faults(files: Iterable[Path]) -> dict[Path, str]:
-    """Return the fault of files of one chunk, of which any may be the right one."""
+    """Return the fault of each file whose chunk has several files."""
     counts = Counter(map(chunk_of, files))
     return {
-        file: f"foreign: one of {count} files of chunk {chunk_of(file)}"
+        file: f"mismatched: one of {count} files of chunk {chunk_of(file)}"
         for file in files
         if (count := counts[chunk_of(file)]) > 1
     }
@@ -218,7 +234,7 @@ def _count_failed(found: _Inspected, seeds: tuple[int, int]) -> int:
 
 
 def chunk_of(file: Path) -> str:
-    """Return the chunk that a file's name says."""
+    """Return the id of the chunk in a file's name."""
     return file.stem.rpartition("-")[0]
 
 

@@ -81,7 +81,7 @@ class Store:
         The study that the folder will hold: with the seeds asked for, and those of a finished
         run if they are adjacent or overlap.
     damaged : list of str
-        Chunks of that study that were damaged or foreign and have been removed, with the reason.
+        Chunks of that study that were damaged or mismatched and were removed, with the reason.
 
     Raises
     ------
@@ -219,11 +219,11 @@ class Store:
         manifest = {"identity": self.identity, **self._manifest}
         self._inventory = take_inventory(self.folder, contents, manifest, seeds)
         faults = self._inventory.faults
-        foreign = [file for file, fault in faults.items() if "foreign" in fault]
-        if self._rebuilding and foreign:
+        mismatched = [file for file, fault in faults.items() if "mismatched" in fault]
+        if self._rebuilding and mismatched:
             raise StudyError(
-                f"{self.folder}: its {MANIFEST} is lost or damaged, and {foreign[0].name} is not a"
-                f" chunk of this run ({faults[foreign[0]]}); {OVERWRITE}"
+                f"{self.folder}: its {MANIFEST} is lost or damaged, and {mismatched[0].name} is not"
+                f" a chunk of this run ({faults[mismatched[0]]}); {OVERWRITE}"
             )
         for file in faults:
             file.unlink()

@@ -253,7 +253,7 @@ def test_a_bounded_number_is_under_way_and_the_rest_is_cancelled():
         submitted.append(item)
         return Held(item)
 
-    executor = RemoteExecutor(Here(), ahead=3)
+    executor = RemoteExecutor(Here(), max_pending=3)
     results = in_order(executor, range(10), submit)
     assert next(results) == (0, 0)
     assert submitted == [0, 1, 2]

@@ -17,7 +17,7 @@ from tiny_folder import STUDY, chunks, run
 
 from scaling_study.errors import CONTINUE
 from scaling_study.execution import signals
-from scaling_study.execution.executors import result_of
+from scaling_study.execution.executors import wait_for_result
 from scaling_study.storage import reader as folder_of
 
 # Chunks of some tens of milliseconds, for some seconds: a moment is rarely between two.
@@ -134,7 +134,7 @@ def test_waiting_for_a_result_notices_a_signal(monkeypatch):
     threading.Timer(0.3, signals._received.set).start()
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        result_of(Future())
+        wait_for_result(Future())
     assert time.monotonic() - begun < 5
 
 
@@ -143,4 +143,4 @@ def test_a_timeout_of_the_function_itself_is_its_result():
         raise TimeoutError("its own")
 
     with ThreadPoolExecutor(1) as threads, pytest.raises(TimeoutError, match="its own"):
-        result_of(threads.submit(fails))
+        wait_for_result(threads.submit(fails))

@@ -50,7 +50,7 @@ def tables(paper):
 
 @pytest.fixture(scope="module")
 def figures(paper) -> dict[str, Figure]:
-    words = Words("scaling_study.report.paper", seeds=data.TableCache(paper).n)
+    words = Words("scaling_study.report.paper", seeds=data.TableCache(paper).n_seeds)
     sections = paper_report.sections_of(paper, words)
     return {item.name: item for section in sections for item in section.items}
 
@@ -144,7 +144,7 @@ def test_a_changed_run_changes_the_text(paper, report, tmp_path, monkeypatch):
 
 
 def test_prediction_and_measurement_agree(tables):
-    found = data.predicted_times(tables.of("descent"))
+    found = data.predicted_times(tables.get("descent"))
     judged = found.dropna(subset=["agrees"])
     assert len(judged) > 200
     assert (judged["agrees"] == 1).all()
@@ -156,7 +156,7 @@ def test_prediction_and_measurement_agree(tables):
 
 
 def test_slopes_of_gradient_descent_are_minus_two(tables):
-    _, slopes = data.exponents(tables.of("exponents"))
+    _, slopes = data.exponents(tables.get("exponents"))
     assert len(slopes) == 2
     by_start = slopes.set_index("start")["value"]
     np.testing.assert_allclose(by_start["zero"], -2, atol=0.1)

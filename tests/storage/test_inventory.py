@@ -145,7 +145,7 @@ def test_load_reads_no_chunk_that_a_manifest_lists_and_the_plan_does_not_know(ho
     manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
     manifest["chunks"] = [file.name if name == before.name else name for name in manifest["chunks"]]
     write_manifest(copy, manifest)
-    refused(lambda: scaling_study.load(copy).runs, file.name, "foreign")
+    refused(lambda: scaling_study.load(copy).runs, file.name, "mismatched")
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -159,7 +159,7 @@ def test_of_two_files_of_one_chunk_the_one_that_is_listed_is_kept(finished, whol
     found = folder_of.status(copy)
     named = [second.name] if finished else sorted([first.name, second.name])
     assert found.damaged == named
-    assert all("foreign" in fault for fault in found.faults)
+    assert all("mismatched" in fault for fault in found.faults)
     again = run(copy, WIDE, chunk_size=SIZE)
     assert chunks(copy) == chunks(whole)
     assert again.manifest["summary"]["runs_trained"] == (0 if finished else SIZE)

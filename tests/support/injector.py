@@ -146,7 +146,7 @@ class Replay:
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        described = function.__name__ == "described"
+        described = function.__name__ == "describe_device"
         future.set_result(self.described if described else self.rows[arguments[1]])
         return future
 

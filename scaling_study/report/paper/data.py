@@ -17,16 +17,18 @@ from scaling_study.report.style import OPTIMIZERS
 from scaling_study.storage.results import Results
 from scaling_study.study import scalers
 
-COVERAGE_SEEDS = (10, 30, 200)
+COVERAGE_SAMPLE_SIZES = (10, 30, 200)
 COVERAGE_STUDIES = 10_000
-COVERAGE_SEED = 7
+COVERAGE_RNG_SEED = 7
 RATES = ("default", "tuned")
-FLOAT_TOLERANCE = 0.02  # share by which a predicted and a measured time may differ, or one update
-TIMED = (("sgd", 1e-6), ("adam", 1e-3))  # whose importance is shown while training
+# A predicted and a measured number of updates agree within this share, or within one update.
+TIME_TOLERANCE = 0.02
+# Optimizer and learning rate of the runs whose contributions are shown over training.
+TRACED_OPTIMIZERS = (("sgd", 1e-6), ("adam", 1e-3))
 
 
-class LackingError(LookupError):
-    """A study has a figure's blocks, and not the conditions that it shows."""
+class MissingConditionsError(LookupError):
+    """A study has a figure's blocks, but lacks the conditions that it shows."""
 
 
 class TableCache:
@@ -34,11 +36,11 @@ class TableCache:
 
     def __init__(self, results: Results) -> None:
         self.results = results
-        self.of = lru_cache(maxsize=None)(lambda *blocks: Table(results, blocks))
+        self.get = lru_cache(maxsize=None)(lambda *blocks: Table(results, blocks))
 
     @property
-    def n(self) -> int:
-        """How many seeds the study has."""
+    def n_seeds(self) -> int:
+        """Number of seeds of the study."""
         first, last = self.results.study.seeds
         return last - first
 
@@ -48,7 +50,7 @@ def choose(table: Table, **axes: Any) -> Table:
 
     Raises
     ------
-    LackingError
+    MissingConditionsError
         If there are none.
     """
     keep = np.ones(len(table), bool)
@@ -56,7 +58,7 @@ def choose(table: Table, **axes: Any) -> Table:
         wanted = value if isinstance(value, tuple) else (value,)
         keep &= table.runs[axis].isin(wanted).to_numpy()
     if not keep.any():
-        raise LackingError(f"no runs with {axes}")
+        raise MissingConditionsError(f"no runs with {axes}")
     return table.take(keep)
 
 
@@ -116,10 +118,10 @@ def importance(table: Table) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def training_time(results: Results, table: Table) -> pd.DataFrame:
+def contribution_over_training(results: Results, table: Table) -> pd.DataFrame:
     """Return the scaled feature's share of contribution along the traced runs, by update."""
     parts = []
-    for optimizer, rate in TIMED:
+    for optimizer, rate in TRACED_OPTIMIZERS:
         for factor in (100.0, 1000.0):
             axes = {"optimizer": optimizer, "learning_rate": rate, "scale_factor": factor}
             chosen = choose(table, design="U", **axes)
@@ -180,8 +182,9 @@ def conditioning() -> tuple[pd.DataFrame, pd.DataFrame]:
 def predicted_times(table: Table) -> pd.DataFrame:
     """Return ``predicted`` and ``measured`` updates to target, in the order of the runs.
 
-    The first is infinite where the descent is unstable, the second NaN beyond the ``budget``;
-    ``agrees``, within 2 % or one update, is NaN where either is censored.
+    ``predicted`` is infinite where the descent is unstable, and ``measured`` is NaN beyond the
+    ``budget``. ``agrees`` says whether the two agree within 2 % or one update; it is NaN where
+    either is censored.
     """
     predicted = np.full(len(table), np.inf)
     start = np.stack([table["weight_init_first"], table["weight_init_last"], table["bias_init"]], 1)
@@ -195,7 +198,7 @@ def predicted_times(table: Table) -> pd.DataFrame:
             condition.tolerance * loss.loss_explained,
         )
     measured, budget = table["steps_to_target"], table["updates"]
-    slack = np.maximum(1, FLOAT_TOLERANCE * predicted)
+    slack = np.maximum(1, TIME_TOLERANCE * predicted)
     both = np.isfinite(measured) & (predicted <= budget)
     with np.errstate(invalid="ignore"):
         agrees = np.where(both, np.abs(measured - predicted) <= slack, np.nan)
@@ -208,18 +211,18 @@ def agreement(times: pd.DataFrame) -> pd.DataFrame:
     judged = times.dropna(subset=["agrees"])
     off = (judged["measured"] / judged["predicted"] - 1).abs()
     off = off[(judged["measured"] - judged["predicted"]).abs() > 1]
-    late = ((times["predicted"] <= times["budget"]) != np.isfinite(times["measured"])).sum()
+    mismatch = ((times["predicted"] <= times["budget"]) != np.isfinite(times["measured"])).sum()
     found = {
         "runs compared": len(judged),
         "agree": judged["agrees"].sum(),
         "largest deviation beyond one update": off.max() if len(off) else 0.0,
-        "censored in one and not in the other": late,
+        "censored in one and not in the other": mismatch,
     }
     return pd.DataFrame({"quantity": list(found), "value": list(found.values())})
 
 
-def floors(table: Table) -> pd.DataFrame:
-    """Return the loss above least squares where SGD stays, predicted and measured."""
+def sgd_noise_floor(table: Table) -> pd.DataFrame:
+    """Return the asymptotic loss of SGD above least squares, predicted and measured."""
     rows = []
     for name, places in table.runs.groupby("condition", observed=True).indices.items():
         condition = table.conditions[str(name)]
@@ -232,7 +235,7 @@ def floors(table: Table) -> pd.DataFrame:
 
 
 def exponents(table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return updates to the scaled weight by scale factor, and their slopes in decades."""
+    """Return updates to the scaled weight by scale factor, and the log-log slopes."""
     frame = values(table, "log_steps_last", "model", "optimizer", "scale_factor")
     frame["start"] = np.where(frame["model"].astype(str).str.contains("zeros"), "zero", "Glorot")
     frame["value"] = frame["value"].where(np.isfinite(frame["value"]))
@@ -252,14 +255,16 @@ def exponents(table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def basins(table: Table) -> pd.DataFrame:
-    """Return the excess share by learning rate, of raw inputs by scale factor and of scaled."""
+    """Return the excess share by learning rate, for raw inputs by scale factor and for scaled."""
     frame = values(table, "unfinished", "optimizer", "scaler", "scale_factor", "learning_rate")
     scaled = frame["scaler"] == "standard"
-    # Every scale factor gives a scaler's output again: one of them is all of the evidence.
+    # Scaled inputs do not depend on the scale factor: results repeat across scale factors, and
+    # one is kept.
     frame = frame[~scaled | (frame["scale_factor"] == frame["scale_factor"].max())]
     raw = frame["scale_factor"].map(lambda s: f"{s:g}")
     frame["inputs"] = np.where(frame["scaler"] == "standard", "scaled", raw)
-    frame["value"] = frame["value"].clip(upper=1.0)  # what is worse than the mean is of no more use
+    # The excess share is capped at the loss of predicting the mean.
+    frame["value"] = frame["value"].clip(upper=1.0)
     means = intervals.mean_by(frame, ["optimizer", "inputs", "learning_rate"])
     means["low"] = means["low"].clip(lower=metrics.TOLERANCE)
     return means.astype({"learning_rate": float})
@@ -295,28 +300,30 @@ def gradients(table: Table) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).astype({"scale_factor": float})
 
 
+# Each variant's Adam, what the optimizer's text contains, and the start.
 VARIANTS = {
-    "told the factor: exact": ("told", "", "zeros"),
-    "eps not multiplied by s": ("told", "gradient=False", "zeros"),
-    "rate not divided by s": ("told", "update=False", "zeros"),
-    "start not divided by s": ("told", "", "glorot_uniform"),
+    "told the factor: exact": ("scale-aware", "", "zeros"),
+    "eps not multiplied by s": ("scale-aware", "gradient=False", "zeros"),
+    "rate not divided by s": ("scale-aware", "update=False", "zeros"),
+    "start not divided by s": ("scale-aware", "", "glorot_uniform"),
     "plain Adam": ("plain", "", "zeros"),
 }
 
 
 def invariance(tables: TableCache) -> pd.DataFrame:
-    """Return how far each variant of Adam on a scaled feature ends from plain Adam without.
+    """Return the distance of variants of Adam on a scaled feature from plain Adam without scaling.
 
-    The difference is the largest of the two weights' in function space (s w), as a share of
-    the reference's largest.
+    The variants are plain Adam and scale-aware Adam (`adam_rescaled`, in blocks ``told-*``), whole
+    or without one of its parts. The distance is the largest difference of the two weights in
+    function space (s w), as a share of the reference's largest.
     """
-    plain = tables.of("plain")
-    reference = choose(plain, scale_factor=1.0)
+    plain_adam = tables.get("plain")
+    reference = choose(plain_adam, scale_factor=1.0)
     rows = []
     for factor, block in ((8.0, "told-8"), (512.0, "told-512")):
         sources = {
-            "told": choose(tables.of(block), scale_factor=factor),
-            "plain": choose(plain, scale_factor=factor),
+            "scale-aware": choose(tables.get(block), scale_factor=factor),
+            "plain": choose(plain_adam, scale_factor=factor),
         }
         for variant, (kind, part, start) in VARIANTS.items():
             source = sources[kind]
@@ -352,7 +359,7 @@ def penalties(tables: TableCache) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     parts, lines, fine = [], [], np.logspace(-1.4, 1.4, 57)
     for block, (title, axis, predict) in PENALTIES.items():
-        table = tables.of(block)
+        table = tables.get(block)
         frame = values(table, "weight_last", "optimizer", "scale_factor")
         written = frame["optimizer"].astype(str).str.extract(r"weight_decay=([\d.e-]+)")[0]
         strength = np.asarray(table[axis] if axis else written.astype(float))
@@ -371,8 +378,10 @@ def penalties(tables: TableCache) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def simulated_coverage() -> pd.DataFrame:
     """Return how often each interval covers the truth over simulated studies."""
-    generator = np.random.default_rng(COVERAGE_SEED)
-    frames = [coverage.coverage(n, COVERAGE_STUDIES, generator=generator) for n in COVERAGE_SEEDS]
+    generator = np.random.default_rng(COVERAGE_RNG_SEED)
+    frames = [
+        coverage.coverage(n, COVERAGE_STUDIES, generator=generator) for n in COVERAGE_SAMPLE_SIZES
+    ]
     return pd.concat(frames, ignore_index=True)
 
 

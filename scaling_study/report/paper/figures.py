@@ -99,10 +99,10 @@ def conditioning(frame: pd.DataFrame, marks: pd.DataFrame) -> Figure:
     return figure
 
 
-def descent(times: pd.DataFrame, floors: pd.DataFrame) -> Figure:
-    """Draw measured against predicted: updates to target, and the floor of SGD.
+def descent(times: pd.DataFrame, noise_floor: pd.DataFrame) -> Figure:
+    """Draw measured against predicted: updates to target, and the noise floor of SGD.
 
-    ``predicted, measured, scaler``; `floors`: ``predicted, sampling`` and the loss.
+    ``predicted, measured, scaler``; `noise_floor`: ``predicted, sampling`` and the loss.
     """
     figure, panels = charts.facets(["updates to target", "asymptotic loss of SGD"], height=2.9)
     left, right = panels.values()
@@ -111,10 +111,10 @@ def descent(times: pd.DataFrame, floors: pd.DataFrame) -> Figure:
         cloud: Any = {"s": 6, "linewidths": 0, "alpha": 0.5, "rasterized": True}
         cloud |= {part: look[part] for part in ("color", "marker", "label")}
         left.scatter(rows["predicted"], rows["measured"], **cloud)
-    for place, (name, rows) in enumerate(floors.groupby("sampling", sort=False)):
+    for place, (name, rows) in enumerate(noise_floor.groupby("sampling", sort=False)):
         look = style.numbered(place, str(name)) | {"linestyle": ""}
         charts.intervals(right, rows["predicted"], rows, across=False, **look)
-    for axes, frame, what in ((left, times, "updates"), (right, floors, "loss above OLS")):
+    for axes, frame, what in ((left, times, "updates"), (right, noise_floor, "loss above OLS")):
         ends = [frame["predicted"].min(), frame["predicted"].max()]
         axes.plot(ends, ends, color=style.INK, linewidth=0.8)
         axes.set(xscale="log", yscale="log", xlabel=f"predicted {what}", ylabel=f"measured {what}")
@@ -170,7 +170,7 @@ def basins(frame: pd.DataFrame) -> Figure:
     return charts.legend(figure, looks.values())
 
 
-def training_time(frame: pd.DataFrame) -> Figure:
+def contribution_over_training(frame: pd.DataFrame) -> Figure:
     """Draw the scaled feature's share of contribution over training.
 
     ``panel, scaler, update, ols``; low and high are the range.

@@ -18,7 +18,7 @@ from scaling_study.analysis.verdicts import VERDICTS, Verdict, judge_all
 from scaling_study.report.document import Figure, Report, Section, Table, Words
 from scaling_study.report.labels import MISSING, listing, number, scaler_name
 from scaling_study.report.paper import CLAIMS, data, figures
-from scaling_study.report.paper.data import LackingError, TableCache, axis_text, choose
+from scaling_study.report.paper.data import MissingConditionsError, TableCache, axis_text, choose
 from scaling_study.report.render import latex
 from scaling_study.report.standard.figures import incidence, weights
 from scaling_study.storage.results import Results
@@ -171,15 +171,15 @@ def sections_of(results: Results, words: Words) -> Iterator[Section]:
         found = []
         for blocks, draw in wanted:
             if set(blocks) <= results.study.blocks.keys():
-                with suppress(LackingError):
-                    figure = partial(words.figure, blocks=", ".join(blocks), seeds=tables.n)
+                with suppress(MissingConditionsError):
+                    figure = partial(words.figure, blocks=", ".join(blocks), seeds=tables.n_seeds)
                     found.append(draw(tables, figure))
         if found:
             yield words.section(name, *found)
 
 
 def _article(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
-    table = choose(tables.of("article"), optimizer="adam")
+    table = choose(tables.get("article"), optimizer="adam")
     runs, error = data.article(table)
     runs = runs.assign(panel=runs["scaler"].astype(str).map(scaler_name))
     facts = {axis: axis_text(table, axis) for axis in ("learning_rate", "updates")}
@@ -188,21 +188,23 @@ def _article(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
 
 
 def _importance(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
-    table = choose(tables.of("units-long"), scaler="none")
+    table = choose(tables.get("units-long"), scaler="none")
     updates = axis_text(table, "updates")
     return figure("importance", data.importance(table), figures.importance, updates=updates)
 
 
-def _training_time(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
-    frame = data.training_time(tables.results, tables.of("units-long"))
+def _contribution_over_training(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
+    frame = data.contribution_over_training(tables.results, tables.get("units-long"))
     ends = frame.groupby(["panel", "scaler"], sort=False).tail(1)
     traced = int(frame["n"].max())
-    return figure("training-time", ends, lambda _: figures.training_time(frame), traced=traced)
+    return figure(
+        "training-time", ends, lambda _: figures.contribution_over_training(frame), traced=traced
+    )
 
 
 def _penalties(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
     frame, theory = data.penalties(tables)
-    updates = axis_text(tables.of(*data.PENALTIES), "updates")
+    updates = axis_text(tables.get(*data.PENALTIES), "updates")
     draw = partial(figures.penalties, theory=theory)
     return figure("penalties", frame, draw, updates=updates)
 
@@ -215,47 +217,47 @@ def _conditioning(_: TableCache, figure: Callable[..., Figure]) -> Figure:
 
 
 def _descent(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
-    times = data.predicted_times(tables.of("descent"))
-    found, floors = data.agreement(times), data.floors(tables.of("floor"))
+    times = data.predicted_times(tables.get("descent"))
+    found, noise_floor = data.agreement(times), data.sgd_noise_floor(tables.get("floor"))
     judged = times.dropna(subset=["agrees"])
     cloud = judged.iloc[:: max(1, len(judged) // MOST_POINTS)]
-    plain = floors[floors["sampling"] == "replacement"]
+    replaced = noise_floor[noise_floor["sampling"] == "replacement"]
     facts = {
         "judged": len(judged),
         "agree": judged["agrees"].mean(),
-        "late": int(found["value"].iloc[-1]),
+        "censoring_mismatch": int(found["value"].iloc[-1]),
         "all": len(times),
-        "gap": (plain["value"] / plain["predicted"] - 1).abs().max(),
+        "gap": (replaced["value"] / replaced["predicted"] - 1).abs().max(),
     }
-    return figure("descent", found, lambda _: figures.descent(cloud, floors), **facts)
+    return figure("descent", found, lambda _: figures.descent(cloud, noise_floor), **facts)
 
 
 def _gradients(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
-    table = choose(tables.of("units-long"), design="U", scaler="none", learning_rate=1e-7)
+    table = choose(tables.get("units-long"), design="U", scaler="none", learning_rate=1e-7)
     rate = axis_text(table, "learning_rate")
     return figure("gradients", data.gradients(table), figures.gradients, learning_rate=rate)
 
 
 def _exponents(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
-    frame, slopes = data.exponents(tables.of("exponents"))
+    frame, slopes = data.exponents(tables.get("exponents"))
     draw = partial(figures.exponents, frame)
     return figure("exponents", slopes, draw, censored=int(slopes["censored"].sum()))
 
 
 def _basins(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
-    table = choose(tables.of("units-long"), design="U", scaler=("none", "standard"))
+    table = choose(tables.get("units-long"), design="U", scaler=("none", "standard"))
     updates = axis_text(table, "updates")
     return figure("basins", data.basins(table), figures.basins, updates=updates)
 
 
 def _incidence(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
-    frame = data.incidence(choose(tables.of("practice-long"), target_scaler="standard"))
+    frame = data.incidence(choose(tables.get("practice-long"), target_scaler="standard"))
     ends = frame.groupby(["panel", "scaler", "outcome"], sort=False)["share"].max()
     return figure("incidence", ends.reset_index(), lambda _: incidence(frame, log=True))
 
 
 def _invariance(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
-    frame, plain = data.invariance(tables), tables.of("plain")
+    frame, plain = data.invariance(tables), tables.get("plain")
     axes = ("learning_rate", "optimizer.eps", "updates")
     facts = {axis.rpartition(".")[2]: axis_text(plain, axis) for axis in axes}
     exact = frame[frame["variant"].str.contains("exact")]["value"].max()
@@ -267,7 +269,7 @@ SECTIONS: dict[str, Iterable[tuple[tuple[str, ...], Drawn]]] = {
     "article": [(("article",), _article)],
     "importance": [
         (("units-long",), _importance),
-        (("units-long",), _training_time),
+        (("units-long",), _contribution_over_training),
         (("l2", "l1", "decay"), _penalties),
     ],
     "optimization": [
