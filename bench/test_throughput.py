@@ -76,11 +76,11 @@ def test_asking_for_help(benchmark):
 def test_writing_parquet(measure):
     own = group(expand(read_study("throughput")))[0]
     first = next(own.chunks((64, 72)))  # beyond the seeds that are traced
-    training, distinct = chunk.train_chunk(own, first, "standard")
+    training, unique_data = chunk.train_chunk(own, first, "standard")
     budget = compiling.budget_of(own, "standard")
     runs = own.shape.conditions * own.shape.seeds
     measure(
-        lambda: to_parquet(to_table(own, first, training, distinct, budget, {}, {}), {}),
+        lambda: to_parquet(to_table(own, first, training, unique_data, budget, {}, {}), {}),
         runs,
         kind="other",
         name="rows of a chunk to Parquet",

@@ -128,17 +128,19 @@ def _rows(
     """Return a chunk's rows, and the digest of the program that trained them."""
     # A number too large for its type ends a run, which its row says.
     with np.errstate(all="ignore"):
-        training, distinct = train_chunk(group, chunk, record, on_device)
+        training, unique_data = train_chunk(group, chunk, record, on_device)
         with on_device() if problem_of(group.static.problem).held_out else nullcontext():
-            scores = evaluate.scores(group, chunk, training, distinct)
+            scores = evaluate.scores(group, chunk, training, unique_data)
         shares: dict[str, np.ndarray] = {}
         with on_device():
             if record == "importances":
-                shares, fit = importance.shares(group, chunk, training, distinct)
+                shares, fit = importance.shares(group, chunk, training, unique_data)
                 scores |= fit
             digest = compiled(group, record).digest
         budget = budget_of(group, record)
-        return to_table(names or group, chunk, training, distinct, budget, scores, shares), digest
+        named = names or group
+        table = to_table(named, chunk, training, unique_data, budget, scores, shares)
+        return table, digest
 
 
 def _rows_with_failures(
@@ -254,7 +256,7 @@ def train_chunk(
     """Train every run of a chunk, on the default device of ``on_device``.
 
     Returns the training, NumPy arrays ending in (C, S) of the padded chunk, without a trace where
-    no seed is traced; and the encoding of each kind of condition, `ConditionArrays.kinds`.
+    no seed is traced; and the encoding of each unique data set, `ConditionArrays.datasets`.
     """
     inputs = _inputs(group, chunk)
     with on_device():
@@ -262,7 +264,7 @@ def train_chunk(
         if group.seeds(chunk).start >= TRACED_SEEDS:
             compiled(group, record).free_traces.append(training.trace)
             training = training._replace(trace=None)
-    return _fetch(training, group), inputs.distinct
+    return _fetch(training, group), inputs.unique_data
 
 
 # Two threads that draw at once wait for each other at Python's lock, and both are late.

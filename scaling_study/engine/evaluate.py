@@ -34,28 +34,29 @@ class Functions(NamedTuple):
     inputs: tuple[np.ndarray, ...]  # (K or 1, S, M, d) of each set of rows
     targets: tuple[np.ndarray, ...]  # (K, S, M) of each set of rows
     place: np.ndarray  # (C,), index of a condition's inputs
-    kind: np.ndarray  # (C,), index of a condition's targets
+    dataset: np.ndarray  # (C,), index of a condition's targets
 
 
 def functions_of(
-    group: Group, chunk: Chunk, training: Training, distinct: Encoding, *rows: Draw
+    group: Group, chunk: Chunk, training: Training, unique_data: Encoding, *rows: Draw
 ) -> Functions:
     """Return the functions that a chunk's runs compute, and some sets of rows of its seeds.
 
-    ``training`` is of the padded chunk, and ``distinct`` the encoding of each kind of condition.
+    ``training`` is of the padded chunk, and ``unique_data`` the encoding of each unique data set.
     """
     static, problem = group.static, problem_of(group.static.problem)
     model = models.build(static.model, problem.classes)
-    kinds = arrays_of(group, chunk.condition_block).kinds
+    datasets = arrays_of(group, chunk.condition_block).datasets
     drawn = draws.draw(static, group.seeds(chunk))
-    parameters, scale = stack(training.state.parameters, np), distinct.gain[:, kinds.rows]
-    held_out = [encode_held_out(problem, drawn, new, kinds, distinct) for new in rows]
+    parameters, scale = stack(training.state.parameters, np), unique_data.gain[:, datasets.inverse]
+    held_out = [encode_held_out(problem, drawn, new, datasets, unique_data) for new in rows]
     if models.can_fold(model):
         exact = jax.tree.map(lambda x: np.asarray(x, np.float64), parameters)
-        shift, intercept = distinct.shift[:, kinds.rows], distinct.intercept[kinds.rows]
+        shift = unique_data.shift[:, datasets.inverse]
+        intercept = unique_data.intercept[datasets.inverse]
         parameters = models.fold(model, exact, scale, shift, intercept)
     else:
-        held_out = [_in_training_units(of, distinct) for of in held_out]
+        held_out = [_in_training_units(of, unique_data) for of in held_out]
         scale = np.ones_like(scale)
 
     def cast(tree: Any) -> Any:
@@ -68,37 +69,44 @@ def functions_of(
         cast(scale),
         inputs,
         tuple(cast(of.target) for of in held_out),
-        np.zeros_like(kinds.rows) if shared else kinds.rows,
-        kinds.rows,
+        np.zeros_like(datasets.inverse) if shared else datasets.inverse,
+        datasets.inverse,
     )
 
 
-def _in_training_units(held_out: HeldOut, distinct: Encoding) -> HeldOut:
-    scale, shift = (np.moveaxis(x, 0, -1)[:, :, None] for x in (distinct.gain, distinct.shift))
-    return HeldOut(scale * held_out.u + shift, held_out.target + distinct.intercept[..., None])
+def _in_training_units(held_out: HeldOut, unique_data: Encoding) -> HeldOut:
+    maps = unique_data.gain, unique_data.shift
+    scale, shift = (np.moveaxis(x, 0, -1)[:, :, None] for x in maps)
+    return HeldOut(scale * held_out.u + shift, held_out.target + unique_data.intercept[..., None])
 
 
 def over_runs(
-    of_run: Callable[..., Any], of_runs: Any, by_place: Any, by_kind: Any, by_seed: Any, chosen: Any
+    of_run: Callable[..., Any],
+    of_runs: Any,
+    by_place: Any,
+    by_dataset: Any,
+    by_seed: Any,
+    chosen: Any,
 ) -> Any:
     """Map a function of one run over all runs, one condition after the other; (C, S, ...).
 
-    ``of_run`` takes ``of_runs`` (..., C, S), ``by_place`` and ``by_kind`` (K, S, ...) and
-    ``by_seed`` (S, ...); ``chosen`` are the place and kind of each condition, as in `Functions`.
+    ``of_run`` takes ``of_runs`` (..., C, S), ``by_place`` and ``by_dataset`` (K, S, ...) and
+    ``by_seed`` (S, ...); ``chosen`` are the place and data set of each condition, see `Functions`.
     """
     by_condition = jax.tree.map(lambda x: jnp.moveaxis(x, -2, 0), of_runs)
-    count = len(by_place) + len(by_kind) + len(by_seed)
+    count = len(by_place) + len(by_dataset) + len(by_seed)
     over_seeds = jax.vmap(of_run, in_axes=(-1, *[0] * count))
 
     def of_condition(x: Any) -> Any:
-        own, place, kind = x
-        return over_seeds(own, *(a[place] for a in by_place), *(a[kind] for a in by_kind), *by_seed)
+        runs, place, dataset = x
+        data = (*(a[place] for a in by_place), *(a[dataset] for a in by_dataset))
+        return over_seeds(runs, *data, *by_seed)
 
     return jax.lax.map(of_condition, (by_condition, *chosen))
 
 
 def scores(
-    group: Group, chunk: Chunk, training: Training, distinct: Encoding
+    group: Group, chunk: Chunk, training: Training, unique_data: Encoding
 ) -> dict[str, np.ndarray]:
     """Return the scores of a chunk's runs on held-out rows, if there are any, arrays (C, S).
 
@@ -112,10 +120,10 @@ def scores(
     if problem.held_out is None:
         return {}
     new = draws.held_out(static, group.seeds(chunk))
-    known = functions_of(group, chunk, training, distinct, new)
+    known = functions_of(group, chunk, training, unique_data, new)
     with jax.enable_x64(static.dtype == "float64"):
         score = _score(models.build(static.model, problem.classes), problem.classes)
-        found = score(known.parameters, known.inputs, known.targets, (known.place, known.kind))
+        found = score(known.parameters, known.inputs, known.targets, (known.place, known.dataset))
         return {f"test_{name}": value for name, value in jax.device_get(found).items()}
 
 

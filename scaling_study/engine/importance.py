@@ -223,7 +223,7 @@ METHODS: dict[str, Method] = {
 
 
 def shares(
-    group: Group, chunk: Chunk, training: Training, distinct: Encoding
+    group: Group, chunk: Chunk, training: Training, unique_data: Encoding
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return columns of the features (d, C, S) and of the runs (C, S).
 
@@ -232,7 +232,7 @@ def shares(
     """
     static, seeds, problem = group.static, group.seeds(chunk), problem_of(group.static.problem)
     drawn, fresh = draws.draw(static, seeds), draws.held_out(static, seeds)
-    known = evaluate.functions_of(group, chunk, training, distinct, drawn, fresh)
+    known = evaluate.functions_of(group, chunk, training, unique_data, drawn, fresh)
     orders = np.stack([permutations_of(seed, known.targets[1].shape[-1]) for seed in seeds])
     measure = _measure(models.build(static.model, problem.classes), problem.classes)
     with jax.enable_x64(static.dtype == "float64"):
@@ -242,7 +242,7 @@ def shares(
                 known.inputs,
                 (known.targets[1],),
                 (orders,),
-                (known.place, known.kind),
+                (known.place, known.dataset),
             )
         )
     nothing = np.full_like(next(iter(found.values())), np.nan)

@@ -22,7 +22,7 @@ SIGNIFICANT_T = 2.0  # t statistic below which a best weight is not a target
 class ConditionArrays(NamedTuple):
     """The numbers of C conditions that no seed changes, arrays (C, 1)."""
 
-    kinds: encoding.Kinds  # the distinct combinations of design, scalers, scale factor and offset
+    datasets: encoding.UniqueDatasets
     learning_rate: np.ndarray
     tolerance: np.ndarray
     l1: np.ndarray
@@ -34,7 +34,7 @@ class ConditionArrays(NamedTuple):
     def of(cls, conditions: Sequence[Condition]) -> "ConditionArrays":
         """Return the arrays of some conditions, all of one model."""
         return cls(
-            encoding.kinds_of(conditions),
+            encoding.unique_datasets(conditions),
             np.array([[c.learning_rate] for c in conditions]),
             np.array([[c.tolerance] for c in conditions]),
             np.array([[c.l1_penalty] for c in conditions]),
@@ -45,9 +45,10 @@ class ConditionArrays(NamedTuple):
 
     def first(self, count: int) -> "ConditionArrays":
         """Return the arrays of the first conditions, without padding."""
-        kinds = self.kinds._replace(rows=self.kinds.rows[:count])
+        datasets = self.datasets._replace(inverse=self.datasets.inverse[:count])
         numbers = [getattr(self, name)[:count] for name in self._fields[1:-1]]
-        return self._replace(kinds=kinds, **dict(zip(self._fields[1:-1], numbers, strict=True)))
+        parts = dict(zip(self._fields[1:-1], numbers, strict=True))
+        return self._replace(datasets=datasets, **parts)
 
 
 @lru_cache(maxsize=64)
@@ -66,7 +67,7 @@ class Goal(NamedTuple):
     coefficient: np.ndarray | None  # (d, C, S), least penalised loss, per canonical input
 
 
-def goal_of(distinct: Encoding, arrays: ConditionArrays, classes: int) -> Goal:
+def goal_of(unique_data: Encoding, arrays: ConditionArrays, classes: int) -> Goal:
     """Return the least loss of each run, where it is known, and its target.
 
     The target is ``least + tolerance (null - least)``, the same for every scaler, start and
@@ -74,13 +75,13 @@ def goal_of(distinct: Encoding, arrays: ConditionArrays, classes: int) -> Goal:
     ridge or logistic regression. It is not known for a network, with an L1 penalty, for a
     penalised classifier, and for classes that a hyperplane separates.
     """
-    rows = arrays.kinds.rows
-    least, explained = distinct.loss_least[rows], distinct.loss_explained[rows]
+    rows = arrays.datasets.inverse
+    least, explained = unique_data.loss_least[rows], unique_data.loss_explained[rows]
     penalised = (arrays.l1 + arrays.l2) > 0
     squared, coefficient = arrays.linear and not classes, None
     if squared and penalised.any():
         l2 = np.where(arrays.l1 > 0, 0.0, arrays.l2)
-        coefficient, excess = _ridge(distinct.take(rows), l2)
+        coefficient, excess = _ridge(unique_data.take(rows), l2)
         least, explained = least + excess, explained - excess
     floor = least if squared else np.zeros_like(least)
     unknown = (arrays.l1 > 0) | (bool(classes) & penalised) | (not arrays.linear)
@@ -106,7 +107,7 @@ def _ridge(encoding: Encoding, l2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def data_of(
     dtype: str,
-    distinct: Encoding,
+    unique_data: Encoding,
     arrays: ConditionArrays,
     classes: int = 0,
     *,
@@ -114,17 +115,17 @@ def data_of(
 ) -> Data:
     """Return what a block (C, S) is trained on, NumPy arrays of the given dtype.
 
-    ``distinct`` is the encoding of each kind of condition; with ``moments`` the data are for
+    ``unique_data`` is the encoding of each unique data set; with ``moments`` the data are for
     `SecondMoments`, whose inputs are q in place of u.
     """
-    rows, goal = arrays.kinds.rows, goal_of(distinct, arrays, classes)
-    scale, ols, best = distinct.gain, distinct.slope, goal.coefficient
-    weight = distinct.best / scale
-    known = np.abs(distinct.best) >= SIGNIFICANT_T * distinct.error
+    rows, goal = arrays.datasets.inverse, goal_of(unique_data, arrays, classes)
+    scale, ols, best = unique_data.gain, unique_data.slope, goal.coefficient
+    weight = unique_data.best / scale
+    known = np.abs(unique_data.best) >= SIGNIFICANT_T * unique_data.error
     distance = np.where(known, FEATURE_TOLERANCE * np.abs(weight), np.nan)
     penalised = None if best is None else best / scale[:, rows]
     if moments:
-        factor, (row, column) = distinct.factor, np.triu_indices(len(distinct.factor))
+        factor, (row, column) = unique_data.factor, np.triu_indices(len(unique_data.factor))
         scale = factor[row, column] * scale[column]
         ols = (factor * ols[None]).sum(axis=1)
         best = None if best is None else (factor * best[None]).sum(axis=1)
@@ -135,17 +136,17 @@ def data_of(
     def of_data(array: np.ndarray, lead: int) -> Any:
         return cast(array)[rows] if array.ndim > lead else cast(array)
 
-    maps = scale, distinct.shift, ols, distinct.intercept, distinct.residual_scale
+    maps = scale, unique_data.shift, ols, unique_data.intercept, unique_data.residual_scale
     return Data(
-        inputs=of_data(distinct.q if moments else distinct.u, 3),
-        residual=of_data(distinct.residual, 2),
+        inputs=of_data(unique_data.q if moments else unique_data.u, 3),
+        residual=of_data(unique_data.residual, 2),
         maps=AffineMaps(*(cast(part)[..., rows, :] for part in maps)),
         learning_rate=cast(arrays.learning_rate),
-        target=Target(
+        convergence_target=Target(
             loss=cast(goal.target),
             distance=cast(distance)[:, rows],
             weight=cast(weight)[:, rows],
-            null=cast(distinct.loss_null)[rows],
+            null=cast(unique_data.loss_null)[rows],
         ),
         l1=cast(arrays.l1),
         l2=cast(arrays.l2),
@@ -159,16 +160,16 @@ class Inputs(NamedTuple):
     data: Data
     order: tuple[Any, np.int32]  # batch orders of the first segment, and its number of epochs
     later: Iterator[tuple[Any, np.int32]]  # the same of each later segment, drawn lazily
-    distinct: Encoding  # of each kind of condition, from which the data are made
+    unique_data: Encoding  # of each unique data set, from which `data` are made
 
 
 def inputs_of(group: Group, arrays: ConditionArrays, seeds: range) -> Inputs:
     """Return what conditions and seeds are trained on; NumPy, no device is needed."""
     static, tiles = group.static, tiles_of(group)
     problem, drawn = problem_of(static.problem), draws.draw(static, seeds)
-    distinct = encoding.encode_kinds(problem, drawn, arrays.kinds, static.transformed)
+    unique_data = encoding.encode_unique(problem, drawn, arrays.datasets, static.transformed)
     moments = static.objective == "moments"
-    data = data_of(static.dtype, distinct, arrays, problem.classes, moments=moments)
+    data = data_of(static.dtype, unique_data, arrays, problem.classes, moments=moments)
     cut = tiles.cut_data if static.transformed else tiles.cut_seeds
     lead = group.shape.seeds // tiles.seeds, group.shape.conditions // tiles.conditions
 
@@ -180,7 +181,7 @@ def inputs_of(group: Group, arrays: ConditionArrays, seeds: range) -> Inputs:
     inputs, residual = cut(np.asarray(data.inputs)), cut(np.asarray(data.residual))
     segments = _segments(group, seeds)
     data = of_runs._replace(inputs=inputs, residual=residual)
-    return Inputs(data, next(segments), segments, distinct)
+    return Inputs(data, next(segments), segments, unique_data)
 
 
 def init_seeds(group: Group, seeds: range) -> np.ndarray:

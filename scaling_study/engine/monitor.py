@@ -41,8 +41,8 @@ class Target(NamedTuple):
 class Monitor(NamedTuple):
     """Running summaries of a block of runs, arrays (C, S)."""
 
-    ceiling: Array  # loss above which a run has diverged
-    target: Criterion  # upper bounds for a converged run, and for each of its features
+    divergence_threshold: Array  # loss above which a run has diverged
+    convergence_target: Criterion  # upper bounds for a converged run, and for each of its features
     last_above: Criterion  # last update at which the bound was exceeded, int32; -1 if never
     initial_loss: Array  # `Criterion.loss` at the start
     loss: Array  # and at the end
@@ -52,7 +52,7 @@ class Monitor(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """Thinned histories of the first T seeds, arrays (n_slots, C, T) or (n_slots, T, C)."""
+    """Thinned histories of the first T seeds, arrays (n_points, C, T) or (n_points, T, C)."""
 
     mean: Info  # over the epoch's updates
     loss: Array | None  # full-data `monitored_loss` after the epoch
@@ -98,17 +98,17 @@ def criterion(
 
 
 def start(now: Criterion, full: Info, target: Target) -> Monitor:
-    """Return the summaries before the first update, from the full-data loss and gradient."""
+    """Return the monitor before the first update, from the full-data loss and gradient."""
     zeros = jax.tree.map(jnp.zeros_like, full.gradient_norm)
-    # An infinite initial loss exceeds every ceiling, so that the run ends there.
-    ceiling = DIVERGED_ABOVE * jnp.maximum(full.loss, target.null)
-    ceiling = jnp.minimum(ceiling, jnp.finfo(full.loss.dtype).max)
+    # An infinite initial loss exceeds every threshold, so that the run ends there.
+    threshold = DIVERGED_ABOVE * jnp.maximum(full.loss, target.null)
+    threshold = jnp.minimum(threshold, jnp.finfo(full.loss.dtype).max)
     bound = target.distance
     if isinstance(now.distance, list):
         bound = [bound[j] for j in range(len(now.distance))]
     return Monitor(
-        ceiling=jnp.where(jnp.isfinite(full.loss), ceiling, jnp.nan),
-        target=Criterion(target.loss, bound),
+        divergence_threshold=jnp.where(jnp.isfinite(full.loss), threshold, jnp.nan),
+        convergence_target=Criterion(target.loss, bound),
         last_above=jax.tree.map(lambda x: jnp.full(x.shape, -1, jnp.int32), now),
         initial_loss=now.loss,
         loss=now.loss,
@@ -119,11 +119,11 @@ def start(now: Criterion, full: Info, target: Target) -> Monitor:
 
 
 def update(
-    last_above: Criterion, target: Criterion, now: Criterion, number: Array, alive: Any = True
+    last_above: Criterion, target: Criterion, now: Criterion, step: Array, active: Any = True
 ) -> Criterion:
     """Return ``last_above`` after an update; NaN exceeds every bound."""
     return jax.tree.map(
-        lambda last, bound, value: jnp.where(alive & ~(value <= bound), number, last),
+        lambda last, bound, value: jnp.where(active & ~(value <= bound), step, last),
         last_above,
         target,
         now,
@@ -131,7 +131,7 @@ def update(
 
 
 def add_epoch(monitor: Monitor, epoch: Array, total: PerFeature, mean: PerFeature) -> Monitor:
-    """Return the summaries with the gradient norms of another epoch."""
+    """Return the monitor with the gradient norms of another epoch."""
     return monitor._replace(
         norm_first_epoch=jax.tree.map(
             lambda first, now: jnp.where(epoch == 0, now, first), monitor.norm_first_epoch, mean
@@ -141,7 +141,7 @@ def add_epoch(monitor: Monitor, epoch: Array, total: PerFeature, mean: PerFeatur
 
 
 def empty_trace(
-    slots: tuple[int, ...],
+    points: tuple[int, ...],
     runs: tuple[int, ...],
     features: int,
     dtype: Any,
@@ -151,19 +151,19 @@ def empty_trace(
     as_list: bool = True,
 ) -> Trace:
     """Return a trace of zeros; ``curves`` has no full-data loss."""
-    run = jnp.zeros((*slots, *runs), dtype)
-    each = [run] * features if as_list else jnp.zeros((*slots, features, *runs), dtype)
+    run = jnp.zeros((*points, *runs), dtype)
+    each = [run] * features if as_list else jnp.zeros((*points, features, *runs), dtype)
     if curves:
         return Trace(Info(run, each), None, [])
     return Trace(Info(run, each), run, each if linear else [])
 
 
-def write(trace: Trace, now: Trace, slot: Array) -> Trace:
-    """Return the trace with the traced runs of ``now`` written to a slot."""
+def write(trace: Trace, now: Trace, point: Array) -> Trace:
+    """Return the trace with the traced runs of ``now`` written at a point."""
     outer, inner = trace.mean.loss.shape[-2:]
     return jax.tree.map(
         lambda buffer, value: jax.lax.dynamic_update_index_in_dim(
-            buffer, value[..., :outer, :inner], slot, axis=0
+            buffer, value[..., :outer, :inner], point, axis=0
         ),
         trace,
         now,

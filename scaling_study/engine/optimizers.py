@@ -135,7 +135,7 @@ def check(factory: Factory) -> None:
     """
     optimizer = factory(1e-3)
     layer = {"params": {"Dense_0": {"kernel": jnp.ones((2, 1)), "bias": jnp.ones(1)}}}
-    more = {"hessian": jnp.eye(3)} if takes_hessian(factory) else {}
+    more = {"hessian": jnp.eye(3)} if needs_hessian(factory) else {}
 
     updates = jax.eval_shape(
         lambda: optimizer.update(layer, optimizer.init(layer), layer, **more)[0]
@@ -145,7 +145,7 @@ def check(factory: Factory) -> None:
         raise ValueError(f"returns updates of shapes {found} for parameters of {right}")
 
 
-def takes_hessian(factory: Factory) -> bool:
+def needs_hessian(factory: Factory) -> bool:
     """Return whether an optimizer's ``update`` has a keyword ``hessian``.
 
     It is given that of the batch's loss, in the order of `jax.flatten_util.ravel_pytree`.
@@ -161,7 +161,7 @@ def is_elementwise(factory: Factory) -> bool:
     no operation may change a shape or act along an axis, and no number that all runs share may
     come to depend on their learning rates.
     """
-    if takes_hessian(factory):
+    if needs_hessian(factory):
         return False
     layer = {"kernel": jnp.zeros((3, 5)), "bias": jnp.zeros(7)}
     example = {"params": {"Dense_0": layer, "Dense_1": layer}}
@@ -209,9 +209,9 @@ class BlockOptimizer:
         return self.single_run or is_elementwise(self.factory)
 
     @cached_property
-    def takes_hessian(self) -> bool:
+    def needs_hessian(self) -> bool:
         """Whether `update` needs the Hessian of the batch's loss."""
-        return takes_hessian(self.factory)
+        return needs_hessian(self.factory)
 
     def init(self, learning_rate: Any, parameters: Any) -> Any:
         """Return the initial state; the learning rate is (C, 1), or (C, S) if not elementwise."""

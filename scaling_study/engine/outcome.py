@@ -29,7 +29,7 @@ class Loss(NamedTuple):
 class LinearModels(NamedTuple):
     """The runs of linear models whose loss is computed."""
 
-    distinct: Encoding  # of each kind of condition
+    unique_data: Encoding  # encoding of each unique data set
     arrays: ConditionArrays
     goal: Goal
     classes: int  # 0 where the target is a quantity
@@ -37,30 +37,30 @@ class LinearModels(NamedTuple):
 
     def loss(self, parameters: Any) -> Loss:
         """Return the loss of parameters, arrays (..., C, S)."""
-        distinct, rows, l1, l2 = self.distinct, self.rows, self.arrays.l1, self.arrays.l2
+        unique_data, rows, l1, l2 = self.unique_data, self.rows, self.arrays.l1, self.arrays.l2
         names = ["gain", "shift", "slope", "intercept", "loss_least"]
-        needed = {name: getattr(distinct, name)[..., rows, :] for name in names}
-        if distinct.u.ndim == 4:  # each kind has inputs of its own
-            needed |= {name: getattr(distinct, name)[rows] for name in DATA}
-            needed["factor"] = distinct.factor[..., rows, :]
+        needed = {name: getattr(unique_data, name)[..., rows, :] for name in names}
+        if unique_data.u.ndim == 4:  # each data set has inputs of its own
+            needed |= {name: getattr(unique_data, name)[rows] for name in DATA}
+            needed["factor"] = unique_data.factor[..., rows, :]
         l2 = np.where(l1 > 0, 0.0, l2)
-        return self._loss(parameters, distinct._replace(**needed), self.goal.coefficient, l2)
+        return self._loss(parameters, unique_data._replace(**needed), self.goal.coefficient, l2)
 
     def initial_loss(self, parameters: Any) -> Loss:
-        """Return the loss of initial parameters, which all conditions of a kind share."""
-        if self.goal.coefficient is not None:  # penalties differ within a kind
+        """Return the loss of initial parameters, which all conditions of a data set share."""
+        if self.goal.coefficient is not None:  # penalties differ between conditions
             return self.loss(parameters)
         used, first, place = np.unique(self.rows, return_index=True, return_inverse=True)
         layer = parameters["params"]["Dense_0"]
         start = {"params": {"Dense_0": {name: part[..., first, :] for name, part in layer.items()}}}
-        encoding = self.distinct
+        encoding = self.unique_data
         encoding = encoding if len(used) == len(encoding.loss_least) else encoding.take(used)
         return Loss(*(part[place] for part in self._loss(start, encoding, None, None)))
 
     @property
     def rows(self) -> Array:
         """The kind of each condition."""
-        return self.arrays.kinds.rows
+        return self.arrays.datasets.inverse
 
     def _loss(self, parameters: Any, encoding: Encoding, best: Array | None, l2: Any) -> Loss:
         layer = parameters["params"]["Dense_0"]

@@ -33,7 +33,7 @@ def maps_single_runs(group: Group) -> bool:
     """
     static = group.static
     factory = optimizers.build(static.optimizer, static.dialect)
-    if static.objective == "moments" or optimizers.takes_hessian(factory):
+    if static.objective == "moments" or optimizers.needs_hessian(factory):
         return False
     if jax.default_backend() != "cpu":
         return True
@@ -112,7 +112,7 @@ class ChunkProgram:
         runs = (tiles.conditions, traced) if tiles.seeds_last else (traced, tiles.conditions)
         lead = shape.seeds // tiles.seeds, shape.conditions // tiles.conditions
         return monitor.empty_trace(
-            (*lead, self.budget.slots),
+            (*lead, self.budget.trace_points),
             runs,
             self.budget.features,
             self.group.static.dtype,
@@ -127,8 +127,8 @@ class ChunkProgram:
         Points after the end of a tile keep their old values.
         """
         outer, inner = data.maps.intercept.shape[:2]
-        slots = self.budget.slots * jnp.arange(outer * inner, dtype=jnp.int32)
-        carried = slots.reshape(outer, inner), seeds
+        points = self.budget.trace_points * jnp.arange(outer * inner, dtype=jnp.int32)
+        carried = points.reshape(outer, inner), seeds
         return self._train_tiles(self._begin, data, order, count, carried, trace)
 
     def more(self, training: Training, data: Data, order: Any, count: Any) -> Training:
@@ -136,7 +136,7 @@ class ChunkProgram:
         carried = training._replace(trace=None), None
         return self._train_tiles(self._continue, data, order, count, carried, training.trace)
 
-    def _begin(self, data: Data, trace: Trace, first_slot: Any, seeds: Any) -> Training:
+    def _begin(self, data: Data, trace: Trace, first_trace_point: Any, seeds: Any) -> Training:
         runs, dtype = data.maps.intercept.shape, self.group.static.dtype
         drawn = train.initial_parameters(self.model, seeds, self.budget.features, dtype)
         conditions = -2 if self.tiles.seeds_last else -1
@@ -147,14 +147,16 @@ class ChunkProgram:
         update = self.trainer.update
         if isinstance(update.objective, SecondMoments) and update.optimizer.elementwise:
             parameters = unstack(parameters)
-        return self.trainer.init(self.trainer.runs_first(parameters), data, trace, first_slot)
+        return self.trainer.init(
+            self.trainer.runs_first(parameters), data, trace, first_trace_point
+        )
 
     def _continue(self, data: Data, trace: Trace, before: Training, seeds: None) -> Training:
         return self._with_runs(before, self.trainer.runs_first)._replace(trace=trace)
 
     def _with_runs(self, training: Training, move: Callable[[Any], Any]) -> Training:
-        state, initial, summaries = map(move, (training.state, training.initial, training.monitor))
-        return training._replace(state=state, initial=initial, monitor=summaries)
+        names = ("state", "initial", "monitor")
+        return training._replace(**{name: move(getattr(training, name)) for name in names})
 
     def _train_tiles(
         self,

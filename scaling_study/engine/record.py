@@ -49,15 +49,15 @@ def to_table(
     group: Group,
     chunk: Chunk,
     training: Training,
-    distinct: Encoding,
+    unique_data: Encoding,
     budget: Budget,
     scores: Mapping[str, np.ndarray],
     shares: Mapping[str, np.ndarray],
 ) -> pa.Table:
     """Return the rows of a chunk's runs, without its padding.
 
-    ``training`` has NumPy arrays ending in (C, S), and ``distinct`` is the encoding of each kind
-    of condition. ``scores`` (C, S) and ``shares`` (d, C, S) are further columns of the runs and
+    ``training`` has NumPy arrays ending in (C, S), and ``unique_data`` is the encoding of each
+    unique data set. ``scores`` (C, S) and ``shares`` (d, C, S) are further columns of the runs and
     of the features.
     """
     members, seeds = group.members(chunk), group.seeds(chunk)
@@ -67,7 +67,7 @@ def to_table(
         "condition": pa.DictionaryArray.from_arrays(codes, [c.id for c in members]),
         "seed": np.tile(np.asarray(seeds, dtype=np.int32), count),
     }
-    runs = _Runs.of(group, chunk, _without_padding(training, count), distinct, budget)
+    runs = _Runs.of(group, chunk, _without_padding(training, count), unique_data, budget)
     of_runs = _run_columns(runs) | {name: score[:count] for name, score in scores.items()}
     columns |= {name: _column(values) for name, values in of_runs.items()}
     of_features = _feature_columns(runs) | {name: x[:, :count] for name, x in shares.items()}
@@ -161,7 +161,7 @@ class _Runs(NamedTuple):
     classes: int
     dtype: str  # of the training
     training: Training
-    distinct: Encoding
+    unique_data: Encoding
     budget: Budget
     initial: Loss  # in float64 where the model is linear
     final: Loss
@@ -172,33 +172,33 @@ class _Runs(NamedTuple):
 
     @classmethod
     def of(
-        cls, group: Group, chunk: Chunk, training: Training, distinct: Encoding, budget: Budget
+        cls, group: Group, chunk: Chunk, training: Training, unique_data: Encoding, budget: Budget
     ) -> "_Runs":
         """Return the runs of a training without padding."""
         classes, dtype = problem_of(group.static.problem).classes, group.static.dtype
         arrays = arrays_of(group, chunk.condition_block).first(len(group.members(chunk)))
         monitor, parameters = training.monitor, training.state.parameters
-        goal = goal_of(distinct, arrays, classes)
+        goal = goal_of(unique_data, arrays, classes)
         agrees = np.ones(monitor.loss.shape, bool)
         if arrays.linear:
-            known = outcome.LinearModels(distinct, arrays, goal, classes, dtype)
+            known = outcome.LinearModels(unique_data, arrays, goal, classes, dtype)
             initial, final = known.initial_loss(training.initial), known.loss(parameters)
             agrees &= outcome.agrees(final, monitor.loss, dtype)
             agrees &= outcome.agrees(initial, monitor.initial_loss, dtype)
         else:
             initial = outcome.of_network(monitor.initial_loss)
             final = outcome.of_network(monitor.loss)
-        rows = arrays.kinds.rows
+        rows = arrays.datasets.inverse
         diverged_at = np.asarray(training.state.diverged_at)
-        ceiling = DIVERGED_ABOVE * np.maximum(initial.data, distinct.loss_null[rows])
-        late = ~np.isfinite(monitor.loss) | ~(final.data <= ceiling)
+        threshold = DIVERGED_ABOVE * np.maximum(initial.data, unique_data.loss_null[rows])
+        late = ~np.isfinite(monitor.loss) | ~(final.data <= threshold)
         weight = None
         if len(monitor.last_above.distance):  # of a single unit
             kernel = parameters["params"]["Dense_0"]["kernel"][:, 0]
             with np.errstate(invalid="ignore", over="ignore"):
-                weight = distinct.target_divisor[rows] * kernel / distinct.divisor[:, rows]
+                weight = unique_data.target_divisor[rows] * kernel / unique_data.divisor[:, rows]
         return cls(
-            *(arrays, goal, classes, dtype, training, distinct, budget, initial, final, agrees),
+            *(arrays, goal, classes, dtype, training, unique_data, budget, initial, final, agrees),
             diverged=(diverged_at != NEVER) | late,
             updates=np.minimum(diverged_at, np.int32(budget.epochs * budget.batches)),
             weight=weight,
@@ -206,7 +206,7 @@ class _Runs(NamedTuple):
 
     def expand(self, array: np.ndarray) -> np.ndarray:
         """Return an array (..., n_kinds, S) as (..., C, S)."""
-        return array[..., self.arrays.kinds.rows, :]
+        return array[..., self.arrays.datasets.inverse, :]
 
     def nulls(self, dtype: pa.DataType) -> pa.Array:
         """Return a column without values."""
@@ -220,7 +220,7 @@ class _Runs(NamedTuple):
 
 def _run_columns(runs: _Runs) -> dict[str, Any]:
     """Return the columns of the runs, null where a model has no such thing."""
-    goal, distinct, dtype, diverged = runs.goal, runs.distinct, runs.float_type, runs.diverged
+    goal, unique_data, dtype, diverged = runs.goal, runs.unique_data, runs.float_type, runs.diverged
     status, reason = _status_and_reason(runs)
     with np.errstate(all="ignore"):
         share = (runs.final.monitored + goal.floor - goal.least) / goal.explained
@@ -237,8 +237,10 @@ def _run_columns(runs: _Runs) -> dict[str, Any]:
         "updates": runs.updates,
         "initial_loss": runs.initial.data.astype(dtype),
         "final_loss": runs.final.data.astype(dtype),
-        "loss_null": runs.expand(distinct.loss_null.astype(dtype)),
-        "loss_ols": runs.nulls(pa.float64()) if runs.classes else runs.expand(distinct.loss_least),
+        "loss_null": runs.expand(unique_data.loss_null.astype(dtype)),
+        "loss_ols": (
+            runs.nulls(pa.float64()) if runs.classes else runs.expand(unique_data.loss_least)
+        ),
         "loss_least": _Masked(goal.least.astype(dtype), unknown),
         "excess_loss": _Masked(excess.astype(dtype), np.isnan(excess)),
         "excess_share": _Masked(share.astype(dtype), unknown | ~(goal.explained > 0)),
@@ -250,18 +252,19 @@ def _run_columns(runs: _Runs) -> dict[str, Any]:
 
 def _unit_columns(runs: _Runs) -> dict[str, Any]:
     """Return the columns of the runs that only a single unit has."""
-    weight, distinct = runs.weight, runs.distinct
+    weight, unique_data = runs.weight, runs.unique_data
     if weight is None:
         names = ("weight_error", "weight_error_ols", "bias_init", "bias", "bias_original")
         return dict.fromkeys(names, runs.nulls(pa.float32()))
     bias = _bias(runs.training.state.parameters)
     with np.errstate(invalid="ignore", over="ignore"):
-        divisor, shift = runs.expand(distinct.target_divisor), runs.expand(distinct.target_shift)
+        divisor = runs.expand(unique_data.target_divisor)
+        shift = runs.expand(unique_data.target_shift)
         original = shift + divisor * bias.astype(np.float64)
-        original = original - (weight * runs.expand(distinct.centre)).sum(axis=0)
+        original = original - (weight * runs.expand(unique_data.centre)).sum(axis=0)
     return {
-        "weight_error": _recovery_error(runs, distinct.weight_true),
-        "weight_error_ols": _recovery_error(runs, distinct.weight_ols),
+        "weight_error": _recovery_error(runs, unique_data.weight_true),
+        "weight_error_ols": _recovery_error(runs, unique_data.weight_ols),
         "bias_init": _bias(runs.training.initial),
         "bias": bias,
         "bias_original": original,
@@ -270,7 +273,7 @@ def _unit_columns(runs: _Runs) -> dict[str, Any]:
 
 def _recovery_error(runs: _Runs, reference: np.ndarray) -> np.ndarray:
     """Return E = sqrt(sum (spread (w - reference))² / sum (spread reference)²) of each run."""
-    spread = runs.distinct.spread
+    spread = runs.unique_data.spread
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         size = runs.expand(((spread * reference) ** 2).sum(axis=0))
         missed = runs.expand(spread) * (runs.weight - runs.expand(reference))
@@ -306,7 +309,7 @@ def _status_and_reason(runs: _Runs) -> tuple[np.ndarray, np.ndarray]:
 
 def _feature_columns(runs: _Runs) -> dict[str, Any]:
     """Return the columns of the features, arrays (d, C, S), null where a model has none."""
-    training, distinct, monitor = runs.training, runs.distinct, runs.training.monitor
+    training, unique_data, monitor = runs.training, runs.unique_data, runs.training.monitor
     first, last = (
         models.first_kernel(parameters, runs.budget.features)
         for parameters in (training.initial, training.state.parameters)
@@ -322,10 +325,10 @@ def _feature_columns(runs: _Runs) -> dict[str, Any]:
         count = np.where(runs.updates > 0, runs.updates, np.nan).astype(runs.float_type)
         mean = to_array(monitor.norm_sum) / count
         movement = np.sqrt(((last - first) ** 2).sum(axis=1))
-        statistic = (distinct.best / distinct.error).astype(runs.float_type)
+        statistic = (unique_data.best / unique_data.error).astype(runs.float_type)
     return of_unit | {
-        "weight_true": runs.expand(distinct.weight_true),
-        "weight_ols": runs.expand(distinct.weight_ols),
+        "weight_true": runs.expand(unique_data.weight_true),
+        "weight_ols": runs.expand(unique_data.weight_ols),
         "t_ols": runs.expand(statistic),
         "grad_norm_init": to_array(monitor.norm_init),
         "grad_norm_first_epoch": to_array(monitor.norm_first_epoch),
@@ -359,7 +362,7 @@ def _traces(runs: _Runs, seeds: range) -> dict[str, Any]:
 
     loss = np.asarray(trace.loss)[..., :kept]
     if runs.arrays.linear and not runs.classes:  # traced as the excess over least squares
-        loss = loss + runs.expand(runs.distinct.loss_least)[:, :kept]
+        loss = loss + runs.expand(runs.unique_data.loss_least)[:, :kept]
     columns = (
         np.broadcast_to(done[:, None, None], (len(done), conditions, kept)),
         until(np.asarray(trace.mean.loss)),

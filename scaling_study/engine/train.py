@@ -1,7 +1,11 @@
-"""One training, as pure functions: a `State` is carried from update to update.
+"""Training as pure functions: a `State` is carried from update to update.
 
-A block of C × S runs trains together: every array of a run ends in these two axes, so that
-loops read contiguous memory. No run reads another, and a run that has diverged is frozen.
+A block of C conditions × S seeds trains together, on N rows of d features. The arrays of runs end
+in the axes (C, S), so that loops read contiguous memory. Runs are independent of each other, and a
+run that has diverged is frozen.
+
+The inputs are canonical: columns of mean 0 and standard deviation 1, which `AffineMaps` map to the
+training units of each run. Conditions share them unless a transformer is not affine.
 """
 
 from dataclasses import dataclass
@@ -12,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling_study.engine import monitor
+from scaling_study.engine import monitor as monitoring
 from scaling_study.engine.models import Parameters
 from scaling_study.engine.monitor import Criterion, Info, Monitor, Trace
 from scaling_study.engine.objective import AffineMaps, Array, Objective, Rows
@@ -33,14 +37,14 @@ class PenalisedOptimum(NamedTuple):
 class Data(NamedTuple):
     """The data and hyperparameters of a block of runs."""
 
-    inputs: Array  # ([C, ]S, N, d), canonical
-    residual: Array  # ([C, ]S, N), of the target's least-squares fit; or the class
+    inputs: Array  # ([C, ]S, N, d), canonical inputs
+    residual: Array  # ([C, ]S, N), residual of the target's least-squares fit; or the class
     maps: AffineMaps
     learning_rate: Array  # (C, 1)
-    target: monitor.Target
+    convergence_target: monitoring.Target
     l1: Any = 0.0  # (C, 1), penalty on the sum of |weight|
     l2: Any = 0.0  # (C, 1), penalty on the sum of weight squared
-    penalised_optimum: Any = None  # of a linear model with penalties
+    penalised_optimum: Any = None  # `PenalisedOptimum` of a linear model with penalties
 
 
 class State(NamedTuple):
@@ -54,14 +58,14 @@ class State(NamedTuple):
 class Training(NamedTuple):
     """Everything that is carried; its arrays are the record of the runs.
 
-    The trace is the whole chunk's: a tile writes from ``first_slot`` on, in place.
+    The trace is the whole chunk's: a tile writes its points in place from ``first_trace_point``.
     """
 
     state: State
     initial: Parameters
     monitor: Monitor
     trace: Trace
-    first_slot: Array
+    first_trace_point: Array
     epoch: Array
 
 
@@ -71,18 +75,18 @@ class Budget(NamedTuple):
     epochs: int
     batches: int  # updates per epoch
     features: int
-    trace_epochs: int  # per point of a trace, which the last of them writes
+    trace_epochs: int  # epochs per point of a trace; the last of them is written
     curves: bool  # keep every epoch's loss and gradient norms of all runs, and nothing else
 
     @property
-    def slots(self) -> int:
+    def trace_points(self) -> int:
         """Number of points of a trace."""
         return -(-self.epochs // self.trace_epochs)
 
     @property
     def trace_updates(self) -> np.ndarray:
         """Number of updates done at each point of a trace."""
-        last = self.trace_epochs * np.arange(1, self.slots + 1)
+        last = self.trace_epochs * np.arange(1, self.trace_points + 1)
         return np.minimum(last, self.epochs) * self.batches
 
 
@@ -100,24 +104,24 @@ class Update:
         return State(parameters, self.optimizer.init(data.learning_rate, parameters), never)
 
     def step(
-        self, state: State, data: Data, batch: Any, ceiling: Any, number: Any
+        self, state: State, data: Data, batch: Any, divergence_threshold: Any, step: Any
     ) -> tuple[State, Info, Array]:
-        """Return the state after an update, its `Info`, and which runs are alive."""
+        """Return the state after an update, its `Info`, and which runs are active."""
         before = state.parameters
         loss, gradient = self.objective.value_and_gradient(before, data.maps, batch)
-        healthy = loss <= ceiling  # false for NaN
-        alive = healthy & (state.diverged_at == NEVER)
-        diverged_at = jnp.where(healthy, state.diverged_at, jnp.minimum(state.diverged_at, number))
+        healthy = loss <= divergence_threshold  # false for NaN
+        active = healthy & (state.diverged_at == NEVER)
+        diverged_at = jnp.where(healthy, state.diverged_at, jnp.minimum(state.diverged_at, step))
         penalised = _with_penalty(gradient, before, data) if self.penalised else gradient
         hessian = None
-        if self.optimizer.takes_hessian:
+        if self.optimizer.needs_hessian:
             hessian = _hessian(self.objective, before, data, batch)
         after, optimizer = self.optimizer.update(
             data.learning_rate, penalised, state.optimizer, before, hessian
         )
-        kept = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, before)
-        norm = monitor.feature_norms(gradient, len(data.maps.feature_shift))
-        return State(kept, optimizer, diverged_at), Info(loss, norm), alive
+        kept = jax.tree.map(lambda new, old: jnp.where(active, new, old), after, before)
+        norm = monitoring.feature_norms(gradient, len(data.maps.feature_shift))
+        return State(kept, optimizer, diverged_at), Info(loss, norm), active
 
 
 @dataclass(frozen=True)
@@ -126,20 +130,22 @@ class Trainer:
 
     update: Update
     budget: Budget
-    single_unit: bool  # whether the model is a single unit, whose weights are traced and judged
+    single_unit: bool  # whether the model is a single unit; its weights are traced and monitored
     single_run: bool = False  # whether functions of one run are mapped over the runs of a tile
 
     @property
     def objective(self) -> Objective:
-        """What is minimised, without penalties."""
+        """The objective without penalties."""
         return self.update.objective
 
-    def init(self, parameters: Parameters, data: Data, trace: Trace, first_slot: Array) -> Training:
+    def init(
+        self, parameters: Parameters, data: Data, trace: Trace, first_trace_point: Array
+    ) -> Training:
         """Return the training before its first update."""
         full_batch = self.objective.full_batch(data.inputs, data.residual)
         begin = self._over_runs(self._begin, full_batch, None)
-        state, summaries = begin(parameters, self._of_runs(data), full_batch)
-        return Training(state, parameters, summaries, trace, first_slot, jnp.int32(0))
+        state, monitor = begin(parameters, self._of_runs(data), full_batch)
+        return Training(state, parameters, monitor, trace, first_trace_point, jnp.int32(0))
 
     def run(self, training: Training, data: Data, batches: Any, count: Array) -> Training:
         """Train ``count`` epochs; no batches are full batches.
@@ -148,9 +154,9 @@ class Trainer:
         """
         full_batch = self.objective.full_batch(data.inputs, data.residual)
         data, last = self._of_runs(data), training.epoch + count
-        has_target = jnp.isfinite(data.target.loss).any()
+        has_convergence_target = jnp.isfinite(data.convergence_target.loss).any()
 
-        def going(now: Training) -> Array:
+        def is_running(now: Training) -> Array:
             return (now.epoch < last) & jnp.any(now.state.diverged_at == NEVER)
 
         def body(now: Training) -> Training:
@@ -159,28 +165,38 @@ class Trainer:
             else:
                 index = now.epoch - training.epoch
                 of_epoch = jax.tree.map(lambda x: x[index], batches)
-            return self.epoch(now, data, of_epoch, full_batch, has_target)
+            return self.epoch(now, data, of_epoch, full_batch, has_convergence_target)
 
-        done = jax.lax.while_loop(going, body, training)
+        done = jax.lax.while_loop(is_running, body, training)
         if self.budget.curves:
             return done
-        judge = self._over_runs(self._judge_last, full_batch, None)
-        number = done.epoch * self.budget.batches
-        summaries = judge((done.state.parameters, done.monitor), data, full_batch, number)
-        return done._replace(monitor=summaries)
+        evaluate_final = self._over_runs(self._evaluate_final, full_batch, None)
+        step = done.epoch * self.budget.batches
+        monitor = evaluate_final((done.state.parameters, done.monitor), data, full_batch, step)
+        return done._replace(monitor=monitor)
 
     def epoch(
-        self, training: Training, data: Data, batches: Any, full_batch: Any, has_target: Array
+        self,
+        training: Training,
+        data: Data,
+        batches: Any,
+        full_batch: Any,
+        has_convergence_target: Array,
     ) -> Training:
         """Return the training after one more epoch."""
         epoch = training.epoch
         advance = self._over_runs(self._epoch, full_batch, batches)
-        state, summaries, point = advance(
-            (training.state, training.monitor), data, full_batch, batches, epoch, has_target
+        state, monitor, point = advance(
+            (training.state, training.monitor),
+            data,
+            full_batch,
+            batches,
+            epoch,
+            has_convergence_target,
         )
-        slot = training.first_slot + epoch // self.budget.trace_epochs
-        trace = monitor.write(training.trace, self.runs_last(point), slot)
-        return training._replace(state=state, monitor=summaries, trace=trace, epoch=epoch + 1)
+        place = training.first_trace_point + epoch // self.budget.trace_epochs
+        trace = monitoring.write(training.trace, self.runs_last(point), place)
+        return training._replace(state=state, monitor=monitor, trace=trace, epoch=epoch + 1)
 
     def runs_first(self, tree: Any) -> Any:
         """Return arrays of runs (..., C, S) as they are trained: (C, S, ...) for single runs."""
@@ -224,10 +240,10 @@ class Trainer:
 
     def _begin(self, parameters: Parameters, data: Data, full_batch: Any) -> tuple[State, Monitor]:
         loss, gradient = self.objective.value_and_gradient(parameters, data.maps, full_batch)
-        norm = monitor.feature_norms(gradient, self.budget.features)
+        norm = monitoring.feature_norms(gradient, self.budget.features)
         now = self._criterion(parameters, data, full_batch)
-        summaries = monitor.start(now, Info(loss, norm), data.target)
-        return self.update.init(parameters, data), summaries
+        monitor = monitoring.start(now, Info(loss, norm), data.convergence_target)
+        return self.update.init(parameters, data), monitor
 
     def _epoch(
         self,
@@ -236,29 +252,27 @@ class Trainer:
         full_batch: Any,
         batches: Any,
         epoch: Array,
-        has_target: Array,
+        has_convergence_target: Array,
     ) -> tuple[State, Monitor, Trace]:
-        """Return state and summaries after one more epoch, and its point of the trace."""
-        (state, summaries), count = run, self.budget.batches
-        zero = Info(
-            jnp.zeros_like(summaries.loss), jax.tree.map(jnp.zeros_like, summaries.norm_sum)
-        )
-        numbers = epoch * count + jnp.arange(count, dtype=jnp.int32)
-        evaluated = has_target if self.objective.skip_full_loss else None
-        constants = summaries, data, full_batch, evaluated
+        """Return state and monitor after one more epoch, and the epoch's point of the trace."""
+        (state, monitor), count = run, self.budget.batches
+        zero = Info(jnp.zeros_like(monitor.loss), jax.tree.map(jnp.zeros_like, monitor.norm_sum))
+        steps = epoch * count + jnp.arange(count, dtype=jnp.int32)
+        evaluated = has_convergence_target if self.objective.skip_full_loss else None
+        constants = monitor, data, full_batch, evaluated
         (state, last_above, total), _ = jax.lax.scan(
             lambda carry, x: (self._batch(*constants, *carry, *x), None),
-            (state, summaries.last_above, zero),
-            (batches, numbers),
+            (state, monitor.last_above, zero),
+            (batches, steps),
         )
         mean = jax.tree.map(lambda x: x / count, total)
-        summaries = summaries._replace(last_above=last_above)
-        summaries = monitor.add_epoch(summaries, epoch, total.gradient_norm, mean.gradient_norm)
-        return state, summaries, self._trace_point(state.parameters, data, full_batch, mean)
+        monitor = monitor._replace(last_above=last_above)
+        monitor = monitoring.add_epoch(monitor, epoch, total.gradient_norm, mean.gradient_norm)
+        return state, monitor, self._trace_point(state.parameters, data, full_batch, mean)
 
     def _batch(
         self,
-        summaries: Monitor,
+        monitor: Monitor,
         data: Data,
         full_batch: Any,
         evaluated: Array | None,
@@ -266,34 +280,36 @@ class Trainer:
         last_above: Criterion,
         total: Info,
         batch: Any,
-        number: Array,
+        step: Array,
     ) -> tuple[State, Criterion, Info]:
         """Return state, criterion and sums of the epoch after one more batch."""
-        new, info, alive = self.update.step(state, data, batch, summaries.ceiling, number)
+        new, info, active = self.update.step(state, data, batch, monitor.divergence_threshold, step)
 
         def watched() -> Criterion:
             now = self._criterion(state.parameters, data, full_batch)
-            return monitor.update(last_above, summaries.target, now, number, alive)
+            return monitoring.update(last_above, monitor.convergence_target, now, step, active)
 
-        total = jax.tree.map(lambda sum_, x: sum_ + jnp.where(alive, x, 0), total, info)
+        total = jax.tree.map(lambda sum_, x: sum_ + jnp.where(active, x, 0), total, info)
         if self.budget.curves:
             return new, last_above, total
         if evaluated is None:
             return new, watched(), total
         return new, jax.lax.cond(evaluated, watched, lambda: last_above), total
 
-    def _judge_last(
-        self, run: tuple[Parameters, Monitor], data: Data, full_batch: Any, number: Array
+    def _evaluate_final(
+        self, run: tuple[Parameters, Monitor], data: Data, full_batch: Any, step: Array
     ) -> Monitor:
-        """Return the summaries with the last parameters, which no further update evaluates."""
-        parameters, summaries = run
+        """Return the monitor with the criterion of the final parameters."""
+        parameters, monitor = run
         now = self._criterion(parameters, data, full_batch)
-        last_above = monitor.update(summaries.last_above, summaries.target, now, number)
-        return summaries._replace(loss=now.loss, last_above=last_above)
+        last_above = monitoring.update(monitor.last_above, monitor.convergence_target, now, step)
+        return monitor._replace(loss=now.loss, last_above=last_above)
 
     def _criterion(self, parameters: Parameters, data: Data, full_batch: Any) -> Criterion:
         loss = _monitored_loss(self.objective, parameters, data, full_batch)
-        return monitor.criterion(parameters, data.target, loss, single_unit=self.single_unit)
+        return monitoring.criterion(
+            parameters, data.convergence_target, loss, single_unit=self.single_unit
+        )
 
     def _trace_point(
         self, parameters: Parameters, data: Data, full_batch: Any, mean: Info
@@ -302,7 +318,7 @@ class Trainer:
             return Trace(mean, None, [])
         weights = []
         if self.single_unit:
-            weights = monitor.weights_of(parameters, self.budget.features)
+            weights = monitoring.weights_of(parameters, self.budget.features)
         loss = self.objective.monitored_loss(parameters, data.maps, full_batch)
         return Trace(mean, loss, weights)
 
@@ -335,11 +351,11 @@ def _monitored_loss(
     best = data.penalised_optimum
     if best is None:
         return objective.monitored_loss(parameters, data.maps, full_batch)
-    weights = monitor.weights_of(parameters, len(best.weight))
+    weights = monitoring.weights_of(parameters, len(best.weight))
     maps = data.maps._replace(ols_coefficient=best.coefficient)
     l2 = jnp.where(data.l1 > 0, 0, data.l2)  # with an L1 penalty no least loss is known
     loss = objective.monitored_loss(parameters, maps, full_batch)
-    return loss + l2 * sum(part**2 for part in monitor.distance(weights, best.weight))
+    return loss + l2 * sum(part**2 for part in monitoring.distance(weights, best.weight))
 
 
 def _with_penalty(gradient: Parameters, parameters: Parameters, data: Data) -> Parameters:

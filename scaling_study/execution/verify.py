@@ -22,7 +22,7 @@ from scaling_study.files import read_text
 from scaling_study.study import draws
 from scaling_study.study.component import Component
 from scaling_study.study.conditions import Condition
-from scaling_study.study.encoding import encode_kinds
+from scaling_study.study.encoding import encode_unique
 from scaling_study.study.problems import Problem
 from scaling_study.study.study import parse
 
@@ -120,8 +120,8 @@ def _replay(
     problem, draw = _problem(reference)
     conditions = [_condition(case, problem, model, optimizer) for case in cases]
     arrays = inputs.ConditionArrays.of(conditions)
-    distinct = encode_kinds(problem, draw, arrays.kinds, transformed=False)
-    data = inputs.data_of("float32", distinct, arrays, moments=kind == "moments")
+    unique_data = encode_unique(problem, draw, arrays.datasets, transformed=False)
+    data = inputs.data_of("float32", unique_data, arrays, moments=kind == "moments")
     places = _places(reference, draw)
     loss = _objective(kind, model, Batching(places.shape[1], _batch_size(reference)), problem)
     rule = optimizers.BlockOptimizer(optimizers.build(optimizer, "optax"))

@@ -2,9 +2,10 @@
 
     draws ─► canonical coordinates ─► an affine map for each condition
 
-Conditions differ in unit, offset, scaler and target scaler: affine maps from the canonical
-coordinates of a seed. They are composed without computing the observed values, in which a large
-offset would cost digits. NumPy in float64 throughout.
+The data of C conditions and S seeds have N rows of d features. Canonical coordinates are columns of
+mean 0 and standard deviation 1, see `scaling_study.study.canonical`. Conditions differ in unit,
+offset, scaler and target scaler, which are affine maps from there. The maps are composed without
+computing the observed values, in which a large offset would cost digits. NumPy in float64.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ ENCODED_NUMBERS = 2**22  # numbers of observed data that are held at once
 
 
 class Encoding(NamedTuple):
-    """The data of a chunk in the training units of each run; d features, C × S runs.
+    """The data of a chunk in the training units of each run.
 
     The training inputs are ``z = gain u + shift`` and the training target is
     ``y = u · slope + intercept + residual_scale residual``, with u in canonical coordinates and
@@ -36,30 +37,35 @@ class Encoding(NamedTuple):
 
     # (S, N, d) and (S, N), shared by the conditions unless a transformer makes (C, S, N, d).
     u: Array  # canonical inputs
-    q: Array  # orthonormal columns of the same span, see `canonical.orthogonal`
-    residual: Array  # least-squares residual of the target, of mean square 1; or the class
-    factor: Array  # (d, d, 1 or C, S): triangle r with u = q r
+    q: Array  # orthonormal columns with the span of u, see `canonical.orthogonal`
+    residual: Array  # least-squares residual of the target, scaled to mean square 1; or the class
+    factor: Array  # (d, d, 1 or C, S), the triangular r with u = q r
     # (d, C, S) for a feature, (C, S) for the target.
-    mean: Array  # the problem's features, or those of a transformer, are mean + unit u
+    # The problem's features, or those of a transformer, are mean + unit u.
+    mean: Array
     unit: Array
-    gain: Array  # the map from u to the training inputs
+    # The training inputs are gain u + shift.
+    gain: Array
     shift: Array
-    slope: Array  # the target in training units
+    # The training target is u · slope + intercept + residual_scale residual.
+    slope: Array
     intercept: Array
     residual_scale: Array
-    target_divisor: Array  # the target scaler, in the target's original unit
+    # The target scaler maps y to (y - target_shift) / target_divisor, in the original unit of y.
+    target_divisor: Array
     target_shift: Array
-    target_mean: Array
-    divisor: Array  # the feature scaler, z = (x - centre) / divisor; NaN where it is not affine
+    target_mean: Array  # mean of the target in its original unit
+    # The feature scaler maps x to z = (x - centre) / divisor; NaN where it is not affine.
+    divisor: Array
     centre: Array
-    weight_true: Array  # coefficients per unit of x: of the law,
-    weight_ols: Array  # and of the linear model with the least loss
+    weight_true: Array  # true coefficients per unit of x, NaN where the target is not linear in x
+    weight_ols: Array  # coefficients per unit of x of the linear model with the least loss
     spread: Array  # standard deviation of x
     best: Array  # slopes per unit of u of the linear model with the least loss, NaN where unknown
-    error: Array  # their standard errors
+    error: Array  # standard errors of `best`
     loss_least: Array  # least loss of a linear model in training units, NaN where unknown
-    loss_explained: Array  # how far it lies below the loss of the best constant prediction
-    loss_null: Array  # that loss: the variance of the target, or the entropy of its classes
+    loss_explained: Array  # loss_null - loss_least
+    loss_null: Array  # loss of the best constant: the target's variance, or its classes' entropy
 
     def take(self, rows: NDArray[np.intp]) -> "Encoding":
         """Return the encoding of some of its conditions."""
@@ -72,30 +78,36 @@ class Encoding(NamedTuple):
         return self._replace(**parts)
 
 
-class Kinds(NamedTuple):
-    """Conditions by their data: those of a kind differ only in how they train."""
+class UniqueDatasets(NamedTuple):
+    """The unique data sets of some conditions, as of `numpy.unique`.
 
-    families: list[list[Condition]]  # one of each kind; a family's differ in scale and offset
-    rows: NDArray[np.intp]  # the kind of each condition, counted through the families
+    Conditions with the same data set differ only in how they train.
+    """
+
+    #: One condition of each data set. Those of a family differ only in scale and offset.
+    families: list[list[Condition]]
+    #: The data set of each condition, an index into the concatenated families: the *inverse* of
+    #: `numpy.unique`, with which `Encoding.take` gives the encoding of every condition.
+    inverse: NDArray[np.intp]
 
 
-def kinds_of(conditions: Sequence[Condition]) -> Kinds:
-    """Return the kinds of some conditions."""
+def unique_datasets(conditions: Sequence[Condition]) -> UniqueDatasets:
+    """Return the unique data sets of some conditions."""
     keys = [(c.design, c.scaler, c.target_scaler, c.scale_factor, c.offset) for c in conditions]
     families: dict[Any, dict[Any, Condition]] = {}
     for key, condition in zip(keys, conditions, strict=True):
         families.setdefault(key[:3], {}).setdefault(key, condition)
-    kinds = [key for family in families.values() for key in family]
-    place = {key: row for row, key in enumerate(kinds)}
-    rows = np.array([place[key] for key in keys])
-    return Kinds([list(family.values()) for family in families.values()], rows)
+    unique = [key for family in families.values() for key in family]
+    place = {key: index for index, key in enumerate(unique)}
+    inverse = np.array([place[key] for key in keys])
+    return UniqueDatasets([list(family.values()) for family in families.values()], inverse)
 
 
 def encode(static: Static, drawn: Draw, conditions: Sequence[Condition]) -> Encoding:
     """Return the drawn data under each condition."""
-    kinds = kinds_of(conditions)
-    distinct = encode_kinds(problem_of(static.problem), drawn, kinds, static.transformed)
-    return distinct.take(kinds.rows)
+    datasets = unique_datasets(conditions)
+    unique_data = encode_unique(problem_of(static.problem), drawn, datasets, static.transformed)
+    return unique_data.take(datasets.inverse)
 
 
 class _Source(NamedTuple):
@@ -106,8 +118,8 @@ class _Source(NamedTuple):
     inputs: Canonical
     q: Array
     factor: Array
-    rest: Array  # the target, or only the noise if the law is linear
-    fit: Fit | None  # the linear model of it, if all conditions share one
+    nonlinear_part: Array  # the noise if the target is linear in u, otherwise the whole target
+    fit: Fit | None  # least-squares fit to `nonlinear_part`, if all conditions share one
 
 
 class _Family(NamedTuple):
@@ -115,19 +127,21 @@ class _Family(NamedTuple):
 
     first: Condition
     scale: Array  # (C, 1, d)
-    offset: Array
+    offset: Array  # (C, 1, d)
 
 
-def encode_kinds(problem: Problem, drawn: Draw, kinds: Kinds, transformed: bool) -> Encoding:
-    """Return the drawn data of a problem under a condition of each kind."""
+def encode_unique(
+    problem: Problem, drawn: Draw, datasets: UniqueDatasets, transformed: bool
+) -> Encoding:
+    """Return the drawn data of a problem for each unique data set."""
     at_once = max(1, ENCODED_NUMBERS // drawn.u.size)
-    inputs, rest, fit = canonical(drawn.u), _rest_of(problem, drawn), None
+    inputs, nonlinear, fit = canonical(drawn.u), _nonlinear_part(problem, drawn), None
     if not problem.classes and not transformed:
-        fit = optimum.least_squares(inputs.values, rest)
-    source = _Source(problem, drawn, inputs, *orthogonal(inputs.values), rest, fit)
+        fit = optimum.least_squares(inputs.values, nonlinear)
+    source = _Source(problem, drawn, inputs, *orthogonal(inputs.values), nonlinear, fit)
     parts = [
         _encode(source, family[start : start + at_once], transformed)
-        for family in kinds.families
+        for family in datasets.families
         for start in range(0, len(family), at_once)
     ]
     shared = () if transformed else (*DATA, "factor")
@@ -141,7 +155,8 @@ def encode_kinds(problem: Problem, drawn: Draw, kinds: Kinds, transformed: bool)
     return Encoding(**whole)
 
 
-def _rest_of(problem: Problem, drawn: Draw) -> Array:
+def _nonlinear_part(problem: Problem, drawn: Draw) -> Array:
+    """Return the target without its part that is linear in u."""
     return drawn.noise if problem.signal is None else problem.signal(drawn.u) + drawn.noise
 
 
@@ -152,21 +167,23 @@ def _encode(
 
     Shapes are (C, S) and (C, S, d), and (C, S, N[, d]) for the data, 1 for C where they share it.
     """
-    family = _Family(conditions[0], *units_of(source.problem, conditions))
+    family = _Family(conditions[0], *scale_and_offset(source.problem, conditions))
     parts = (_transformed if transformed else _scaled)(source, family)
     lead, scale = parts["gain"].shape, family.scale
-    parts |= (_of_classes if source.problem.classes else _of_quantity)(source, family, parts)
-    law = np.broadcast_to(_law(source.problem, family) / scale, lead)
-    parts["weight_true"] = law if source.problem.signal is None else np.full(lead, np.nan)
+    target_of = _classification_target if source.problem.classes else _regression_target
+    parts |= target_of(source, family, parts)
+    linear = source.problem.signal is None
+    per_x = np.broadcast_to(_true_coefficients(source.problem, family) / scale, lead)
+    parts["weight_true"] = per_x if linear else np.full(lead, np.nan)
     parts["spread"] = np.broadcast_to(source.drawn.u.std(axis=-2) * np.abs(scale), lead)
-    # Per unit of x: from per unit of u, by way of z where a transformer stands between.
-    size = np.broadcast_to(source.inputs.unit * scale, lead)
-    per_x = parts["gain"] * parts["divisor"] if transformed else size
-    parts["weight_ols"] = parts["best"] * parts["target_divisor"][..., None] / per_x
+    # Units of x per unit of u; a transformer's u is that of z = (x - centre) / divisor.
+    unit = np.broadcast_to(source.inputs.unit * scale, lead)
+    unit = parts["gain"] * parts["divisor"] if transformed else unit
+    parts["weight_ols"] = parts["best"] * parts["target_divisor"][..., None] / unit
     return parts
 
 
-def units_of(problem: Problem, conditions: Sequence[Condition]) -> tuple[Array, Array]:
+def scale_and_offset(problem: Problem, conditions: Sequence[Condition]) -> tuple[Array, Array]:
     """Return scale and offset of the observed features ``x = scale u + offset``, (C, 1, d)."""
     scale = np.tile(problem.reference_scale, (len(conditions), 1, 1)).astype(np.float64)
     offset = np.zeros_like(scale)
@@ -177,7 +194,7 @@ def units_of(problem: Problem, conditions: Sequence[Condition]) -> tuple[Array, 
 
 def observed(problem: Problem, u: Array, conditions: Sequence[Condition]) -> Array:
     """Return the observed features of each condition, (n_conditions, n_seeds, n_samples, d)."""
-    scale, offset = units_of(problem, conditions)
+    scale, offset = scale_and_offset(problem, conditions)
     return scale[..., None, :] * u + offset[..., None, :]
 
 
@@ -197,15 +214,13 @@ def _scaled(source: _Source, family: _Family) -> dict[str, Array]:
 
 
 def _transformed(source: _Source, family: _Family) -> dict[str, Array]:
-    """Return the inputs of any other transformer, in canonical coordinates of their own."""
+    """Return the inputs of any other transformer, in the canonical coordinates of its outputs."""
     x = family.scale[..., None, :] * source.drawn.u + family.offset[..., None, :]
     values, mean, unit = canonical(scalers.transform(family.first.scaler, x))
-    size, start = (
-        source.inputs.unit * family.scale,
-        family.offset + family.scale * source.inputs.mean,
-    )
-    ratio = scalers.slope_between(source.inputs.values, values)  # of u: 1, -1 or NaN
-    divisor = ratio * size / unit
+    scale = source.inputs.unit * family.scale
+    offset = family.offset + family.scale * source.inputs.mean
+    ratio = scalers.slope_between(source.inputs.values, values)  # 1, -1 or NaN
+    divisor = ratio * scale / unit
     q, factor = orthogonal(values)
     return {
         "u": values,
@@ -216,12 +231,14 @@ def _transformed(source: _Source, family: _Family) -> dict[str, Array]:
         "gain": unit,
         "shift": mean,
         "divisor": divisor,
-        "centre": start - mean * divisor,
+        "centre": offset - mean * divisor,
     }
 
 
-def _of_quantity(source: _Source, family: _Family, inputs: dict[str, Array]) -> dict[str, Array]:
-    """Return the target of an `Encoding`, where it is a quantity."""
+def _regression_target(
+    source: _Source, family: _Family, inputs: dict[str, Array]
+) -> dict[str, Array]:
+    """Return the target of an `Encoding` for regression."""
     scaler = family.first.target_scaler.name
     slope, error, mean, residual = _fitted(source, family, inputs)
     explained = ((inputs["factor"] @ slope[..., None])[..., 0] ** 2).sum(axis=-1)
@@ -233,13 +250,13 @@ def _of_quantity(source: _Source, family: _Family, inputs: dict[str, Array]) -> 
         column = (values / deviation)[..., None]
         fitted = scalers.fit(scaler, column, deviation, mean[..., None])
         shift, divisor = fitted.centre[..., 0], fitted.divisor[..., 0]
-    size = _or_one(np.sqrt((residual**2).mean(axis=-1)))
+    residual_rms = _or_one(np.sqrt((residual**2).mean(axis=-1)))
     best = slope / divisor[..., None]
     return {
-        "residual": residual / size[..., None],
+        "residual": residual / residual_rms[..., None],
         "slope": best,
         "intercept": (mean - shift) / divisor,
-        "residual_scale": size / divisor,
+        "residual_scale": residual_rms / divisor,
         "target_divisor": divisor,
         "target_shift": shift,
         "target_mean": mean,
@@ -256,19 +273,22 @@ def _fitted(
 ) -> tuple[Array, Array, Array, Array]:
     """Return slope and error (C, S, d), mean (C, S) and residual (1 or C, S, N) of the target."""
     lead = inputs["gain"].shape
-    law, mean = np.zeros(family.scale.shape), 0.0
+    coefficients, mean = np.zeros(family.scale.shape), 0.0
     if source.problem.signal is None:
-        law = _law(source.problem, family)
-        mean = (law * source.inputs.mean).sum(axis=-1)
-        if family.first.design == "F":  # the offset of the observed features adds to the target
+        coefficients = _true_coefficients(source.problem, family)
+        mean = (coefficients * source.inputs.mean).sum(axis=-1)
+        # Design F (fixed coefficients): an offset of the observed features adds to the target.
+        # Design U (unit): only the unit of the features changes, and the target stays the same.
+        if family.first.design == "F":
             mean = family.offset @ source.problem.coefficients + mean
-    per_unit = law * source.inputs.unit
+    per_unit = coefficients * source.inputs.unit
     if source.fit is not None:
-        # The law is linear in u, so that only the rest has to be fitted.
+        # Least squares recovers a linear part exactly, so that only the other part is fitted.
         slope, error, intercept, residual = source.fit
         residual = residual[None]
     else:
-        values = (source.inputs.values * per_unit[..., None, :]).sum(axis=-1) + source.rest
+        linear_part = (source.inputs.values * per_unit[..., None, :]).sum(axis=-1)
+        values = linear_part + source.nonlinear_part
         values = np.broadcast_to(values, (*lead[:2], values.shape[-1]))
         slope, error, intercept, residual = optimum.least_squares(inputs["u"], values)
         per_unit = np.zeros(lead)
@@ -276,14 +296,12 @@ def _fitted(
     return slope, error, np.broadcast_to(mean + intercept, lead[:2]), residual
 
 
-def _of_classes(source: _Source, family: _Family, inputs: dict[str, Array]) -> dict[str, Array]:
-    """Return the target of an `Encoding`, where it is a class."""
-    u, lead, classes, labels = (
-        inputs["u"],
-        inputs["gain"].shape,
-        source.problem.classes,
-        source.rest,
-    )
+def _classification_target(
+    source: _Source, family: _Family, inputs: dict[str, Array]
+) -> dict[str, Array]:
+    """Return the target of an `Encoding` for classification."""
+    u, lead = inputs["u"], inputs["gain"].shape
+    classes, labels = source.problem.classes, source.nonlinear_part
     best, error, least = np.full(lead, np.nan), np.full(lead, np.nan), np.full(lead[:2], np.nan)
     zero, one = np.zeros(lead[:2]), np.ones(lead[:2])
     null = np.array([optimum.entropy(of_seed, classes) for of_seed in labels])
@@ -310,8 +328,12 @@ def _of_classes(source: _Source, family: _Family, inputs: dict[str, Array]) -> d
     }
 
 
-def _law(problem: Problem, family: _Family) -> Array:
-    """Return the coefficients of a linear law per unit of a problem's features, (C, 1, d)."""
+def _true_coefficients(problem: Problem, family: _Family) -> Array:
+    """Return the true coefficients per unit of a problem's features u, (C, 1, d).
+
+    In design F they are fixed per unit of the observed features, so that they grow with the scale;
+    in design U they do not depend on the scale.
+    """
     fixed = family.first.design == "F"
     scale = family.scale if fixed else np.broadcast_to(problem.reference_scale, family.scale.shape)
     return problem.coefficients * scale
@@ -322,39 +344,40 @@ def _or_one(deviation: Array) -> Array:
 
 
 class HeldOut(NamedTuple):
-    """Held-out rows under K kinds of conditions; S seeds, M rows."""
+    """M held-out rows of each of K unique data sets and S seeds."""
 
-    # (K, S, M, d), or (1, S, M, d) where all kinds share them: in the canonical coordinates of the
-    # training rows.
+    # (K, S, M, d), or (1, S, M, d) where all data sets share them: inputs in the canonical
+    # coordinates of the training rows.
     u: Array
-    # (K, S, M): in training units without the intercept of `Encoding`; or the class.
+    # (K, S, M): target in training units without the intercept of `Encoding`; or the class.
     target: Array
 
 
 def encode_held_out(
-    problem: Problem, drawn: Draw, new: Draw, kinds: Kinds, distinct: Encoding
+    problem: Problem, drawn: Draw, new: Draw, datasets: UniqueDatasets, unique_data: Encoding
 ) -> HeldOut:
     """Return held-out rows in the coordinates of the training rows.
 
     ``drawn`` and ``new`` are the training and the held-out rows of the same seeds, and
-    ``distinct`` is the result of `encode_kinds` for the training rows.
+    ``unique_data`` is the result of `encode_unique` for the training rows.
     """
     inputs, targets = [], []
-    trained, rest = canonical(drawn.u), _rest_of(problem, new)
-    for conditions in kinds.families:
-        family = _Family(conditions[0], *units_of(problem, conditions))
+    trained, nonlinear = canonical(drawn.u), _nonlinear_part(problem, new)
+    for conditions in datasets.families:
+        family = _Family(conditions[0], *scale_and_offset(problem, conditions))
         if not scalers.is_affine(family.first.scaler):
             rows = (observed(problem, u, conditions) for u in (drawn.u, new.u))
             inputs.append(scalers.transform(family.first.scaler, *rows))
         if problem.signal is None:
-            per_unit = _law(problem, family) * trained.unit
+            per_unit = _true_coefficients(problem, family) * trained.unit
             moved = (trained.of(new.u) * per_unit[..., None, :]).sum(axis=-1)
-            targets.append(moved + rest - drawn.noise.mean(axis=-1, keepdims=True))
+            targets.append(moved + nonlinear - drawn.noise.mean(axis=-1, keepdims=True))
         else:
-            targets.append(np.broadcast_to(rest, (len(conditions), *rest.shape)))
+            targets.append(np.broadcast_to(nonlinear, (len(conditions), *nonlinear.shape)))
     target = np.concatenate(targets)
     if problem.signal is not None:
-        target = target - distinct.target_mean[..., None]
-    mean, unit = (np.moveaxis(part, 0, -1)[..., None, :] for part in (distinct.mean, distinct.unit))
+        target = target - unique_data.target_mean[..., None]
+    of_features = unique_data.mean, unique_data.unit
+    mean, unit = (np.moveaxis(part, 0, -1)[..., None, :] for part in of_features)
     u = (np.concatenate(inputs) - mean) / unit if inputs else trained.of(new.u)[None]
-    return HeldOut(u, target / distinct.target_divisor[..., None])
+    return HeldOut(u, target / unique_data.target_divisor[..., None])

@@ -135,7 +135,7 @@ def test_a_network_of_classes_is_scored_as_its_module_says(scaler):
         problem,
         draws.draw(own.static, [2]),
         draws.held_out(own.static, [2]),
-        encoding.kinds_of(own.conditions),
+        encoding.unique_datasets(own.conditions),
         known,
     )
     z = new.u[0, 0] * known.gain[:, 0, 0] + known.shift[:, 0, 0]

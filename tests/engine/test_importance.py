@@ -313,17 +313,18 @@ def test_shares_of_a_chunk_are_those_of_each_run_alone(model, objective):
     problem, network = problem_of(own.static.problem), models.build(own.static.model)
     parameters = stack(training.state.parameters)
     for c, s in [(0, 1), (3, 2), (6, 0)]:
-        kinds = encoding.kinds_of([conditions[c]])
+        datasets = encoding.unique_datasets([conditions[c]])
         data, fresh = (of(own.static, [seeds[s]]) for of in (draws.draw, draws.held_out))
-        distinct = encoding.encode_kinds(problem, data, kinds, own.static.transformed)
+        unique_data = encoding.encode_unique(problem, data, datasets, own.static.transformed)
         old, new = (
-            encoding.encode_held_out(problem, data, rows, kinds, distinct) for rows in (data, fresh)
+            encoding.encode_held_out(problem, data, rows, datasets, unique_data)
+            for rows in (data, fresh)
         )
-        gain, shift = distinct.gain[:, 0, 0], distinct.shift[:, 0, 0]
+        gain, shift = unique_data.gain[:, 0, 0], unique_data.shift[:, 0, 0]
         order = permutations_of(seeds[s], new.target.shape[-1])
         rows = Rows(  # in training units, whose gain is 1
             *(jnp.asarray(gain * x + shift) for x in (old.u[0, 0], new.u[0, 0])),
-            *(jnp.asarray(x) for x in (new.target[0, 0] + distinct.intercept[0, 0], order)),
+            *(jnp.asarray(x) for x in (new.target[0, 0] + unique_data.intercept[0, 0], order)),
         )
         mine = jax.tree.map(lambda x, c=c, s=s: x[..., c, s], parameters)
         alone = importance.of_one(network, mine, rows)

@@ -54,15 +54,15 @@ def test_each_feature_is_observed_by_itself():
 
 def test_the_targets_are_those_that_were_given():
     seen = begin(8.0, target=2.0, distance=(0.25, 0.5))
-    assert float(seen.target.loss[0, 0]) == 2.0
-    assert [float(x[0, 0]) for x in seen.target.distance] == [0.25, 0.5]
-    assert begin(8.0, distance=()).target.distance == []
+    assert float(seen.convergence_target.loss[0, 0]) == 2.0
+    assert [float(x[0, 0]) for x in seen.convergence_target.distance] == [0.25, 0.5]
+    assert begin(8.0, distance=()).convergence_target.distance == []
 
 
 @pytest.mark.parametrize("null", [0.5, 7.0])
 def test_the_beginning_is_what_the_full_data_say(null):
     seen = begin(8.0, null=null)
-    assert float(seen.ceiling[0, 0]) == monitor.DIVERGED_ABOVE * max(2.0, null)
+    assert float(seen.divergence_threshold[0, 0]) == monitor.DIVERGED_ABOVE * max(2.0, null)
     assert float(seen.initial_loss[0, 0]) == float(seen.loss[0, 0]) == 8.0
     assert float(seen.norm_init[0][0, 0]) == 3.0
     assert float(seen.norm_sum[0][0, 0]) == float(seen.norm_first_epoch[0][0, 0]) == 0.0
@@ -92,7 +92,7 @@ def test_at_the_least_squares_solution_nothing_is_left(scaler):
     bias = np.asarray(maps.intercept) - (weight * np.asarray(maps.feature_shift)).sum(axis=0)
     parameters = linear_parameters(weight, bias)
     loss = block.loss.monitored_loss(parameters, maps, block.full_batch)
-    now = monitor.criterion(parameters, block.data.target, loss, single_unit=True)
+    now = monitor.criterion(parameters, block.data.convergence_target, loss, single_unit=True)
     np.testing.assert_allclose(now.loss, 0, atol=1e-10)
     np.testing.assert_allclose(now.distance, 0, atol=1e-5)
 
@@ -103,7 +103,7 @@ def test_distances_are_those_of_the_weights():
     off = np.array([0.5, -0.25])[:, None, None]
     weight = np.asarray(maps.ols_coefficient / maps.feature_scale) + off
     parameters = linear_parameters(weight, np.zeros(weight.shape[1:]))
-    target = block.data.target
+    target = block.data.convergence_target
     now = monitor.criterion(parameters, target, jnp.zeros(weight.shape[1:]), single_unit=True)
     np.testing.assert_allclose(now.distance, np.broadcast_to(abs(off), weight.shape), rtol=1e-5)
     assert monitor.criterion(parameters, target, now.loss, single_unit=False).distance == []

@@ -256,7 +256,7 @@ def test_a_traces_points_are_evenly_spread_over_the_budget_and_end_with_it(
 ):
     budget = Budget(epochs, batches, 2, trace_epochs(epochs, conditions), False)
     updates = budget.trace_updates
-    assert len(updates) == budget.slots <= 200
+    assert len(updates) == budget.trace_points <= 200
     assert updates[-1] == epochs * batches
     assert (updates % batches == 0).all()
     steps = np.diff(updates, prepend=0)
@@ -287,7 +287,7 @@ def test_a_longer_budget_is_thinned(scalers):
     (own,) = groups_of(**axes)
     budget = budget_of(own, "standard")
     traced = rows[rows["trace_update"].notna()]
-    assert budget.slots < 450
+    assert budget.trace_points < 450
     np.testing.assert_array_equal(traced["trace_update"].iloc[0], budget.trace_updates)
     np.testing.assert_allclose(column(traced, "trace_loss")[:, -1], traced["final_loss"], rtol=1e-5)
 

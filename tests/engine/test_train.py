@@ -36,14 +36,14 @@ def factory_of(name: str, dialect: str = "keras"):
     return optimizers.build(Component(name), dialect)
 
 
-def scan(block, count: int, ceiling=jnp.inf, parameters=None):
+def scan(block, count: int, threshold=jnp.inf, parameters=None):
     """Return the state after some updates, and the losses before each."""
     update = block.update()
 
     def step(state, x):
         batch, number = x
-        state, info, alive = update.step(state, block.data, batch, ceiling, number)
-        return state, (info.loss, alive)
+        state, info, active = update.step(state, block.data, batch, threshold, number)
+        return state, (info.loss, active)
 
     batches = jax.tree.map(lambda x: x[:count], block.batches)
     parameters = block.parameters if parameters is None else parameters
@@ -88,7 +88,7 @@ def test_one_update_is_the_numbers_worked_out_by_hand(name, way, unstacked):
     update = update_of(loss, factory_of(name))
     parameters = objective.unstack(parameters) if unstacked else parameters
     batch = loss.full_batch(data.inputs, data.residual)
-    state, info, alive = update.step(
+    state, info, active = update.step(
         update.init(parameters, data), data, batch, jnp.inf, jnp.int32(0)
     )
     layer = objective.stack(state.parameters)["params"]["Dense_0"]
@@ -99,7 +99,7 @@ def test_one_update_is_the_numbers_worked_out_by_hand(name, way, unstacked):
     assert float(layer["bias"][0, 0, 0]) == pytest.approx(bias, rel=close)
     assert float(info.loss[0, 0]) == pytest.approx(1.0625, rel=1e-14)
     assert float(np.ravel(info.gradient_norm)[0]) == pytest.approx(WEIGHT_GRADIENT, rel=1e-14)
-    assert bool(alive[0, 0])
+    assert bool(active[0, 0])
     assert int(state.diverged_at[0, 0]) == NEVER
 
 
@@ -184,23 +184,23 @@ def exploding(model: str, optimizer: str, rate: float = 30.0):
     axes = {"objective": way, "model": model, "optimizer": optimizer, "scaler": "standard"}
     axes |= {"problem": SMALL, "batch_size": 4, "epochs": 10}
     block = block_of(learning_rate=[0.01, rate], **axes)
-    ceiling = 1e6 * block.at(block.parameters, block.full_batch)[0]
-    return block, ceiling, scan(block, 40, ceiling)
+    threshold = 1e6 * block.at(block.parameters, block.full_batch)[0]
+    return block, threshold, scan(block, 40, threshold)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "test_optimizers:clipped_by_layer"])
 @pytest.mark.parametrize("model", MODELS)
 def test_a_run_is_frozen_where_its_loss_first_is_above_the_ceiling(model, optimizer):
-    block, ceiling, (state, (losses, alive)) = exploding(model, optimizer)
+    block, threshold, (state, (losses, active)) = exploding(model, optimizer)
     lost, kept = np.asarray(state.diverged_at)[1], np.asarray(state.diverged_at)[0]
     assert (kept == NEVER).all()
     assert (lost < 40).all()
-    losses, alive = np.asarray(losses), np.asarray(alive)
+    losses, active = np.asarray(losses), np.asarray(active)
     for seed, at in enumerate(lost):
-        assert not losses[at, 1, seed] <= ceiling[1, seed]
-        assert (losses[:at, 1, seed] <= ceiling[1, seed]).all()
-        assert alive[:, 1, seed].tolist() == [True] * at + [False] * (40 - at)
-        before, _ = scan(block, int(at), ceiling)
+        assert not losses[at, 1, seed] <= threshold[1, seed]
+        assert (losses[:at, 1, seed] <= threshold[1, seed]).all()
+        assert active[:, 1, seed].tolist() == [True] * at + [False] * (40 - at)
+        before, _ = scan(block, int(at), threshold)
         for now, then in zip(leaves(state.parameters), leaves(before.parameters), strict=True):
             assert np.isfinite(now[..., 1, seed]).all()
             np.testing.assert_allclose(now[..., 1, seed], then[..., 1, seed], rtol=1e-5)
@@ -222,13 +222,13 @@ def test_a_run_does_not_notice_that_its_neighbour_diverged(model, optimizer):
 def test_a_loss_that_is_no_number_freezes_a_run_at_once(poison):
     block = block_of(problem=SMALL, batch_size=4, objective="moments", learning_rate=[0.1, 0.2])
     poisoned = jax.tree.map(lambda x: x.at[..., 1, 2].set(poison), block.parameters)
-    ceiling = 1e6 * block.at(block.parameters, block.full_batch)[0]
-    state, (_, alive) = scan(block, 4, ceiling, poisoned)
+    threshold = 1e6 * block.at(block.parameters, block.full_batch)[0]
+    state, (_, active) = scan(block, 4, threshold, poisoned)
     expected = np.full((2, 3), NEVER)
     expected[1, 2] = 0
     np.testing.assert_array_equal(state.diverged_at, expected)
-    assert not alive[:, 1, 2].any()
-    clean, _ = scan(block, 4, ceiling)
+    assert not active[:, 1, 2].any()
+    clean, _ = scan(block, 4, threshold)
     for one, other in zip(leaves(state.parameters), leaves(clean.parameters), strict=True):
         rest = expected == NEVER
         np.testing.assert_array_equal(one[..., rest], other[..., rest])

@@ -25,10 +25,10 @@ def conditions_of(**axes):
 def held_out_of(condition, seeds, new=None):
     """Return training encoding and held-out rows, the latter perhaps replaced."""
     static, problem = split(condition), problem_of(condition.problem)
-    drawn, kinds = draws.draw(static, seeds), encoding.kinds_of([condition])
-    own = encoding.encode_kinds(problem, drawn, kinds, static.transformed)
+    drawn, datasets = draws.draw(static, seeds), encoding.unique_datasets([condition])
+    own = encoding.encode_unique(problem, drawn, datasets, static.transformed)
     new = draws.held_out(static, seeds) if new is None else new
-    return own, encoding.encode_held_out(problem, drawn, new, kinds, own)
+    return own, encoding.encode_held_out(problem, drawn, new, datasets, own)
 
 
 def in_training_units(own, held):

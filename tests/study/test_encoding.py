@@ -359,7 +359,7 @@ def test_a_constant_column_makes_no_number_infinite(coefficients, design, offset
     drawn = draws.Draw(*(np.stack(part) for part in zip(*map(draw, SEEDS), strict=True)))
     axes = {"scaler": [*AFFINE], "target_scaler": [*AFFINE], "scale_factor": [1e-12, 1.0, 1e6]}
     conditions = expand(parse({**axes, "design": design, "offset": offset}))
-    found = encoding.encode_kinds(problem, drawn, encoding.kinds_of(conditions), False)
+    found = encoding.encode_unique(problem, drawn, encoding.unique_datasets(conditions), False)
     for name, values in found._asdict().items():
         # Nothing tells how far the coefficient of a constant column may be off.
         known = values[:1] if name == "error" else values

@@ -27,7 +27,7 @@ from scaling_study.study.conditions import (
     shape_of,
     split,
 )
-from scaling_study.study.encoding import Encoding, encode, encode_kinds
+from scaling_study.study.encoding import Encoding, encode, encode_unique
 from scaling_study.study.study import parse
 
 FIRST = Chunk(0, 0, 0)
@@ -123,11 +123,11 @@ def block_of(
         lambda x: jnp.broadcast_to(x[..., None, :], (*x.shape[:-1], *runs)), drawn
     )
     arrays = inputs.ConditionArrays.of(conditions)
-    distinct = encode_kinds(
-        problem_of(static.problem), draws.draw(static, seeds), arrays.kinds, static.transformed
+    unique_data = encode_unique(
+        problem_of(static.problem), draws.draw(static, seeds), arrays.datasets, static.transformed
     )
     moments = static.objective == "moments"
-    data = inputs.data_of(static.dtype, distinct, arrays, moments=moments)
+    data = inputs.data_of(static.dtype, unique_data, arrays, moments=moments)
     data = jax.tree.map(jnp.asarray, data)
     return Block(static, conditions, own, data, loss, order, parameters)
 
@@ -182,7 +182,7 @@ def hand_problem(way: str, learning_rate: float = 0.1) -> tuple[Objective, Data,
         residual=jnp.array([[0.5, -1.0, 0.5]]),
         maps=maps,
         learning_rate=learning_rate * one,
-        target=Target(nothing, nothing[None], 0.125 * one[None], 0.25 * one),
+        convergence_target=Target(nothing, nothing[None], 0.125 * one[None], 0.25 * one),
     )
     batching = Batching(3, 2)
     loss = (
