@@ -44,7 +44,7 @@ def test_every_page_can_be_reached_from_the_readme():
 
 
 def test_the_runs_are_those_of_the_paper():
-    (runs,) = re.findall(r"([\d,]+) trainings", PAPER)
+    (runs,) = re.findall(r"The study has ([\d,]+) runs", PAPER)
     assert round(int(runs.replace(",", "")) / 1e6, 2) == 1.67
     assert "1.67 million" in README
     assert "24 sentences" in README
