@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from scaling_study.report import charts, style
@@ -135,6 +136,6 @@ def test_dots_lie_in_the_row_of_their_name() -> None:
 def test_a_map_of_numbers_marks_what_is_sure_and_what_is_missing() -> None:
     figure, panels = charts.facets(["panel"])
     table = pd.DataFrame([[0.5, np.nan], [-0.251, -0.001]], index=["a", "b"], columns=["x", "y"])
-    charts.number_map(panels["panel"], table, table > 0.4, cmap="RdBu_r", vmin=-1, vmax=1)
+    charts.number_map(panels["panel"], table, table > 0.4, Normalize(-1, 1), "RdBu_r")
     shown = {text.get_text(): text.get_weight() for text in figure.axes[0].texts}
     assert shown == {".50": "bold", "few": "normal", "\N{MINUS SIGN}.25": "normal", ".00": "normal"}
