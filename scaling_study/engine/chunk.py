@@ -138,8 +138,7 @@ def _rows(
                 scores |= fit
             digest = compiled(group, record).digest
         budget = budget_of(group, record)
-        named = names or group
-        table = to_table(named, chunk, training, unique_data, budget, scores, shares)
+        table = to_table(group, chunk, training, unique_data, budget, scores, shares, names)
         return table, digest
 
 

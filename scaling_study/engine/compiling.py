@@ -102,8 +102,7 @@ def _compile(group: Group, record: str, inputs: Inputs) -> Program:
     memory = first.memory_analysis()
     sizes = ("argument", "output", "temp")
     memory_bytes = sum(getattr(memory, f"{size}_size_in_bytes", 0) for size in sizes)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return Program(blank_trace, first, more, memory_bytes, digest, [])
+    return Program(blank_trace, first, more, memory_bytes, _digest(text), [])
 
 
 def budget_of(group: Group, record: str) -> Budget:
@@ -113,3 +112,7 @@ def budget_of(group: Group, record: str) -> Budget:
     curves = record == "curves"
     apart = 1 if curves else trace_epochs(epochs, len(group.conditions))
     return Budget(epochs, batches, shape_of(group.static.problem)[1], apart, curves)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -53,14 +53,15 @@ def to_table(
     budget: Budget,
     scores: Mapping[str, np.ndarray],
     shares: Mapping[str, np.ndarray],
+    named: Group | None = None,
 ) -> pa.Table:
     """Return the rows of a chunk's runs, without its padding.
 
     ``training`` has NumPy arrays ending in (C, S), and ``unique_data`` is the encoding of each
     unique data set. ``scores`` (C, S) and ``shares`` (d, C, S) are further columns of the runs and
-    of the features.
+    of the features. ``named`` is the group whose conditions the rows name, if not those trained.
     """
-    members, seeds = group.members(chunk), group.seeds(chunk)
+    members, seeds = (named or group).members(chunk), group.seeds(chunk)
     count = len(members)
     codes = np.repeat(np.arange(count, dtype=np.int32), len(seeds))
     columns: dict[str, Any] = {

@@ -277,7 +277,7 @@ def test_two_local_devices_give_the_same_bits(whole, tmp_path):
 
 def test_a_group_is_compiled_before_its_chunks_are_sent():
     planned = plan(read_study(STUDY))
-    batches = LocalDevices(1).batches(planned.chunks)
+    batches = LocalDevices(1).split_chunks(planned.chunks)
     assert [len({chunk.group for chunk in batch}) for batch in batches] == [1, 1, 1]
     assert sum(len(batch) for batch in batches) == CHUNKS
     assert [len(batch) for batch in RemoteExecutor(Here()).batches(planned.chunks)] == [CHUNKS]
