@@ -13,8 +13,10 @@ STUDY ?= article
 reproduce: $(VENV)/installed  ## Run a study, the article's unless STUDY=paper, and write its report
 	$(BIN)/scaling-study reproduce $(STUDY) --overwrite
 
+TESTS ?= tests
+
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(TESTS)
 
 test-slow: $(VENV)/installed  ## What takes minutes: kills at every file operation, signals
 	$(BIN)/python -m pytest -m slow
