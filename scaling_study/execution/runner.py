@@ -84,11 +84,9 @@ def run(
     devices : int, optional
         Number of local devices; all by default, on a CPU as many as there are cores.
     client : object, optional
-        Computes in place of local devices: anything whose ``submit(function, *arguments)``
-        returns a future, such as a `distributed.Client`.
+        Computes in place of local devices: has ``submit(function, *arguments)``, as Dask's.
     chunk_size : int, optional
-        Upper bound on the runs of a chunk. It is recorded, because it changes bits. By default
-        a chunk fits a core's cache on a CPU, and on a GPU it is chosen from the device's memory.
+        Upper bound on the runs of a chunk, recorded because it changes bits.
     allow_code : bool
         Whether code that a study *file* names, ``module:name``, may be imported.
     fail_fast, on_progress, on_curves
