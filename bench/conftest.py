@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +24,7 @@ class Trainer:
     ) -> None:
         self.executor = LocalDevices(devices)
         planned = plan(read_study(study, list(settings)), chunk_size)
-        self.planned = preflight.for_device(planned, self.executor.memory, Path("nowhere"))
+        self.planned = preflight.for_device(planned, self.executor.memory)
         self.runs = self.planned.runs
         self()
 

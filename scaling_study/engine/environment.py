@@ -25,7 +25,7 @@ PINNED: dict[str, Any] = {
     "jax_debug_infs": False,
     "jax_debug_key_reuse": False,
     "jax_debug_nans": False,
-    "jax_default_matmul_precision": "highest",  # a GPU multiplies float32 in 19 bits otherwise
+    "jax_default_matmul_precision": "highest",  # a GPU may use TensorFloat-32 otherwise
     "jax_default_prng_impl": "threefry2x32",
     "jax_disable_jit": False,
     "jax_enable_checks": False,

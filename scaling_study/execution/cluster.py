@@ -148,6 +148,7 @@ class ClusterMonitor:
             self._check_paused(list(workers.values()), now)
 
     def _check_deaths(self, deaths: int) -> None:
+        import distributed  # noqa: F401  registers Dask's defaults
         from dask import config
 
         if self._deaths is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from scaling_study.errors import CodeError, StudyError
 from scaling_study.storage.reader import read_manifest
+from scaling_study.storage.schema import MANIFEST
 from scaling_study.study.conditions import problem_of, shape_of
 from scaling_study.study.plan import Plan, plan
 from scaling_study.study.study import Study, read_study
@@ -46,7 +47,7 @@ def read_plan(
     return plan(resolved, chunk_size)
 
 
-def for_device(planned: Plan, memory: int | None, folder: Path) -> Plan:
+def for_device(planned: Plan, memory: int | None, folder: Path | None = None) -> Plan:
     """Return a plan whose chunks fill a device with memory of its own.
 
     A plan with a chunk size, and one for a CPU, whose chunks fit a core's cache, stay as they
@@ -57,18 +58,20 @@ def for_device(planned: Plan, memory: int | None, folder: Path) -> Plan:
     planned : Plan
     memory : int or None
         Bytes of the device; None for a CPU.
-    folder : Path
-        Of the results.
+    folder : Path, optional
+        Results that the run continues.
     """
     if planned.chunk_runs is not None or memory is None:
         return planned
-    with suppress(StudyError, OSError):
-        return plan(planned.study, read_manifest(folder)["identity"]["chunk_size"])
+    if folder is not None and (folder / MANIFEST).exists():
+        with suppress(StudyError):  # a damaged manifest is reported when the folder is opened
+            recorded = read_manifest(folder)["identity"]["chunk_size"]
+            return planned if recorded is None else plan(planned.study, recorded)
     first, last = planned.study.seeds
     largest = (last - first) * max(len(group.conditions) for group in planned.groups)
     size = min(WIDEST, 2 ** (largest - 1).bit_length())
     wide = plan(planned.study, size)
-    while size > NARROWEST and max(map(wide.memory_of, wide.groups)) > memory / 4:
+    while size > NARROWEST and max(map(wide.memory_at_once, wide.groups)) > memory / 4:
         size //= 2
         wide = plan(planned.study, size)
     return wide

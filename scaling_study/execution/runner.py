@@ -104,7 +104,7 @@ def run(
     folder = Path(output_dir or Path("results") / planned.study.name)
     options = {"fail_fast": fail_fast, "on_progress": on_progress, "on_curves": on_curves}
     executor = _executor(planned, devices, client)
-    planned = preflight.for_device(planned, executor.memory, folder)
+    planned = preflight.for_device(planned, executor.memory, None if overwrite else folder)
     try:
         preflight.check(planned, local=client is None)
         with _store(planned, folder, executor, overwrite) as store:

@@ -11,6 +11,7 @@ from scaling_study.study.conditions import (
     Chunk,
     Condition,
     Group,
+    Static,
     batches_per_epoch,
     expand,
     group,
@@ -81,8 +82,7 @@ class Plan:
         static, shape = group.static, group.shape
         samples, features = shape_of(static.problem)
         batches = batches_per_epoch(static)
-        hidden = dict(static.model.parameters).get("hidden", ())
-        widths = [features, *([hidden] if isinstance(hidden, int) else hidden), 1]
+        widths = [features, *_hidden_of(static), 1]
         parameters = sum(a * b + b for a, b in pairwise(widths))
         state = shape.conditions * shape.seeds * (6 * parameters + 20 * features)
         replaced = static.sampling == "replacement"
@@ -95,6 +95,18 @@ class Plan:
         size = 8 if static.dtype == "float64" else 4
         return int(size * (state + self._trace_numbers(group, features) + batches_held))
 
+    def memory_at_once(self, group: Group) -> int:
+        """Return the bytes of a chunk whose runs all train at once, as on a GPU.
+
+        To `memory_of` it adds the hidden layers of all rows, forward and backward.
+        """
+        static, shape = group.static, group.shape
+        samples, _ = shape_of(static.problem)
+        units = 0 if static.objective == "moments" else sum(_hidden_of(static))
+        size = 8 if static.dtype == "float64" else 4
+        rows = shape.conditions * shape.seeds * samples
+        return self.memory_of(group) + 2 * size * rows * units
+
     def _trace_numbers(self, group: Group, features: int) -> float:
         """Return how many numbers the traces of a chunk hold, before and after."""
         shape, epochs = group.shape, group.static.updates // batches_per_epoch(group.static)
@@ -104,6 +116,12 @@ class Plan:
         traced = runs * min(TRACED_SEEDS, shape.tile_seeds) / shape.tile_seeds
         points = -(-epochs // trace_epochs(epochs, len(group.conditions)))
         return 2 * traced * points * (2 + 2 * features)
+
+
+def _hidden_of(static: Static) -> tuple[int, ...]:
+    """Return the widths of a model's hidden layers, if its parameters say so."""
+    hidden = dict(static.model.parameters).get("hidden", ())
+    return (hidden,) if isinstance(hidden, int) else tuple(hidden)
 
 
 def check_size(groups: Sequence[Group], seeds: tuple[int, int]) -> None:

@@ -169,14 +169,14 @@ def test_differences_are_within_the_seeds_that_fit_both_ways():
     runs.loc[(runs["seed"] == 9) & (runs["scaler"] == "standard"), "r2_held_out"] = 0.0
     runs.loc[(runs["seed"] == 10) & (runs["scaler"] == "none"), "r2_held_out"] = 0.0
     read, cells = read_of(runs, features)
-    own = attribution.paired_differences(read)
-    assert set(own["seed"]) == set(range(8, 16)) - {9, 10}
-    assert set(own["scaler"]) == {"none"}
+    differences = attribution.paired_differences(read)
+    assert set(differences["seed"]) == set(range(8, 16)) - {9, 10}
+    assert set(differences["scaler"]) == {"none"}
     by_seed = {
         scaler: rows[rows["method"] == "weight"].set_index("seed")["distortion"]
         for scaler, rows in read.groupby("scaler")
     }
-    weight = own[own["method"] == "weight"].set_index("seed")["value"]
+    weight = differences[differences["method"] == "weight"].set_index("seed")["value"]
     expected = (by_seed["none"] - by_seed["standard"]).dropna()
     pd.testing.assert_series_equal(weight.sort_index(), expected.sort_index(), check_names=False)
     row = at(attribution.mean_differences(read, cells), "weight")

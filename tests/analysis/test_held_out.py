@@ -69,8 +69,8 @@ def test_splits_of_one_data_set_have_the_corrected_interval():
 def test_problems_that_draw_new_rows_have_students_interval():
     frame = held_out.run_scores(runs().assign(problem="friedman2(samples=50)"))
     assert (frame["overlap"] == 0).all()
-    (own,) = held_out.run_scores(runs().assign(problem="wine"))["overlap"].unique()
-    assert own == 44 / 134
+    (scores,) = held_out.run_scores(runs().assign(problem="wine"))["overlap"].unique()
+    assert scores == 44 / 134
     share = {"problem": "wine(test_share=0.5)", "problem.test_share": 0.5}
     assert (held_out.run_scores(runs().assign(**share))["overlap"] == 1).all()
 
@@ -79,9 +79,9 @@ def test_a_users_own_classes_have_the_chance_and_the_overlap_of_their_rows():
     wine = datasets.DATASETS["wine"]()
     frame = runs().assign(problem="mine:table(share=1)", test_accuracy=0.5)
     assert (held_out.run_scores(frame)[["chance", "overlap"]] == 0).all(axis=None)
-    own = held_out.run_scores(frame, {"mine:table(share=1)": wine})
-    assert set(own["chance"]) == {71 / 178}
-    assert set(own["overlap"]) == {44 / 134}
+    scores = held_out.run_scores(frame, {"mine:table(share=1)": wine})
+    assert set(scores["chance"]) == {71 / 178}
+    assert set(scores["overlap"]) == {44 / 134}
 
 
 def test_an_interval_of_scores_ends_at_zero_and_one():

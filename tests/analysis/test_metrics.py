@@ -22,9 +22,9 @@ def whole(paper):
 @pytest.mark.parametrize("name", MEASURES)
 def test_every_measure_is_a_number_a_run_and_says_what_it_is(table, name):
     few = table.take(np.arange(len(table)) % 7 == 0)
-    own = few if "in_place" not in name else few.take(few.runs["scaler"].isin(["standard"]))
-    values = MEASURES[name](own)
-    assert values.shape == (len(own),)
+    selected = few if "in_place" not in name else few.take(few.runs["scaler"].isin(["standard"]))
+    values = MEASURES[name](selected)
+    assert values.shape == (len(selected),)
     assert values.dtype == np.float64
     assert MEASURES[name].__doc__
     if name in SHARES:
@@ -34,8 +34,10 @@ def test_every_measure_is_a_number_a_run_and_says_what_it_is(table, name):
 def test_first_and_last_are_the_runs_own_features(table, paper):
     features = paper.features
     run = table.runs.iloc[777]
-    own = features[(features["condition"] == run["condition"]) & (features["seed"] == run["seed"])]
-    assert own.sort_values("feature")["weight"].tolist() == [
+    selected = features[
+        (features["condition"] == run["condition"]) & (features["seed"] == run["seed"])
+    ]
+    assert selected.sort_values("feature")["weight"].tolist() == [
         run["weight_first"],
         run["weight_last"],
     ]
@@ -93,10 +95,14 @@ def test_permutation_share_is_that_of_every_permutation(table):
 
 
 def test_scaled_weights_have_the_same_share_of_contribution_whatever_the_unit(table):
-    own = table.runs
+    selected = table.runs
     parts = {}
     for s in (100.0, 1000.0):
-        rows = (own["scaler"] == "standard") & (own["scale_factor"] == s) & (own["design"] == "U")
+        rows = (
+            (selected["scaler"] == "standard")
+            & (selected["scale_factor"] == s)
+            & (selected["design"] == "U")
+        )
         parts[s] = MEASURES["share_contribution"](table.take(rows.to_numpy()))
     np.testing.assert_allclose(parts[100.0], parts[1000.0], rtol=1e-4)
 
@@ -123,33 +129,33 @@ def test_what_did_not_arrive_is_beyond_and_not_missing(table):
 
 
 def test_a_convex_loss_is_slow_and_never_stuck(whole):
-    own = whole.take((whole.runs["block"] == "restarts-linear").to_numpy())
-    found = MEASURES["stuck"](own)
-    by_seed = own.runs.assign(found=found).groupby(
+    selected = whole.take((whole.runs["block"] == "restarts-linear").to_numpy())
+    found = MEASURES["stuck"](selected)
+    by_seed = selected.runs.assign(found=found).groupby(
         ["scale_factor", "scaler", "seed"], observed=True
     )
     assert (by_seed["found"].nunique() == 1).all()  # a run and its shorter self are judged as one
 
 
 def test_stuck_is_high_and_still(whole):
-    own = whole.take(((whole.runs["block"] == "restarts-linear")
+    selected = whole.take(((whole.runs["block"] == "restarts-linear")
                       & (whole.runs["scaler"] == "none")
                       & (whole.runs["scale_factor"] == 1.0)).to_numpy())  # fmt: skip
-    short = own.runs["updates"].astype(int) == 20
-    final = np.where(own.runs["seed"] < 3, 9.0, 1.0)  # three restarts end high
-    own.runs["final_loss"] = final
-    own.runs["status"] = "not_converged"
-    assert MEASURES["stuck"](own)[(own.runs["seed"] < 3).to_numpy()].all()
-    assert not MEASURES["stuck"](own)[(own.runs["seed"] >= 3).to_numpy()].any()
-    own.runs.loc[short, "final_loss"] = 2 * final[short]  # and still falls: slow
-    assert not MEASURES["stuck"](own).any()
+    short = selected.runs["updates"].astype(int) == 20
+    final = np.where(selected.runs["seed"] < 3, 9.0, 1.0)  # three restarts end high
+    selected.runs["final_loss"] = final
+    selected.runs["status"] = "not_converged"
+    assert MEASURES["stuck"](selected)[(selected.runs["seed"] < 3).to_numpy()].all()
+    assert not MEASURES["stuck"](selected)[(selected.runs["seed"] >= 3).to_numpy()].any()
+    selected.runs.loc[short, "final_loss"] = 2 * final[short]  # and still falls: slow
+    assert not MEASURES["stuck"](selected).any()
 
 
 def test_a_scaler_keeps_its_promise_on_the_rows_it_was_fitted_on(table):
     rows = table.runs["scaler"].isin(["minmax", "standard"]) & (table.runs["scale_factor"] == 100.0)
-    own = table.take(rows.to_numpy())
-    assert (MEASURES["in_place_train"](own) == 1).all()
-    assert MEASURES["in_place_held_out"](own).mean() < 0.5
+    selected = table.take(rows.to_numpy())
+    assert (MEASURES["in_place_train"](selected) == 1).all()
+    assert MEASURES["in_place_held_out"](selected).mean() < 0.5
 
 
 def test_two_features_agree_or_do_not(table):

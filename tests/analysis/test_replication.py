@@ -123,9 +123,9 @@ def test_what_did_not_arrive_leaves_an_end_open(claimed, late, verdict):
 def test_the_published_split_is_held_to_its_digits():
     # Printed: 0.741 and 0.963. Seed 42 gives the first up to rounding, and misses the second.
     found = published_table(stored(lambda seed: 0.7414 if seed == 42 else 0.5, 0.9636))
-    own = found[found["measured"] == ON_ITS_SPLIT]
-    assert list(own["verdict"]) == [REPRODUCED, NOT_REPRODUCED]
-    assert list(own["ours"]) == ["0.741", "0.964"]
+    rows = found[found["measured"] == ON_ITS_SPLIT]
+    assert list(rows["verdict"]) == [REPRODUCED, NOT_REPRODUCED]
+    assert list(rows["ours"]) == ["0.741", "0.964"]
 
 
 def test_over_splits_it_is_held_to_the_interval_of_the_mean():

@@ -52,7 +52,7 @@ def of_units(power):
 
 multiplied, divided = of_units(1), of_units(-1)
 NEWTON = "scaling_study.engine.optimizers:newton"
-OWN = [f"test_scale_sensitivity:{name}" for name in ("multiplied", "divided")]
+USER_OPTIMIZERS = [f"test_scale_sensitivity:{name}" for name in ("multiplied", "divided")]
 
 
 def grid(gone: np.ndarray, updates: np.ndarray | None = None) -> Grid:
@@ -66,7 +66,7 @@ def grid(gone: np.ndarray, updates: np.ndarray | None = None) -> Grid:
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory):
-    names = ["sgd", "adam", NEWTON, *OWN]
+    names = ["sgd", "adam", NEWTON, *USER_OPTIMIZERS]
     results = scaling_study.run(
         {**STUDY, "optimizer": names}, output_dir=tmp_path_factory.mktemp("s") / "s"
     )
@@ -75,16 +75,16 @@ def board(tmp_path_factory):
 
 
 def test_what_newton_loses_is_nothing(board):
-    own = board.loc[NEWTON]
-    assert own["rank"] <= 2  # with the factory that divides by the scale
-    assert abs(own["sensitivity"]) < 1e-3
-    assert abs(own["phi"]) < 1e-3
-    assert own["tuned_at_reference"] == pytest.approx(1)
-    assert abs(own["rate_slope_above"]) < 1e-6
+    newton = board.loc[NEWTON]
+    assert newton["rank"] <= 2  # with the factory that divides by the scale
+    assert abs(newton["sensitivity"]) < 1e-3
+    assert abs(newton["phi"]) < 1e-3
+    assert newton["tuned_at_reference"] == pytest.approx(1)
+    assert abs(newton["rate_slope_above"]) < 1e-6
 
 
 def test_a_rate_times_the_columns_scale_is_worse_than_its_base_and_divided_better(board):
-    multiplied, divided = (board.loc[name] for name in OWN)
+    multiplied, divided = (board.loc[name] for name in USER_OPTIMIZERS)
     base = board.loc["sgd"]
     assert divided["rank"] < base["rank"] < multiplied["rank"]
     assert divided["sensitivity_high"] < base["sensitivity_low"]
@@ -119,9 +119,9 @@ def test_basin_and_slope_are_those_worked_out_by_hand():
     updates[1, 1], updates[1, 3] = 40, 41  # within twice, and not
     found = scale_sensitivity.per_seed(grid(np.zeros((3, 5)), updates))
     np.testing.assert_allclose(found["basin_width"], (1 + 2 + 1) / 3)
-    own = grid(np.zeros((3, 5)), updates)
-    assert scale_sensitivity.rate_slope(own, above=True).value == pytest.approx(-1)
-    assert scale_sensitivity.rate_slope(own, above=False).value == pytest.approx(-1)
+    toy_grid = grid(np.zeros((3, 5)), updates)
+    assert scale_sensitivity.rate_slope(toy_grid, above=True).value == pytest.approx(-1)
+    assert scale_sensitivity.rate_slope(toy_grid, above=False).value == pytest.approx(-1)
 
 
 def test_a_rate_at_an_end_of_the_grid_is_marked():
@@ -136,9 +136,9 @@ def test_a_rate_at_an_end_of_the_grid_is_marked():
 def test_rates_are_chosen_on_seeds_that_are_not_reported():
     gone = np.zeros((3, 5, len(SEEDS)))
     gone[:, 1, :4], gone[:, 3, 4:] = 1, 1  # what is best for one half is not for the other
-    own = grid(np.zeros((3, 5)))._replace(progress=gone)
-    assert own.best.tolist() == [1, 1, 1]
-    assert scale_sensitivity.per_seed(own)["tuned_at_reference"].tolist() == [0] * 4
+    toy_grid = grid(np.zeros((3, 5)))._replace(progress=gone)
+    assert toy_grid.best.tolist() == [1, 1, 1]
+    assert scale_sensitivity.per_seed(toy_grid)["tuned_at_reference"].tolist() == [0] * 4
 
 
 def test_what_does_not_train_has_no_rank():
@@ -150,9 +150,9 @@ def test_what_does_not_train_has_no_rank():
 
 
 def lost(gone: float, *, diverged: float, failed: float) -> Grid:
-    own = grid(np.full((3, 5), gone))
-    ones = np.ones_like(own.progress)
-    return own._replace(diverged=diverged * ones, failed=failed * ones)
+    toy_grid = grid(np.full((3, 5), gone))
+    ones = np.ones_like(toy_grid.progress)
+    return toy_grid._replace(diverged=diverged * ones, failed=failed * ones)
 
 
 def test_what_fails_diverges_or_does_not_train_comes_last_without_numbers_that_read_as_best():
@@ -181,10 +181,10 @@ def test_what_fails_diverges_or_does_not_train_comes_last_without_numbers_that_r
 
 
 def test_one_run_that_fails_does_not_make_an_optimizer_failed():
-    own = lost(1, diverged=0, failed=0)
-    failed = own.failed.copy()
+    toy_grid = lost(1, diverged=0, failed=0)
+    failed = toy_grid.failed.copy()
     failed[0, 0, 0] = 1
-    assert own._replace(failed=failed, diverged=failed).status == "ranked"
+    assert toy_grid._replace(failed=failed, diverged=failed).status == "ranked"
 
 
 def broken(learning_rate):
@@ -203,11 +203,13 @@ def late(learning_rate):
 
 
 def test_a_factory_that_raises_and_a_wrong_sign_are_failed_and_diverged(tmp_path):
-    own = [f"test_scale_sensitivity:{name}" for name in ("broken", "uphill", "late")]
-    results = scaling_study.run({**STUDY, "optimizer": ["sgd", *own]}, output_dir=tmp_path / "s")
+    factories = [f"test_scale_sensitivity:{name}" for name in ("broken", "uphill", "late")]
+    results = scaling_study.run(
+        {**STUDY, "optimizer": ["sgd", *factories]}, output_dir=tmp_path / "s"
+    )
     board = scale_sensitivity.leaderboard(scale_sensitivity.grids(Table(results)))
     assert [*board["status"]] == ["ranked", "diverged", "failed", "failed"]
-    assert board["optimizer"][1] == own[1]
+    assert board["optimizer"][1] == factories[1]
     assert [*shown(board)["rank"]] == ["1", "diverged", "failed", "failed"]
     assert board.loc[1:, "sensitivity"].isna().all()
 

@@ -83,63 +83,63 @@ def test_an_offset_hurts_more_than_a_range(low, high, kappa):
 @pytest.mark.parametrize("share", [0.2, 0.9, 1.5, 1.99])
 def test_the_trajectory_is_that_of_a_plain_loop(share):
     x, y = sample()
-    own = quadratic_of(x, y)
-    rate = share * own.stability_limit / 2
+    model = quadratic_of(x, y)
+    rate = share * model.stability_limit / 2
     losses = descend(x, y, rate, 200)
     t = np.arange(201)
-    c = own.components(np.zeros(3))
-    predicted = theory.excess_loss(own.eigenvalues, c, np.full(201, rate), t)
-    np.testing.assert_allclose(losses - own.loss_ols, predicted, rtol=1e-7)
+    c = model.components(np.zeros(3))
+    predicted = theory.excess_loss(model.eigenvalues, c, np.full(201, rate), t)
+    np.testing.assert_allclose(losses - model.loss_ols, predicted, rtol=1e-7)
 
 
 @given(st.integers(0, 20), st.floats(0.05, 0.99), st.sampled_from([1e-1, 1e-3]))
 def test_steps_to_target_are_those_of_a_plain_loop(seed, share, tolerance):
     x, y = sample(seed, scale=(1.0, 1.5), offset=(0.0, -0.5))
-    own = quadratic_of(x, y)
-    rate = share * own.stability_limit
-    excess, target = descend(x, y, rate, 4000) - own.loss_ols, tolerance * own.loss_explained
+    model = quadratic_of(x, y)
+    rate = share * model.stability_limit
+    excess, target = descend(x, y, rate, 4000) - model.loss_ols, tolerance * model.loss_explained
     above = np.append(-1, np.flatnonzero(excess > target))
-    steps = theory.steps_to_target(own.eigenvalues, own.components(np.zeros(3)), rate, target)
+    steps = theory.steps_to_target(model.eigenvalues, model.components(np.zeros(3)), rate, target)
     assert steps == above[-1] + 1 if above[-1] < 4000 else steps > 4000
 
 
 def test_what_is_unstable_is_never_there_and_just_below_is():
     x, y = sample()
-    own = quadratic_of(x, y)
-    c = own.components(np.zeros(3))
+    model = quadratic_of(x, y)
+    c = model.components(np.zeros(3))
     for share, finite in ((1.001, False), (0.999, True)):
-        steps = theory.steps_to_target(own.eigenvalues, c, share * own.stability_limit, 1e-3)
+        steps = theory.steps_to_target(model.eigenvalues, c, share * model.stability_limit, 1e-3)
         assert np.isfinite(steps) == finite
-    assert descend(x, y, 1.2 * own.stability_limit, 100)[-1] > 1e6
+    assert descend(x, y, 1.2 * model.stability_limit, 100)[-1] > 1e6
 
 
 def test_the_best_learning_rate_contracts_fastest():
     x, y = sample()
-    own = quadratic_of(x, y)
+    model = quadratic_of(x, y)
 
     def worst(rate):
-        return np.abs(1 - rate * own.eigenvalues).max()
+        return np.abs(1 - rate * model.eigenvalues).max()
 
-    best = optimize.minimize_scalar(worst, bounds=(0, own.stability_limit), method="bounded",
+    best = optimize.minimize_scalar(worst, bounds=(0, model.stability_limit), method="bounded",
                                     options={"xatol": 1e-12})  # fmt: skip
-    np.testing.assert_allclose(own.best_learning_rate, best.x, rtol=1e-5)
-    kappa = own.condition_number
-    np.testing.assert_allclose(worst(own.best_learning_rate), (kappa - 1) / (kappa + 1))
+    np.testing.assert_allclose(model.best_learning_rate, best.x, rtol=1e-5)
+    kappa = model.condition_number
+    np.testing.assert_allclose(worst(model.best_learning_rate), (kappa - 1) / (kappa + 1))
 
 
 def test_the_floor_of_sgd_with_replacement_is_where_a_plain_loop_stays():
     rng = np.random.default_rng(0)
     x, y = sample(n=200, scale=(1.0, 1.0), offset=(-0.5, -0.5))
-    own = quadratic_of(x, y)
+    model = quadratic_of(x, y)
     rate, batch = 0.1, 4
-    rows, theta, total = np.column_stack([x, np.ones(200)]), np.tile(own.minimum, (400, 1)), []
+    rows, theta, total = np.column_stack([x, np.ones(200)]), np.tile(model.minimum, (400, 1)), []
     for step in range(1500):
         chosen = rng.integers(200, size=(400, batch))
         error = (rows[chosen] @ theta[..., None])[..., 0] - y[chosen]
         theta = theta - rate * 2 * (error[..., None] * rows[chosen]).mean(axis=1)
         if step >= 500:
-            total.append(((rows @ theta.T - y[:, None]) ** 2).mean() - own.loss_ols)
-    floor = theory.sgd_floor(own.eigenvalues, rate, batch, own.loss_ols)
+            total.append(((rows @ theta.T - y[:, None]) ** 2).mean() - model.loss_ols)
+    floor = theory.sgd_floor(model.eigenvalues, rate, batch, model.loss_ols)
     np.testing.assert_allclose(np.mean(total), floor, rtol=0.1)
 
 
@@ -188,7 +188,7 @@ def test_decoupled_decay_bounds_a_weight():
 def test_a_conditions_quadratic_is_that_of_its_inputs(scaler):
     axes = {"problem": "article", "scaler": scaler, "target_scaler": "standard"}
     (condition,) = expand(parse({**axes, "scale_factor": 30.0}))
-    own = theory.quadratic(condition, [3])
+    model = theory.quadratic(condition, [3])
     random = np.random.RandomState(3)
     x = random.rand(100, 2) * [1, 30.0]
     y = x @ [2.0, 0.5] + 10 * random.randn(100)
@@ -198,6 +198,6 @@ def test_a_conditions_quadratic_is_that_of_its_inputs(scaler):
             "robust": "RobustScaler", "maxabs": "MaxAbsScaler"}[scaler]  # fmt: skip
     z = x if made is None else getattr(preprocessing, made)().fit_transform(x)
     wanted = quadratic_of(z, (y - y.mean()) / y.std())
-    np.testing.assert_allclose(own.eigenvalues[0], wanted.eigenvalues, rtol=1e-9)
-    np.testing.assert_allclose(own.minimum[0], wanted.minimum, rtol=1e-7, atol=1e-12)
-    np.testing.assert_allclose(own.loss_ols[0], wanted.loss_ols)
+    np.testing.assert_allclose(model.eigenvalues[0], wanted.eigenvalues, rtol=1e-9)
+    np.testing.assert_allclose(model.minimum[0], wanted.minimum, rtol=1e-7, atol=1e-12)
+    np.testing.assert_allclose(model.loss_ols[0], wanted.loss_ols)

@@ -49,13 +49,13 @@ def test_the_best_rate_is_picked_on_one_half_and_judged_on_the_other(paper):
     left = np.where(np.isinf(share), 1.0, share / (1 + np.where(np.isinf(share), 0.0, share)))
     frame = table.runs.assign(left=left)
     tuning = frame[frame["seed"] < 8]
-    for (scaler, target, optimizer), own in one_rate:
+    for (scaler, target, optimizer), group in one_rate:
         cell = tuning[(tuning["scaler"] == scaler) & (tuning["target_scaler"] == target)
                       & (tuning["optimizer"] == optimizer)]  # fmt: skip
         if cell["steps_to_target"].notna().any():
             continue
         best = cell.groupby("learning_rate", observed=True)["left"].mean().idxmin()
-        assert own["learning_rate"].iloc[0] == best
+        assert group["learning_rate"].iloc[0] == best
     grid = sorted(table.runs["learning_rate"].unique())
     at_end = one_rate["learning_rate"].first().isin([grid[0], grid[-1]]).sum()
     assert picked["edge"].sum() == at_end

@@ -314,7 +314,7 @@ def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_written(call, here
 
 def test_bad_data_of_a_later_seed_stop_the_run_in_one_line(call, here):
     settings = ("problem=test_cli:late_gaps", "design=U", "data_seed=vary", "epochs=1")
-    arguments = [word for own in settings for word in ("--set", own)]
+    arguments = [word for setting in settings for word in ("--set", setting)]
     code, _, err = call("run", "smoke", "-q", "--seeds", "0:8", *arguments)
     assert code == 2
     assert len(err.splitlines()) == 1, err
@@ -323,7 +323,7 @@ def test_bad_data_of_a_later_seed_stop_the_run_in_one_line(call, here):
 
 def test_a_column_transformer_scales_eleven_columns(call, here):
     settings = ("problem={name='uniform', features=11}", "scaler=test_cli:reorders", "epochs=2")
-    arguments = [word for own in settings for word in ("--set", own)]
+    arguments = [word for setting in settings for word in ("--set", setting)]
     code, _, err = call("run", "smoke", "-q", "--seeds", "0:2", "--set", "design=U", *arguments)
     assert (code, err) == (0, "")
 
@@ -461,7 +461,7 @@ def wrong(learning_rate):
 
 def test_an_own_optimizer_is_ranked_beside_three_and_a_wrong_one_is_named(call):
     few = ("scale_factor=0.1,1.0,10.0", "learning_rate=1e-3,1e-2,0.1", "updates=60")
-    settings = [word for own in few for word in ("--set", own)]
+    settings = [word for setting in few for word in ("--set", setting)]
     code, out, err = call("rank", "test_cli:wrong", "lion", "--seeds", "0:4", *settings)
     names = [line.split()[0] for line in out.splitlines() if line.split()]
     assert {"adam", "sgd", "rmsprop", "lion", "test_cli:wrong"} <= set(names)

@@ -280,7 +280,7 @@ def test_a_group_is_compiled_before_its_chunks_are_sent():
     batches = LocalDevices(1).split_chunks(planned.chunks)
     assert [len({chunk.group for chunk in batch}) for batch in batches] == [1, 1, 1]
     assert sum(len(batch) for batch in batches) == CHUNKS
-    assert [len(batch) for batch in RemoteExecutor(Here()).batches(planned.chunks)] == [CHUNKS]
+    assert [len(batch) for batch in RemoteExecutor(Here()).split_chunks(planned.chunks)] == [CHUNKS]
 
 
 def test_no_dask_is_told(monkeypatch):

@@ -4,6 +4,7 @@ import pytest
 from tiny_folder import STUDY, run
 
 from scaling_study.execution import preflight
+from scaling_study.study.conditions import shape_of
 from scaling_study.study.plan import plan
 from scaling_study.study.study import read_study
 
@@ -47,3 +48,21 @@ def test_a_folder_keeps_its_chunk_size(tmp_path):
     run(tmp_path / "folder", chunk_size=16)
     found = preflight.for_device(planned(seeds="0:100000"), 64 * GIB, tmp_path / "folder")
     assert found.chunk_runs == 16
+
+
+def test_results_that_are_replaced_have_no_say_in_the_chunk_size(tmp_path):
+    run(tmp_path / "folder", chunk_size=16)
+    found = preflight.for_device(planned(seeds="0:100000"), 64 * GIB)
+    assert found.chunk_runs == preflight.WIDEST
+
+
+def test_hidden_layers_of_all_rows_count_where_all_runs_train_at_once():
+    found = planned(model={"name": "mlp", "hidden": [[64, 32]]})
+    group = found.groups[0]
+    runs = group.shape.conditions * group.shape.seeds
+    (samples, _), size, passes = shape_of(group.static.problem), 4, 2
+    hidden = passes * size * runs * samples * (64 + 32)
+    assert found.memory_at_once(group) == found.memory_of(group) + hidden
+    found = planned(model="linear", objective="moments")
+    group = found.groups[0]
+    assert found.memory_at_once(group) == found.memory_of(group)

@@ -119,10 +119,10 @@ def test_a_changed_run_changes_the_text(paper, report, tmp_path, monkeypatch):
     monkeypatch.setattr(data, "COVERAGE_STUDIES", 20)
     folder = tmp_path / "results"
     shutil.copytree(paper.folder, folder)
-    own = paper.conditions[paper.conditions["block"] == "article"]["condition"]
+    ids = paper.conditions[paper.conditions["block"] == "article"]["condition"]
     for file in sorted((folder / "chunks").iterdir()):
         table = pq.read_table(file)
-        if not set(own) & set(table["condition"].to_pylist()):
+        if not set(ids) & set(table["condition"].to_pylist()):
             continue
         place = table.schema.get_field_index("weight/1")
         tripled = pa.array(10 * table["weight/1"].to_numpy())

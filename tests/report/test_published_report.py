@@ -88,9 +88,9 @@ def test_the_table_has_what_was_printed_and_ours(report: Path) -> None:
         *("source", "quantity", "published", "ours", "interval", "verdict"),
     ]
     assert table["verdict"].notna().all()
-    own = table[table["measured"] == "the published split"]
-    assert list(own["published"]) == ["0.593", "0.981", "0.741", "0.963"]
-    assert set(own["verdict"]) == {REPRODUCED}
+    rows = table[table["measured"] == "the published split"]
+    assert list(rows["published"]) == ["0.593", "0.981", "0.741", "0.963"]
+    assert set(rows["verdict"]) == {REPRODUCED}
     assert set(table["comparison"]) - {"full-batch"} == {"wine-knn", "wine-svm-stopped"}
 
 

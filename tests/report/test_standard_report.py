@@ -97,7 +97,7 @@ def text(report: Report) -> str:
 
 
 @pytest.fixture
-def told(build: Build):
+def lead_of(build: Build):
     """Return a function that gives the text of the linear study's report, runs changed."""
 
     def of(change: Change | None = None) -> str:
@@ -115,19 +115,19 @@ def test_it_counts_and_concludes(results: Results) -> None:
     assert len(report.lead.split()) <= 60
 
 
-def test_one_stored_value_changes_it(told) -> None:
+def test_one_stored_value_changes_it(lead_of) -> None:
     def one_more(row: dict[str, Any], condition: Condition) -> None:
         if row["seed"] == 1 and condition.optimizer.name == "adam" and row["status"] != "diverged":
             row |= {"status": "converged", "steps_to_target": 30.0}
 
-    before, after = told(), told(one_more)
+    before, after = lead_of(), lead_of(one_more)
     assert "66.7 % of 6 runs on raw inputs" in after
     assert "16.7 % on scaled inputs" in after
     assert "stopped before" in before
     assert "stopped before" not in after
 
 
-def test_the_comparison_turns_with_the_numbers(told) -> None:
+def test_the_comparison_turns_with_the_numbers(lead_of) -> None:
     def nearer(row: dict[str, Any], condition: Condition) -> None:
         if condition.scaler.name == "standard":
             row["weight_error_ols"] = 0.001
@@ -135,8 +135,8 @@ def test_the_comparison_turns_with_the_numbers(told) -> None:
     def alike(row: dict[str, Any], condition: Condition) -> None:
         row["weight_error_ols"] = 0.1 + 0.01 * row["seed"]
 
-    assert "Every scaler left the weights nearer to least squares" in told(nearer)
-    assert "did not move all weights nearer" in told(alike)
+    assert "Every scaler left the weights nearer to least squares" in lead_of(nearer)
+    assert "did not move all weights nearer" in lead_of(alike)
 
 
 def test_more_and_less_often_follow_the_paired_interval(build: Build) -> None:
@@ -152,14 +152,14 @@ def test_more_and_less_often_follow_the_paired_interval(build: Build) -> None:
     assert compared(2.0, 2.0) == "no clear difference"
 
 
-def test_another_optimizer_that_gets_there_is_told(told) -> None:
+def test_another_optimizer_that_gets_there_is_told(lead_of) -> None:
     def arrives(row: dict[str, Any], condition: Condition) -> None:
         if condition.optimizer.name == "sgd" and condition.scaler.name == "standard":
             row |= {"status": "converged", "steps_to_target": 10.0}
 
     said = "how far the optimizer can move a weight"
-    assert said in told(arrives)
-    assert said not in told()
+    assert said in lead_of(arrives)
+    assert said not in lead_of()
 
 
 def test_a_setting_in_which_all_diverged_and_one_without_a_target(build: Build) -> None:
