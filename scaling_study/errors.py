@@ -28,6 +28,14 @@ class RunInterrupted(StudyError):
     """The machine ended a run; what is stored is intact, and the run can be continued."""
 
 
+#: Names of earlier versions, and what they are called now.
+RENAMED = {
+    "dialect": "framework",
+    "larger": "last_weight_larger",
+    "larger_twice": "last_weight_twice_as_large",
+    "stuck": "plateaued",
+    "unfinished": "remaining_excess",
+}
 CONTINUE = "what is stored is intact, run the same command again to continue"
 
 
@@ -44,6 +52,8 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> StudyError:
         The names that would have been right.
     """
     known = sorted(known)
+    if RENAMED.get(str(name)) in known:
+        return StudyError(f"unknown {kind} {name!r}; it is now called {RENAMED[str(name)]!r}")
     close = get_close_matches(str(name), known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
     return StudyError(f"unknown {kind} {name!r}; {hint}")

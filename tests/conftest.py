@@ -61,7 +61,7 @@ FEWER: dict[str, dict[str, Any]] = {
     "decay": {"updates": 500, "optimizer": {"name": "adamw", "weight_decay": 0.5}},
     "restarts-linear": {"updates": [20, 40]},
 }
-DROPPED = ("article-sgd", "practice-short", "units-short", "restarts-network", "told-8")
+DROPPED = ("article-sgd", "practice-short", "units-short", "restarts-network", "scale-aware-8")
 
 
 def small_paper() -> dict[str, Any]:

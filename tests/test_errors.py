@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scaling_study.analysis.metrics import MEASURES
 from scaling_study.engine.models import ACTIVATIONS, INITIALIZERS, MODELS
 from scaling_study.engine.optimizers import OPTIMIZERS
-from scaling_study.errors import StudyError, unknown
+from scaling_study.errors import RENAMED, StudyError, unknown
 from scaling_study.study.problems import PROBLEMS
 from scaling_study.study.scalers import SCALERS
 from scaling_study.study.study import AXES, presets
@@ -52,3 +53,9 @@ def test_the_error_is_one_line_that_quotes_what_was_given(name):
 
 def test_the_known_names_may_be_told_once():
     assert "known: a, b" in str(unknown("thing", "zzz", iter("ba")))
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_earlier_name_says_what_it_is_called_now(old, new):
+    assert str(unknown("key", old, [new, "other"])).endswith(f"it is now called {new!r}")
+    assert new in AXES or new in MEASURES

@@ -7,7 +7,7 @@ function):
 distortion
     ½ sum_j |share_j - true_j|, the total variation distance: 0 for the truth, at most 1 if no
     share is negative. Negative shares of permutation importance are kept.
-lean
+signed_bias
     Signed bias, share - true, of the last feature, whose unit a study scales: positive if it is
     overrated.
 last
@@ -36,7 +36,7 @@ SEED = ["condition", "seed"]
 # These depend on the learnt function only, not on its coordinates.
 UNIT_FREE = ("gradient_input", "integrated_gradients", "permutation", "linear_shap")
 METHODS = ("weight", "garson", "olden", "gradient", *UNIT_FREE)
-MEASURES = ("distortion", "lean", "last", "flipped")
+MEASURES = ("distortion", "signed_bias", "last", "flipped")
 ENDS = ("value", "low", "high")
 
 
@@ -178,7 +178,7 @@ def _of_problem(rows: pd.DataFrame) -> pd.DataFrame:
             runs.assign(
                 method=method,
                 distortion=distortion(shares[method], truth),
-                lean=(shares[method] - truth)[:, -1],
+                signed_bias=(shares[method] - truth)[:, -1],
                 last=shares[method][:, -1],
                 flipped=flipped(shares[method], truth),
             )

@@ -31,7 +31,7 @@ MEASURES: dict[str, Measure] = {}
 REQUIREMENTS: dict[str, Requirement] = {}
 # Values are 0, ½ or 1: the mean over seeds is a proportion.
 SHARES = frozenset(
-    {"diverged", "first_later", "stuck", "larger", "larger_twice"}
+    {"diverged", "first_later", "plateaued", "last_weight_larger", "last_weight_twice_as_large"}
     | {"in_place_train", "in_place_held_out"}
 )
 
@@ -241,7 +241,7 @@ def excess_share(table: Table) -> Array:
 
 
 @measure(requirements.known_minimum)
-def unfinished(table: Table) -> Array:
+def remaining_excess(table: Table) -> Array:
     """Excess share, or the tolerance where less is left; infinite if diverged."""
     return np.maximum(excess_share(table), table["tolerance"])
 
@@ -253,7 +253,7 @@ def final_loss(table: Table) -> Array:
 
 
 @measure()
-def stuck(table: Table) -> Array:
+def plateaued(table: Table) -> Array:
     """1 where the loss stays above 1.5 times the least of all restarts, else 0.
 
     It stays if the same run with the longest of its block's budgets ends less than 1 % lower than
@@ -293,13 +293,13 @@ def log_weight_error_ols(table: Table) -> Array:
 
 
 @measure(requirements.linear_pair)
-def larger(table: Table) -> Array:
+def last_weight_larger(table: Table) -> Array:
     """1 where the last weight ended larger in size than the first, else 0 (training units)."""
     return _larger(table, 1)
 
 
 @measure(requirements.linear_pair)
-def larger_twice(table: Table) -> Array:
+def last_weight_twice_as_large(table: Table) -> Array:
     """1 where the last weight ended more than twice the first's size, else 0."""
     return _larger(table, 2)
 

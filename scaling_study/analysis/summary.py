@@ -141,17 +141,17 @@ def last_weight_larger(features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFra
     Returns
     -------
     DataFrame
-        One row per condition with weights: ``condition``, ``larger`` (share of the runs that
-        neither diverged nor failed with |weight of the last feature| > |weight of the first|, in
-        training units), ``larger_twice`` (more than twice).
+        One row per condition with weights: ``condition``, ``last_weight_larger`` (share of the
+        runs that neither diverged nor failed with |weight of the last feature| > |weight of the
+        first|, in training units), ``last_weight_twice_as_large`` (more than twice).
     """
     rows = []
     for condition, first, last in _absolute_weights(features, runs):
         row: dict[str, Any] = {"condition": condition}
-        for name, factor in (("larger", 1), ("larger_twice", 2)):
+        for name, factor in (("last_weight_larger", 1), ("last_weight_twice_as_large", 2)):
             row |= _columns(name, proportion(int((last > factor * first).sum()), len(last)))
         rows.append(row)
-    columns = ["condition", *_columns("larger", UNKNOWN)]
+    columns = ["condition", *_columns("last_weight_larger", UNKNOWN)]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
 

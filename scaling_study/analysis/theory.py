@@ -106,7 +106,9 @@ def training_inputs(condition: Condition, seeds: Sequence[int]) -> Array:
     encoding = _encoded(condition, seeds)
     # With a transformer that is not affine each condition has its own inputs.
     u = encoding.u[0] if encoding.u.ndim == 4 else encoding.u
-    gain, shift = (_features_last(x)[:, None] for x in (encoding.gain, encoding.shift))
+    gain, shift = (
+        _features_last(x)[:, None] for x in (encoding.feature_scale, encoding.feature_shift)
+    )
     return gain * u + shift
 
 
@@ -123,7 +125,9 @@ def _features_last(values: Array) -> Array:
 def quadratic(condition: Condition, seeds: Sequence[int]) -> Quadratic:
     """Return the loss that a linear condition's runs minimize, with leading shape (n_seeds,)."""
     encoding = _encoded(condition, seeds)
-    gain, shift, slope = map(_features_last, (encoding.gain, encoding.shift, encoding.slope))
+    gain, shift, slope = map(
+        _features_last, (encoding.feature_scale, encoding.feature_shift, encoding.ols_coefficient)
+    )
     factor = np.moveaxis(encoding.factor[:, :, 0], (0, 1), (-2, -1))
     roots, directions = _singular(factor, gain, shift)
     weight = slope / gain

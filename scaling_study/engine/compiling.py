@@ -86,7 +86,7 @@ def _lock_of(key: Any) -> threading.Lock:
 
 
 def _compile(group: Group, record: str, inputs: Inputs) -> Program:
-    optimizers.check(optimizers.build(group.static.optimizer, group.static.dialect))
+    optimizers.check(optimizers.build(group.static.optimizer, group.static.framework))
     functions = ChunkProgram(group, budget_of(group, record), tiles_of(group))
     options = COMPILER_OPTIONS.get(jax.default_backend())
     blank_trace = jax.jit(functions.blank_trace).lower().compile()

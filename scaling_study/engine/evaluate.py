@@ -48,11 +48,14 @@ def functions_of(
     model = models.build(static.model, problem.classes)
     datasets = arrays_of(group, chunk.condition_block).datasets
     drawn = draws.draw(static, group.seeds(chunk))
-    parameters, scale = stack(training.state.parameters, np), unique_data.gain[:, datasets.inverse]
+    parameters, scale = (
+        stack(training.state.parameters, np),
+        unique_data.feature_scale[:, datasets.inverse],
+    )
     held_out = [encode_held_out(problem, drawn, new, datasets, unique_data) for new in rows]
     if models.can_fold(model):
         exact = jax.tree.map(lambda x: np.asarray(x, np.float64), parameters)
-        shift = unique_data.shift[:, datasets.inverse]
+        shift = unique_data.feature_shift[:, datasets.inverse]
         intercept = unique_data.intercept[datasets.inverse]
         parameters = models.fold(model, exact, scale, shift, intercept)
     else:
@@ -75,7 +78,7 @@ def functions_of(
 
 
 def _in_training_units(held_out: HeldOut, unique_data: Encoding) -> HeldOut:
-    maps = unique_data.gain, unique_data.shift
+    maps = unique_data.feature_scale, unique_data.feature_shift
     scale, shift = (np.moveaxis(x, 0, -1)[:, :, None] for x in maps)
     return HeldOut(scale * held_out.u + shift, held_out.target + unique_data.intercept[..., None])
 

@@ -98,7 +98,9 @@ def goal_of(unique_data: Encoding, arrays: ConditionArrays, classes: int) -> Goa
 def _ridge(encoding: Encoding, l2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return ridge coefficients (d, C, S), and how far their penalised loss lies above OLS."""
     factor = np.moveaxis(encoding.factor, (0, 1), (-2, -1))
-    ols, scale = (np.moveaxis(part, 0, -1) for part in (encoding.slope, encoding.gain))
+    ols, scale = (
+        np.moveaxis(part, 0, -1) for part in (encoding.ols_coefficient, encoding.feature_scale)
+    )
     strength = l2[..., None] / scale**2
     best = optimum.ridge(factor, ols, strength)
     missed = (factor @ (best - ols)[..., None])[..., 0]
@@ -119,7 +121,7 @@ def data_of(
     `SecondMoments`, whose inputs are q in place of u.
     """
     rows, goal = arrays.datasets.inverse, goal_of(unique_data, arrays, classes)
-    scale, ols, best = unique_data.gain, unique_data.slope, goal.coefficient
+    scale, ols, best = unique_data.feature_scale, unique_data.ols_coefficient, goal.coefficient
     weight = unique_data.best / scale
     known = np.abs(unique_data.best) >= SIGNIFICANT_T * unique_data.error
     distance = np.where(known, FEATURE_TOLERANCE * np.abs(weight), np.nan)
@@ -136,7 +138,7 @@ def data_of(
     def of_data(array: np.ndarray, lead: int) -> Any:
         return cast(array)[rows] if array.ndim > lead else cast(array)
 
-    maps = scale, unique_data.shift, ols, unique_data.intercept, unique_data.residual_scale
+    maps = scale, unique_data.feature_shift, ols, unique_data.intercept, unique_data.residual_scale
     return Data(
         inputs=of_data(unique_data.q if moments else unique_data.u, 3),
         residual=of_data(unique_data.residual, 2),

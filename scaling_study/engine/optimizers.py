@@ -84,14 +84,14 @@ OPTIMIZERS: dict[str, Optimizer] = {
 }
 
 
-def build(component: Component, dialect: str) -> Factory:
+def build(component: Component, framework: str) -> Factory:
     """Return ``factory(learning_rate)`` with every other hyperparameter bound.
 
     Parameters
     ----------
     component : Component
         The optimizer's name, or ``module:factory``, and its hyperparameters in Optax's terms.
-    dialect : {"keras", "torch", "optax"}
+    framework : {"keras", "torch", "optax"}
         The framework whose defaults apply to hyperparameters that are not given.
 
     Raises
@@ -101,7 +101,9 @@ def build(component: Component, dialect: str) -> Factory:
     """
     factories = {name: entry.factory for name, entry in OPTIMIZERS.items()}
     factory = component.resolve("optimizer", factories)
-    defaults = getattr(OPTIMIZERS[component.name], dialect) if component.name in OPTIMIZERS else {}
+    defaults = (
+        getattr(OPTIMIZERS[component.name], framework) if component.name in OPTIMIZERS else {}
+    )
     arguments = {**defaults, **dict(component.parameters)}
     if "learning_rate" in arguments:
         raise StudyError(f"optimizer {component.name!r}: learning_rate is an axis of its own")
@@ -117,12 +119,12 @@ def describe(name: str) -> str:
         bound = "(" + ", ".join(f"{k}={v}" for k, v in factory.keywords.items()) + ")"
         factory = factory.func
     home = "optax.contrib" if "contrib" in factory.__module__ else "optax"
-    dialects = [
-        f"{dialect}: " + ", ".join(f"{key}={value}" for key, value in defaults.items())
-        for dialect in ("keras", "torch", "optax")
-        if (defaults := getattr(entry, dialect))
+    frameworks = [
+        f"{framework}: " + ", ".join(f"{key}={value}" for key, value in defaults.items())
+        for framework in ("keras", "torch", "optax")
+        if (defaults := getattr(entry, framework))
     ]
-    return "; ".join([f"{home}.{factory.__name__}{bound}", *dialects])
+    return "; ".join([f"{home}.{factory.__name__}{bound}", *frameworks])
 
 
 def check(factory: Factory) -> None:

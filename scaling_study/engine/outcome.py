@@ -38,7 +38,7 @@ class LinearModels(NamedTuple):
     def loss(self, parameters: Any) -> Loss:
         """Return the loss of parameters, arrays (..., C, S)."""
         unique_data, rows, l1, l2 = self.unique_data, self.rows, self.arrays.l1, self.arrays.l2
-        names = ["gain", "shift", "slope", "intercept", "loss_least"]
+        names = ["feature_scale", "feature_shift", "ols_coefficient", "intercept", "loss_least"]
         needed = {name: getattr(unique_data, name)[..., rows, :] for name in names}
         if unique_data.u.ndim == 4:  # each data set has inputs of its own
             needed |= {name: getattr(unique_data, name)[rows] for name in DATA}
@@ -67,7 +67,10 @@ class LinearModels(NamedTuple):
         kernel, bias = (np.asarray(layer[name], np.float64) for name in ("kernel", "bias"))
         eps = float(np.finfo(self.dtype).eps)
         with np.errstate(all="ignore"):  # of runs that diverged
-            scaled, shift = kernel * encoding.gain[:, None], kernel * encoding.shift[:, None]
+            scaled, shift = (
+                kernel * encoding.feature_scale[:, None],
+                kernel * encoding.feature_shift[:, None],
+            )
             start = bias + shift.sum(axis=0) - encoding.intercept
             size = np.abs(bias) + np.abs(shift).sum(axis=0) + np.abs(encoding.intercept)
             if self.classes:
@@ -75,11 +78,13 @@ class LinearModels(NamedTuple):
                 rounding = eps * (1 + size.max(axis=0) + np.abs(scaled).sum(axis=(0, 1)))
                 return Loss(loss, loss - encoding.loss_least, loss, rounding)
             factor, start, scaled = encoding.factor, start[0] ** 2, scaled[:, 0]
-            largest = np.sqrt(_mean_square(np.abs(factor), np.abs(scaled) + np.abs(encoding.slope)))
+            largest = np.sqrt(
+                _mean_square(np.abs(factor), np.abs(scaled) + np.abs(encoding.ols_coefficient))
+            )
             rounding = eps * (size[0] + largest)
-            monitored = excess = _mean_square(factor, scaled - encoding.slope) + start
+            monitored = excess = _mean_square(factor, scaled - encoding.ols_coefficient) + start
             if best is not None:
-                penalty = l2 * ((kernel[:, 0] - best / encoding.gain) ** 2).sum(axis=0)
+                penalty = l2 * ((kernel[:, 0] - best / encoding.feature_scale) ** 2).sum(axis=0)
                 monitored = _mean_square(factor, scaled - best) + start + penalty
             return Loss(excess + encoding.loss_least, excess, monitored, rounding)
 

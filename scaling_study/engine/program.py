@@ -32,7 +32,7 @@ def maps_single_runs(group: Group) -> bool:
     and the kind of device alone, and changes bits.
     """
     static = group.static
-    factory = optimizers.build(static.optimizer, static.dialect)
+    factory = optimizers.build(static.optimizer, static.framework)
     if static.objective == "moments" or optimizers.needs_hessian(factory):
         return False
     if jax.default_backend() != "cpu":
@@ -101,7 +101,7 @@ class ChunkProgram:
         static = self.group.static
         objective = objective_of(self.group, self.model, seeds_last=self.tiles.seeds_last)
         single_run = isinstance(objective, PerSample) and objective.single_run
-        factory = optimizers.build(static.optimizer, static.dialect)
+        factory = optimizers.build(static.optimizer, static.framework)
         update = Update(objective, BlockOptimizer(factory, single_run), static.penalised)
         return Trainer(update, self.budget, models.is_single_unit(self.model), single_run)
 

@@ -119,7 +119,7 @@ def _check_engine(planned: Plan) -> None:
         with error_context(f"blocks.{group.conditions[0].block}"):
             classes = problem_of(static.problem).classes
             model = models.build(static.model, classes)
-            factory = optimizers.build(static.optimizer, static.dialect)
+            factory = optimizers.build(static.optimizer, static.framework)
             try:
                 models.check(model, shape_of(static.problem)[1], classes)
                 optimizers.check(factory)

@@ -24,7 +24,7 @@ from scaling_study.study.values import (
 
 BUDGETS = ("epochs", "updates")
 DESIGNS = ("F", "U")
-DIALECTS = ("keras", "torch", "optax")
+FRAMEWORKS = ("keras", "torch", "optax")
 SAMPLINGS = ("reshuffled", "replacement", "full")
 OBJECTIVES = ("auto", "moments", "samples")
 
@@ -57,7 +57,7 @@ AXES: dict[str, Axis] = {
     "scaler": Axis("none", Component.expand, "feature scaler"),
     "target_scaler": Axis("none", Component.expand, "target scaler, an affine one"),
     "model": Axis("linear", Component.expand, "network"),
-    "dialect": Axis("keras", one_of(DIALECTS), "framework whose optimizer defaults are used"),
+    "framework": Axis("keras", one_of(FRAMEWORKS), "framework whose optimizer defaults are used"),
     "optimizer": Axis("adam", Component.expand, "Optax optimizer and its hyperparameters"),
     "learning_rate": Axis(1e-3, positive, "learning rate"),
     "l1_penalty": Axis(0.0, not_negative, "strength of the L1 penalty in the training loss"),

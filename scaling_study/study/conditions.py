@@ -45,7 +45,7 @@ class Condition:
     scaler: Component
     target_scaler: Component
     model: Component
-    dialect: str
+    framework: str
     optimizer: Component
     learning_rate: float
     l1_penalty: float
@@ -90,7 +90,7 @@ class Static(NamedTuple):
 
     problem: Component
     model: Component
-    dialect: str
+    framework: str
     optimizer: Component
     batch_size: int
     sampling: str

@@ -29,10 +29,10 @@ ENCODED_NUMBERS = 2**22  # numbers of observed data that are held at once
 class Encoding(NamedTuple):
     """The data of a chunk in the training units of each run.
 
-    The training inputs are ``z = gain u + shift`` and the training target is
-    ``y = u · slope + intercept + residual_scale residual``, with u in canonical coordinates and
-    slope and intercept the least-squares solution. A target of classes has no such solution:
-    slope and intercept are 0, and the residual is the class.
+    The training inputs are ``z = feature_scale u + feature_shift`` and the training target is
+    ``y = u · ols_coefficient + intercept + residual_scale residual``, with u in canonical
+    coordinates. A target of classes has no such solution: coefficient and intercept are 0, and
+    the residual is the class.
     """
 
     # (S, N, d) and (S, N), shared by the conditions unless a transformer makes (C, S, N, d).
@@ -44,11 +44,11 @@ class Encoding(NamedTuple):
     # The problem's features, or those of a transformer, are mean + unit u.
     mean: Array
     unit: Array
-    # The training inputs are gain u + shift.
-    gain: Array
-    shift: Array
-    # The training target is u · slope + intercept + residual_scale residual.
-    slope: Array
+    # The training inputs are feature_scale u + feature_shift.
+    feature_scale: Array
+    feature_shift: Array
+    # The training target is u · ols_coefficient + intercept + residual_scale residual.
+    ols_coefficient: Array
     intercept: Array
     residual_scale: Array
     # The target scaler maps y to (y - target_shift) / target_divisor, in the original unit of y.
@@ -61,7 +61,7 @@ class Encoding(NamedTuple):
     weight_true: Array  # true coefficients per unit of x, NaN where the target is not linear in x
     weight_ols: Array  # coefficients per unit of x of the linear model with the least loss
     spread: Array  # standard deviation of x
-    best: Array  # slopes per unit of u of the linear model with the least loss, NaN where unknown
+    best: Array  # the linear model with the least loss, per unit of u; NaN where unknown
     error: Array  # standard errors of `best`
     loss_least: Array  # least loss of a linear model in training units, NaN where unknown
     loss_explained: Array  # loss_null - loss_least
@@ -169,7 +169,7 @@ def _encode(
     """
     family = _Family(conditions[0], *scale_and_offset(source.problem, conditions))
     parts = (_transformed if transformed else _scaled)(source, family)
-    lead, scale = parts["gain"].shape, family.scale
+    lead, scale = parts["feature_scale"].shape, family.scale
     target_of = _classification_target if source.problem.classes else _regression_target
     parts |= target_of(source, family, parts)
     linear = source.problem.signal is None
@@ -178,7 +178,7 @@ def _encode(
     parts["spread"] = np.broadcast_to(source.drawn.u.std(axis=-2) * np.abs(scale), lead)
     # Units of x per unit of u; a transformer's u is that of z = (x - centre) / divisor.
     unit = np.broadcast_to(source.inputs.unit * scale, lead)
-    unit = parts["gain"] * parts["divisor"] if transformed else unit
+    unit = parts["feature_scale"] * parts["divisor"] if transformed else unit
     parts["weight_ols"] = parts["best"] * parts["target_divisor"][..., None] / unit
     return parts
 
@@ -228,8 +228,8 @@ def _transformed(source: _Source, family: _Family) -> dict[str, Array]:
         "factor": factor,
         "mean": mean,
         "unit": unit,
-        "gain": unit,
-        "shift": mean,
+        "feature_scale": unit,
+        "feature_shift": mean,
         "divisor": divisor,
         "centre": offset - mean * divisor,
     }
@@ -254,7 +254,7 @@ def _regression_target(
     best = slope / divisor[..., None]
     return {
         "residual": residual / residual_rms[..., None],
-        "slope": best,
+        "ols_coefficient": best,
         "intercept": (mean - shift) / divisor,
         "residual_scale": residual_rms / divisor,
         "target_divisor": divisor,
@@ -272,7 +272,7 @@ def _fitted(
     source: _Source, family: _Family, inputs: dict[str, Array]
 ) -> tuple[Array, Array, Array, Array]:
     """Return slope and error (C, S, d), mean (C, S) and residual (1 or C, S, N) of the target."""
-    lead = inputs["gain"].shape
+    lead = inputs["feature_scale"].shape
     coefficients, mean = np.zeros(family.scale.shape), 0.0
     if source.problem.signal is None:
         coefficients = _true_coefficients(source.problem, family)
@@ -300,7 +300,7 @@ def _classification_target(
     source: _Source, family: _Family, inputs: dict[str, Array]
 ) -> dict[str, Array]:
     """Return the target of an `Encoding` for classification."""
-    u, lead = inputs["u"], inputs["gain"].shape
+    u, lead = inputs["u"], inputs["feature_scale"].shape
     classes, labels = source.problem.classes, source.nonlinear_part
     best, error, least = np.full(lead, np.nan), np.full(lead, np.nan), np.full(lead[:2], np.nan)
     zero, one = np.zeros(lead[:2]), np.ones(lead[:2])
@@ -314,7 +314,7 @@ def _classification_target(
                 best[rows, s], error[rows, s] = found.slope[:, 0], found.error
     return {
         "residual": np.broadcast_to(labels, (len(u), *labels.shape)),
-        "slope": np.zeros(lead),
+        "ols_coefficient": np.zeros(lead),
         "intercept": zero,
         "residual_scale": one,
         "target_divisor": one,

@@ -94,8 +94,8 @@ SCALERS: dict[str, Callable[..., Any]] = {**AFFINE, **TRANSFORMERS}
 class Fitted(NamedTuple):
     """An affine scaler, fitted to columns ``x = unit · values + offset``; arrays (..., d)."""
 
-    gain: Array  # z = gain · values + shift
-    shift: Array
+    feature_scale: Array  # z = feature_scale · values + feature_shift
+    feature_shift: Array
     divisor: Array  # z = (x - centre) / divisor
     centre: Array
 
@@ -117,11 +117,11 @@ def fit(name: str, values: Array, unit: Array, offset: Array) -> Fitted:
     location, divisor = AFFINE[name](oriented, offset / size)
     undivided = divisor < 10 * EPS  # relative to x, as in scikit-learn
     unmoved = location == -offset / size
-    gain = np.where(undivided, size, 1 / np.where(undivided, 1.0, divisor))
+    scale = np.where(undivided, size, 1 / np.where(undivided, 1.0, divisor))
     return Fitted(
-        gain=sign * gain,
+        feature_scale=sign * scale,
         # A column that is neither moved nor divided keeps its offset to the bit.
-        shift=np.where(undivided & unmoved, offset, -location * gain),
+        feature_shift=np.where(undivided & unmoved, offset, -location * scale),
         divisor=np.where(undivided, 1.0, divisor * size),
         centre=np.where(unmoved, 0.0, offset + size * location),
     )

@@ -77,7 +77,7 @@ def test_distortion_lean_and_flips_are_those_worked_out_by_hand():
     read, cells = read_of(*study())
     found = {name: attribution.cell_means(read, cells, name) for name in attribution.MEASURES}
     # ½ (0.4 + 0 + 0.4); 0.6 - 0.2; 0.6
-    for name, expected in (("distortion", 0.4), ("lean", 0.4), ("last", 0.6)):
+    for name, expected in (("distortion", 0.4), ("signed_bias", 0.4), ("last", 0.6)):
         assert at(found[name], "weight")[["value", "low", "high"]].to_numpy(float) == pytest.approx(
             expected
         )

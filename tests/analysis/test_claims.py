@@ -11,7 +11,7 @@ from scaling_study.errors import StudyError
 from scaling_study.study.conditions import expand
 from scaling_study.study.study import AXES, parse, read_study
 
-GOOD = {"quote": "so", "measure": "larger", "blocks": "main", "smallest": 0.1}
+GOOD = {"quote": "so", "measure": "last_weight_larger", "blocks": "main", "smallest": 0.1}
 
 
 def read(**changes):
@@ -22,7 +22,7 @@ def read(**changes):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [({"qoute": "so"}, ["qoute", "quote"]), ({"quote": None}, ["quote"]), ({"quote": 3}, ["quote"]),
-     ({"measure": "largr"}, ["largr", "larger"]), ({"measure": None}, ["measure"]),
+     ({"measure": "largr"}, ["largr", "last_weight_larger"]), ({"measure": None}, ["measure"]),
      ({"blocks": "mian"}, ["mian", "main"]), ({"by": "optimiser"}, ["optimiser", "optimizer"]),
      ({"quantifier": "every"}, ["every", "all"]), ({"direction": 1}, ["direction"]),
      ({"smallest": -1}, ["smallest"]), ({"null": "x"}, ["null"]), ({"rates": "best"}, ["best"]),
@@ -32,7 +32,8 @@ def read(**changes):
       ["ratio", "difference"]),
      ({"where": {"scalr": "none"}}, ["scalr", "scaler"]), ({"slope_on": 2}, ["slope_on"]),
      ({"control": "yes"}, ["control", "true"]),
-     ({"measure": "log_steps", "quantifier": "most"}, ["most", "larger", "improvement"])],
+     ({"measure": "log_steps", "quantifier": "most"}, ["most", "last_weight_larger",
+                                                                  "improvement"])],
 )  # fmt: skip
 def test_a_wrong_claim_is_one_line_that_says_what_and_where(changes, words):
     with pytest.raises(StudyError) as error:
@@ -63,7 +64,7 @@ def test_a_measure_that_fits_no_run_is_refused_where_the_claim_is_read(measure):
     """Of a network without target, held-out rows or record, most measures are."""
     claim = {"quote": "so", "measure": measure, "blocks": "main", "smallest": 0.1}
     study = parse({"name": "x", **NETWORK, "claims": {"X": claim}})
-    fits_any = {"diverged", "final_loss", "stuck", "in_place_train", "in_place_held_out"}
+    fits_any = {"diverged", "final_loss", "plateaued", "in_place_train", "in_place_held_out"}
     of_two = {"log_movement_ratio", "log_gradient_ratio_init", "log_gradient_ratio_mean"}
     if measure in fits_any | of_two:
         assert read_claims(study)
@@ -76,7 +77,7 @@ def test_a_measure_that_fits_no_run_is_refused_where_the_claim_is_read(measure):
 @pytest.mark.parametrize(
     ("measure", "axes"),
     [
-        ("unfinished", {"model": "linear"}),
+        ("remaining_excess", {"model": "linear"}),
         ("excess_share", {"problem": "breast_cancer", "design": "U"}),
         ("log_steps", {**NETWORK, "target_loss": 0.1}),
         ("test_r2", {"problem": "diabetes", "design": "U", "model": "mlp"}),
@@ -84,7 +85,7 @@ def test_a_measure_that_fits_no_run_is_refused_where_the_claim_is_read(measure):
         ("test_balanced_accuracy", {"problem": "wine", "design": "U", "model": "mlp"}),
         ("share_permutation", {**NETWORK, "record": "importances"}),
         ("share_integrated_gradients", {**NETWORK, "record": "importances"}),
-        ("larger", {"problem": "uniform"}),
+        ("last_weight_larger", {"problem": "uniform"}),
     ],
 )
 def test_a_measure_that_fits_is_read(measure, axes):

@@ -59,7 +59,12 @@ def test_the_last_is_the_scaled_feature_and_the_first_the_only_other_one(tmp_pat
     assert runs.loc["ten"]["weight_last"].tolist() == weights.loc["ten"][2].tolist()
     assert runs.loc["ten"]["weight_first"].isna().all()
     of_ten = (table.runs["block"] == "ten").to_numpy()
-    for name in ("share_weight", "distortion_permutation", "larger", "log_curvature_ratio"):
+    for name in (
+        "share_weight",
+        "distortion_permutation",
+        "last_weight_larger",
+        "log_curvature_ratio",
+    ):
         values = MEASURES[name](table)
         assert np.isnan(values[of_ten]).all()
         assert np.isfinite(values[~of_ten]).all()
@@ -122,7 +127,7 @@ def test_what_did_not_arrive_is_beyond_and_not_missing(table):
     steps = MEASURES["log_steps"](table)
     assert np.isinf(steps[np.isnan(table["steps_to_target"])]).all()
     assert np.isinf(steps[~table.completed]).all()
-    share, left = MEASURES["excess_share"](table), MEASURES["unfinished"](table)
+    share, left = MEASURES["excess_share"](table), MEASURES["remaining_excess"](table)
     assert (share >= 0).all()
     assert np.isinf(share[~table.completed]).all()
     np.testing.assert_array_equal(left, np.maximum(share, 1e-3))
@@ -130,7 +135,7 @@ def test_what_did_not_arrive_is_beyond_and_not_missing(table):
 
 def test_a_convex_loss_is_slow_and_never_stuck(whole):
     selected = whole.take((whole.runs["block"] == "restarts-linear").to_numpy())
-    found = MEASURES["stuck"](selected)
+    found = MEASURES["plateaued"](selected)
     by_seed = selected.runs.assign(found=found).groupby(
         ["scale_factor", "scaler", "seed"], observed=True
     )
@@ -145,10 +150,10 @@ def test_stuck_is_high_and_still(whole):
     final = np.where(selected.runs["seed"] < 3, 9.0, 1.0)  # three restarts end high
     selected.runs["final_loss"] = final
     selected.runs["status"] = "not_converged"
-    assert MEASURES["stuck"](selected)[(selected.runs["seed"] < 3).to_numpy()].all()
-    assert not MEASURES["stuck"](selected)[(selected.runs["seed"] >= 3).to_numpy()].any()
+    assert MEASURES["plateaued"](selected)[(selected.runs["seed"] < 3).to_numpy()].all()
+    assert not MEASURES["plateaued"](selected)[(selected.runs["seed"] >= 3).to_numpy()].any()
     selected.runs.loc[short, "final_loss"] = 2 * final[short]  # and still falls: slow
-    assert not MEASURES["stuck"](selected).any()
+    assert not MEASURES["plateaued"](selected).any()
 
 
 def test_a_scaler_keeps_its_promise_on_the_rows_it_was_fitted_on(table):

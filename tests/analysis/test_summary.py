@@ -124,8 +124,14 @@ def test_training_units_survive_weights_of_zero(features: pd.DataFrame) -> None:
 
 def test_which_weight_ended_larger(features: pd.DataFrame, runs: pd.DataFrame) -> None:
     found = rows(summary.last_weight_larger(features, runs), "condition")
-    assert (found["raw"]["larger"], found["raw"]["larger_n"]) == (pytest.approx(1 / 3), 3)
-    assert (found["scaled"]["larger"], found["scaled"]["larger_twice"]) == (0.75, 0.5)
+    assert (found["raw"]["last_weight_larger"], found["raw"]["last_weight_larger_n"]) == (
+        pytest.approx(1 / 3),
+        3,
+    )
+    assert (
+        found["scaled"]["last_weight_larger"],
+        found["scaled"]["last_weight_twice_as_large"],
+    ) == (0.75, 0.5)
 
 
 def test_difference_is_paired_by_the_seeds_both_kept(

@@ -379,7 +379,7 @@ updates = 40
 scaler = ["none", "standard"]
 [claims.HEAVY]
 quote = "Raw weights end heavier."
-measure = "larger"
+measure = "last_weight_larger"
 blocks = "main"
 by = "scaler"
 smallest = 0.1
@@ -440,11 +440,11 @@ def test_bad_claims_are_one_line(mine, call, here, text, words):
 
 
 def test_bad_claims_of_a_study_stop_before_anything_runs(call, here):
-    (here / "mine.toml").write_text(CLAIMS.replace('"larger"', '"largest"'))
+    (here / "mine.toml").write_text(CLAIMS.replace('"last_weight_larger"', '"largest"'))
     status, _, error = call("run", "mine.toml")
     assert status == 2
     assert "largest" in error
-    assert "'larger'" in error
+    assert "'last_weight_larger'" in error
     assert not (here / "results").exists()
 
 

@@ -58,7 +58,7 @@ PLAIN = [
     {"optimizer": "adam"},
     {"optimizer": "sgd", "objective": "moments", "learning_rate": [0.05, 5.0]},
     {"optimizer": "sgd", "objective": "samples", "learning_rate": [0.05, 5.0]},
-    {"optimizer": "rmsprop", "sampling": "replacement", "dialect": "torch"},
+    {"optimizer": "rmsprop", "sampling": "replacement", "framework": "torch"},
     {"optimizer": "lamb", "sampling": "full"},
     {"optimizer": "adam", "model": TANH, "target_loss": 0.9},
     {"optimizer": "sgd", "model": RELU, "sampling": "replacement", "learning_rate": [0.05, 50.0]},

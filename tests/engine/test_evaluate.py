@@ -138,7 +138,7 @@ def test_a_network_of_classes_is_scored_as_its_module_says(scaler):
         encoding.unique_datasets(own.conditions),
         known,
     )
-    z = new.u[0, 0] * known.gain[:, 0, 0] + known.shift[:, 0, 0]
+    z = new.u[0, 0] * known.feature_scale[:, 0, 0] + known.feature_shift[:, 0, 0]
     model = models.build(own.static.model, 3)
     parameters = jax.tree.map(lambda p: p[..., 0, 2], training.state.parameters)
     named = np.argmax(model.apply(parameters, z.astype(np.float32)), axis=-1)

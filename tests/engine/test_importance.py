@@ -320,7 +320,7 @@ def test_shares_of_a_chunk_are_those_of_each_run_alone(model, objective):
             encoding.encode_held_out(problem, data, rows, datasets, unique_data)
             for rows in (data, fresh)
         )
-        gain, shift = unique_data.gain[:, 0, 0], unique_data.shift[:, 0, 0]
+        gain, shift = unique_data.feature_scale[:, 0, 0], unique_data.feature_shift[:, 0, 0]
         order = permutations_of(seeds[s], new.target.shape[-1])
         rows = Rows(  # in training units, whose gain is 1
             *(jnp.asarray(gain * x + shift) for x in (old.u[0, 0], new.u[0, 0])),

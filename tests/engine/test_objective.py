@@ -190,7 +190,9 @@ def test_a_quantile_transformer_is_scikit_learns():
     u, _ = draws.draw(block.static, range(3))
     expected = [QuantileTransformer(n_quantiles=10).fit_transform(x) for x in u]
     e = block.encoding
-    gain, shift = (np.moveaxis(part[:, 0], 0, -1)[:, None] for part in (e.gain, e.shift))
+    gain, shift = (
+        np.moveaxis(part[:, 0], 0, -1)[:, None] for part in (e.feature_scale, e.feature_shift)
+    )
     found = np.asarray(block.data.inputs[0]) * gain + shift
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
@@ -300,8 +302,8 @@ def test_near_the_solution_excess_keeps_its_digits_in_float32(way):
     # 1e-4 off in one weight is some 1e-8 of excess, which loss - loss_ols would round away.
     block = block_of(objective=way, problem=SMALL, scaler="standard", design="U")
     known = jax.tree.map(lambda x: np.asarray(x, np.float64), block.encoding)
-    weight = known.slope / known.gain
-    bias = known.intercept - (weight * known.shift).sum(axis=0)
+    weight = known.ols_coefficient / known.feature_scale
+    bias = known.intercept - (weight * known.feature_shift).sum(axis=0)
     weight[0] += 1e-4
     parameters = jax.tree.map(lambda x: x.astype(np.float32), linear_parameters(weight, bias))
     excess = block.loss.monitored_loss(parameters, block.data.maps, block.full_batch)

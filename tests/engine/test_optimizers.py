@@ -13,7 +13,7 @@ from scaling_study.engine.optimizers import OPTIMIZERS
 from scaling_study.errors import StudyError
 from scaling_study.study.component import Component
 
-DIALECTS = ("keras", "torch", "optax")
+FRAMEWORKS = ("keras", "torch", "optax")
 # A norm over a layer, a factor of a matrix, or one distance or weight for all parameters.
 BY_LAYER = {
     *("adafactor", "sm3", "novograd", "lamb", "lars", "muon", "prodigy", "dadapt_adamw", "dowg"),
@@ -51,8 +51,8 @@ def sorted_steps(learning_rate):
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def factory_of(name: str, dialect: str = "keras", **parameters):
-    return optimizers.build(Component(name, tuple(sorted(parameters.items()))), dialect)
+def factory_of(name: str, framework: str = "keras", **parameters):
+    return optimizers.build(Component(name, tuple(sorted(parameters.items()))), framework)
 
 
 def trajectory(factory, parameters, gradients, rate=RATE):
@@ -86,20 +86,20 @@ def test_a_users_own_optimizer_is_judged_by_what_it_does(name, elementwise):
 
 
 ALL_APART = [(name, "optax") for name in OPTIMIZERS if name not in BY_LAYER] + [
-    (name, dialect)
+    (name, framework)
     for name, own in OPTIMIZERS.items()
-    for dialect in DIALECTS
-    if getattr(own, dialect) and name not in BY_LAYER
+    for framework in FRAMEWORKS
+    if getattr(own, framework) and name not in BY_LAYER
 ]
 
 
-@pytest.mark.parametrize(("name", "dialect"), ALL_APART)
+@pytest.mark.parametrize(("name", "framework"), ALL_APART)
 @settings(max_examples=2, deadline=None, derandomize=True, database=None)
 @given(seed=st.integers(0, 2**32 - 1), cut=st.integers(1, 5))
-def test_elementwise_optimizers_update_parts_as_they_do_the_whole(name, dialect, seed, cut):
+def test_elementwise_optimizers_update_parts_as_they_do_the_whole(name, framework, seed, cut):
     random = np.random.default_rng(seed)
     start, *gradients = random.normal(size=(4, 6)).astype(np.float32)
-    factory = factory_of(name, dialect)
+    factory = factory_of(name, framework)
     whole = trajectory(factory, start, gradients)[-1]
     parts = [
         trajectory(factory, start[part], [g[part] for g in gradients])[-1]
@@ -251,27 +251,27 @@ RULES = {
     ("rmsprop_centred", "keras"): _centred(0.9, 1e-7, inside=True),
     ("rmsprop_centred", "torch"): _centred(0.99, 1e-8, inside=False),
     ("rmsprop_centred", "optax"): _centred(0.9, 1e-8, inside=True),
-    **{("nesterov", dialect): _nesterov for dialect in DIALECTS},
-    **{("sgd", dialect): _sgd(0.0) for dialect in DIALECTS},
-    **{("momentum", dialect): _sgd(0.9) for dialect in DIALECTS},
+    **{("nesterov", framework): _nesterov for framework in FRAMEWORKS},
+    **{("sgd", framework): _sgd(0.0) for framework in FRAMEWORKS},
+    **{("momentum", framework): _sgd(0.9) for framework in FRAMEWORKS},
 }
 
 
 @pytest.mark.parametrize("key", RULES, ids="-".join)
-def test_a_dialect_is_its_frameworks_rule(key):
+def test_the_defaults_of_a_framework_give_its_rule(key):
     with jax.enable_x64(True):
         gradients = [jnp.array([g], jnp.float64) for g in (2.0, -1.0)]
         path = trajectory(factory_of(*key), jnp.array([1.0], jnp.float64), gradients)
     np.testing.assert_allclose(np.ravel(path), list(RULES[key]()), rtol=1e-10)
 
 
-def test_every_optimizer_that_a_dialect_changes_has_a_rule_here():
+def test_every_optimizer_that_a_framework_changes_has_a_rule_here():
     changed = {name for name, own in OPTIMIZERS.items() if own.keras or own.torch or own.optax}
     assert changed <= {name for name, _ in RULES}
-    assert len(RULES) == len(DIALECTS) * len({name for name, _ in RULES})
+    assert len(RULES) == len(FRAMEWORKS) * len({name for name, _ in RULES})
 
 
-def test_a_users_hyperparameter_wins_over_the_dialects():
+def test_a_users_hyperparameter_replaces_the_frameworks():
     with jax.enable_x64(True):
         start, gradients = jnp.array([1.0]), [jnp.array([2.0]), jnp.array([-1.0])]
         path = trajectory(factory_of("adam", eps=0.5, b1=0.5), start, gradients)
@@ -301,6 +301,6 @@ def test_a_description_names_the_factory_and_every_default_that_differs(name):
     assert text.startswith("optax.")
     home, _, factory = text.split(";")[0].partition("(")[0].rpartition(".")
     assert hasattr({"optax": optax, "optax.contrib": optax.contrib}[home], factory)
-    for dialect in DIALECTS:
-        for key, value in getattr(OPTIMIZERS[name], dialect).items():
-            assert f"{key}={value}" in text.partition(f"{dialect}: ")[2].partition(";")[0]
+    for framework in FRAMEWORKS:
+        for key, value in getattr(OPTIMIZERS[name], framework).items():
+            assert f"{key}={value}" in text.partition(f"{framework}: ")[2].partition(";")[0]

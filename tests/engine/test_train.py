@@ -32,8 +32,8 @@ def _in_float64():
         yield
 
 
-def factory_of(name: str, dialect: str = "keras"):
-    return optimizers.build(Component(name), dialect)
+def factory_of(name: str, framework: str = "keras"):
+    return optimizers.build(Component(name), framework)
 
 
 def scan(block, count: int, threshold=jnp.inf, parameters=None):

@@ -188,8 +188,8 @@ def _draw(figure) -> bool:
 def test_a_study_with_one_claim_of_its_own_has_a_ledger(build, tmp_path, monkeypatch):
     monkeypatch.setattr(data, "COVERAGE_STUDIES", 20)
     results = build({"linear": {"scaler": ["none", "standard"]}})
-    claim = {"quote": "Less than 1 <b>percent</b>", "measure": "larger", "blocks": "linear",
-             "by": "scaler", "smallest": 0.1}  # fmt: skip
+    claim = {"quote": "Less than 1 <b>percent</b>", "measure": "last_weight_larger",
+             "blocks": "linear", "by": "scaler", "smallest": 0.1}  # fmt: skip
     write_report(results, tmp_path / "r", {"MINE": claim})
     (entry,) = json.loads((tmp_path / "r" / "claims.json").read_text())
     assert entry["id"] == "MINE"

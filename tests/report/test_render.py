@@ -116,7 +116,7 @@ def test_reports_are_found_by_their_folders() -> None:
             study = read_study({"name": "mine"})
             object.__setattr__(study, "report", name)
             assert discovery.report_of(study) is found[name]
-    claim = {"quote": "x", "measure": "larger", "blocks": "main", "smallest": 0.1}
+    claim = {"quote": "x", "measure": "last_weight_larger", "blocks": "main", "smallest": 0.1}
     study = read_study({"name": "mine", "claims": {"C": claim}})
     assert discovery.report_of(study) is found["paper"]
     object.__setattr__(study, "claims", {})

@@ -23,7 +23,7 @@ from scaling_study.study.conditions import Condition
 
 FOLDER = Path(package.__path__[0])
 NAMES = sorted(discovery.reports())
-CLAIM = {"quote": "x", "measure": "larger", "blocks": "linear", "smallest": 0.1}
+CLAIM = {"quote": "x", "measure": "last_weight_larger", "blocks": "linear", "smallest": 0.1}
 TUNED = {"learning_rate": [1e-3, 1e-2, 0.1], "scale_factor": 1.0, "design": "U"}
 DATA = {"epochs": 3, "scaler": ["none", "standard", "robust"], "optimizer": ["sgd", "adam"]}
 REAL = {

@@ -132,7 +132,7 @@ def test_what_has_no_numbers_is_named_and_its_cells_are_empty() -> None:
 
 def test_limits_are_those_of_the_study(report: Path) -> None:
     board = board_of(("sgd", 0.1))
-    limits = block("limits", board, {**STUDY, "dialect": "torch", "sampling": "full"})
+    limits = block("limits", board, {**STUDY, "framework": "torch", "sampling": "full"})
     assert "gaussian(samples=32)" in limits
     assert "The full batch, 100 updates" in limits
     assert "the default of PyTorch" in limits

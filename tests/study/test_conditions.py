@@ -38,7 +38,7 @@ PAIRS = {
     "scaler": ["none", "quantile"],
     "target_scaler": ["none", "standard"],
     "model": ["linear", {"name": "mlp", "hidden": 8}],
-    "dialect": ["keras", "torch"],
+    "framework": ["keras", "torch"],
     "optimizer": ["adam", {"name": "adam", "eps": 1e-3}],
     "learning_rate": [1e-3, 1e-2],
     "l1_penalty": [0.0, 0.1],
@@ -397,7 +397,7 @@ def test_affine_scalers_never_recompile(model):
 
 @pytest.mark.parametrize(
     "key",
-    ["problem", "model", "dialect", "optimizer", "batch_size", "dtype", "sampling", "l2_penalty"],
+    ["problem", "model", "framework", "optimizer", "batch_size", "dtype", "sampling", "l2_penalty"],
 )
 def test_what_is_compiled_in_parts_groups(key):
     assert len(group(conditions_of(**{key: PAIRS[key]}))) == 2

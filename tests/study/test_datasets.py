@@ -34,7 +34,7 @@ def held_out_of(condition, seeds, new=None):
 def in_training_units(own, held):
     """Return inputs (M, d) and target (M,) of the one condition and seed."""
     return (
-        held.u[0, 0] * own.gain[:, 0, 0] + own.shift[:, 0, 0],
+        held.u[0, 0] * own.feature_scale[:, 0, 0] + own.feature_shift[:, 0, 0],
         held.target[0, 0] + own.intercept[0, 0],
     )
 
@@ -176,7 +176,7 @@ def test_a_target_of_classes_has_no_least_squares():
     (condition,) = conditions_of(problem="wine", scaler="standard")
     own, _ = held_out_of(condition, [0])
     assert np.isnan(own.loss_least).all()  # a hyperplane separates them
-    assert not own.slope.any()
+    assert not own.ols_coefficient.any()
     assert np.isnan(own.weight_ols).all()
     labels = problem_of(condition.problem).draw(0)[1]
     np.testing.assert_array_equal(own.residual[0], labels)

@@ -28,7 +28,7 @@ HOW = [
     {"learning_rate": 0.5},
     {"dtype": "float64"},
     {"objective": "samples"},
-    {"dialect": "torch"},
+    {"framework": "torch"},
     {"design": "U"},
     {"offset": 1e8},
     {"init_seed": 7},

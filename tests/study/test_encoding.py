@@ -48,7 +48,7 @@ class Encoded:
         e = self.encoding
         u, residual = (e.u[0], e.residual[0]) if self.static.transformed else (e.u, e.residual)
         divisor, shift = e.target_divisor[0, :, None], e.target_shift[0, :, None]
-        slope, intercept = np.moveaxis(e.slope[:, 0], 0, -1), e.intercept[0, :, None]
+        slope, intercept = np.moveaxis(e.ols_coefficient[:, 0], 0, -1), e.intercept[0, :, None]
         scale = e.residual_scale[0, :, None]
         z = (u * slope[:, None]).sum(axis=-1) + intercept + residual * scale
         return z * divisor + shift
@@ -127,7 +127,14 @@ def test_the_articles_target_at_its_own_seed():
 def test_a_change_of_unit_leaves_the_target_alone(name, scale_factor, offset):
     axes = {"problem": name, "design": "U", "target_scaler": "standard"}
     one, other = encode(**axes), encode(**axes, scale_factor=scale_factor, offset=offset)
-    fields = ("slope", "intercept", "residual", "target_divisor", "target_shift", "loss_least")
+    fields = (
+        "ols_coefficient",
+        "intercept",
+        "residual",
+        "target_divisor",
+        "target_shift",
+        "loss_least",
+    )
     for field in (*fields, "u", "q", "loss_null", "residual_scale"):
         np.testing.assert_array_equal(getattr(one.encoding, field), getattr(other.encoding, field))
 
@@ -163,7 +170,8 @@ def test_training_inputs_are_the_scaled_features(name, scaler, offset):
     run = encode(problem=name, design="U", scale_factor=1000.0, offset=offset, scaler=scaler)
     e, x = run.encoding, run.x
     gain, shift, divisor, centre = (
-        np.moveaxis(part[:, 0], 0, -1)[:, None] for part in (e.gain, e.shift, e.divisor, e.centre)
+        np.moveaxis(part[:, 0], 0, -1)[:, None]
+        for part in (e.feature_scale, e.feature_shift, e.divisor, e.centre)
     )
     rounding = 1e-15 * np.abs(x).max(axis=1, keepdims=True) / divisor
     error = np.abs(e.u * gain + shift - (x - centre) / divisor)
@@ -176,7 +184,8 @@ def test_a_transformers_inputs_are_the_transformed_features(name, scaler):
     run = encode(problem=name, design="U", scale_factor=1000.0, scaler=scaler)
     expected = scalers.transform(run.condition.scaler, run.x)
     gain, shift = (
-        np.moveaxis(part[:, 0], 0, -1)[:, None] for part in (run.encoding.gain, run.encoding.shift)
+        np.moveaxis(part[:, 0], 0, -1)[:, None]
+        for part in (run.encoding.feature_scale, run.encoding.feature_shift)
     )
     np.testing.assert_allclose(
         run.encoding.u[0] * gain + shift, expected, rtol=1e-12, atol=1e-13 * np.abs(expected).max()
@@ -192,8 +201,8 @@ def test_a_transformers_inputs_are_the_transformed_features(name, scaler):
 def test_a_power_of_two_cancels_to_the_bit(name, scaler, exponent):
     axes = {"problem": name, "design": "U", "scaler": scaler}
     one, other = encode(**axes).encoding, encode(**axes, scale_factor=2.0**exponent).encoding
-    np.testing.assert_array_equal(one.gain, other.gain)
-    np.testing.assert_array_equal(one.shift, other.shift)
+    np.testing.assert_array_equal(one.feature_scale, other.feature_scale)
+    np.testing.assert_array_equal(one.feature_shift, other.feature_shift)
 
 
 @pytest.mark.parametrize("scaler", sorted(AFFINE.keys() - {"none", "center"}))
@@ -203,8 +212,8 @@ def test_a_power_of_two_cancels_to_the_bit(name, scaler, exponent):
 def test_any_other_factor_cancels_to_rounding(name, scaler, scale_factor):
     axes = {"problem": name, "design": "U", "scaler": scaler}
     one, other = encode(**axes).encoding, encode(**axes, scale_factor=scale_factor).encoding
-    np.testing.assert_allclose(one.gain, other.gain, rtol=1e-12)
-    np.testing.assert_allclose(one.shift, other.shift, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(one.feature_scale, other.feature_scale, rtol=1e-12)
+    np.testing.assert_allclose(one.feature_shift, other.feature_shift, rtol=1e-12, atol=1e-12)
 
 
 @given(scale_factor=st.floats(1e-6, 1e6))
@@ -212,10 +221,14 @@ def test_no_scaler_cancels_nothing(scale_factor):
     run = encode(problem="uniform", scale_factor=scale_factor, offset=3.0)
     u, e = run.drawn.u, run.encoding
     expected = u * [1.0, scale_factor] + [0.0, 3.0]
-    gain, shift = (np.moveaxis(part[:, 0], 0, -1)[:, None] for part in (e.gain, e.shift))
+    gain, shift = (
+        np.moveaxis(part[:, 0], 0, -1)[:, None] for part in (e.feature_scale, e.feature_shift)
+    )
     rounding = 1e-15 * np.abs(expected).max()
     np.testing.assert_allclose(e.u * gain + shift, expected, rtol=1e-14, atol=rounding)
-    np.testing.assert_allclose(e.gain[:, 0].T, u.std(axis=1) * [1.0, scale_factor], rtol=1e-14)
+    np.testing.assert_allclose(
+        e.feature_scale[:, 0].T, u.std(axis=1) * [1.0, scale_factor], rtol=1e-14
+    )
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -262,7 +275,7 @@ def test_residuals_have_no_mean_and_no_slope(name, scaler):
     u, residual = (e.u[0], e.residual[0]) if run.static.transformed else (e.u, e.residual)
     # What is subtracted to leave the residual sets its rounding; normalised rows are steep.
     residual = residual * (e.residual_scale * e.target_divisor)[0, :, None]
-    slope = e.slope[:, 0].T * e.target_divisor[0, :, None]
+    slope = e.ols_coefficient[:, 0].T * e.target_divisor[0, :, None]
     rounding = 1e-13 * (np.abs(residual).max() + np.abs(u * slope[:, None]).max())
     np.testing.assert_allclose(residual.mean(axis=-1), 0, atol=rounding)
     moments = np.einsum("sn,snd->sd", residual, u - u.mean(axis=1, keepdims=True))
@@ -317,7 +330,11 @@ def test_conditions_are_encoded_each_by_itself(scaler):
     static = split(conditions[0])
     drawn = draws.draw(static, SEEDS)
     together = encoding.encode(static, drawn, conditions)
-    assert together.gain.shape == (shape_of(static.problem)[1], len(conditions), len(SEEDS))
+    assert together.feature_scale.shape == (
+        shape_of(static.problem)[1],
+        len(conditions),
+        len(SEEDS),
+    )
     for place, condition in enumerate(conditions):
         alone = encoding.encode(static, drawn, [condition])
         for field in Encoding._fields:

@@ -20,7 +20,7 @@ COMPONENT_AXES = [key for key, axis in AXES.items() if axis.read == Component.ex
 POSITIVE_AXES = ["scale_factor", "learning_rate", "tolerance", "target_loss"]
 PENALTY_AXES = ["l1_penalty", "l2_penalty"]
 COUNT_AXES = ["batch_size", "epochs", "updates"]
-CHOICE_AXES = ["design", "dialect", "sampling", "dtype", "objective"]
+CHOICE_AXES = ["design", "framework", "sampling", "dtype", "objective"]
 STREAM_AXES = ["data_seed", "init_seed", "order_seed"]
 
 
@@ -46,7 +46,7 @@ VALID = {
     "scaler": component(SCALERS),
     "target_scaler": component(AFFINE),
     "model": component(["linear", "mlp"], hidden=st.just([[8, 8], [4]]) | one_or_more(COUNT)),
-    "dialect": st.sampled_from(["keras", "torch", "optax"]),
+    "framework": st.sampled_from(["keras", "torch", "optax"]),
     "optimizer": component(["adam", "sgd", "my.own:thing"], eps=one_or_more(RATE), b1=RATE),
     "learning_rate": POSITIVE,
     "l1_penalty": st.just(0) | POSITIVE,
@@ -165,7 +165,7 @@ OTHER = {
     "scaler": "robust",
     "target_scaler": "standard",
     "model": "mlp",
-    "dialect": "torch",
+    "framework": "torch",
     "optimizer": "sgd",
     "learning_rate": 0.5,
     "l1_penalty": 0.25,

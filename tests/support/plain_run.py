@@ -90,7 +90,7 @@ def plain_run(condition: Condition, seed: int) -> dict[str, Any]:
 
     network = Network(condition, seed, features)
     linear = len(network.start) == 2
-    optimizer = optimizers.build(condition.optimizer, condition.dialect)(condition.learning_rate)
+    optimizer = optimizers.build(condition.optimizer, condition.framework)(condition.learning_rate)
     now = network.start
     memory = optimizer.init([jnp.asarray(p) for p in now])
     per_epoch = batches_per_epoch(static)

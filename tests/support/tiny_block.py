@@ -88,7 +88,7 @@ class Block(NamedTuple):
 
     def update(self) -> train.Update:
         """Return one update by the block's optimizer."""
-        return update_of(self.loss, optimizers.build(self.static.optimizer, self.static.dialect))
+        return update_of(self.loss, optimizers.build(self.static.optimizer, self.static.framework))
 
 
 def block_of(

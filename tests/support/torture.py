@@ -143,7 +143,7 @@ GOOD: dict[str, list[Any]] = {
     "scaler": ["none", "standard", "minmax", "robust", "quantile", "normalizer"],
     "target_scaler": ["none", "standard"],
     "model": ["linear", "mlp", {"name": "mlp", "hidden": 3, "activation": "tanh"}],
-    "dialect": ["keras", "torch", "optax"],
+    "framework": ["keras", "torch", "optax"],
     "optimizer": ["adam", "sgd", "lion", "muon", {"name": "adam", "eps": 1e-3}],
     "learning_rate": [1e-3, 1e-300, 1.0, 1e300],
     "l1_penalty": [0.0, 0.1],

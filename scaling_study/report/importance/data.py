@@ -195,16 +195,18 @@ def thresholds_table(results: Results) -> pd.DataFrame:
 
 def results_table(frames: Frames) -> pd.DataFrame:
     """Return the other results, a quantity and its value in each row."""
-    fit, lean, last = (_inputs(frames[name]) for name in ("fit", "lean", "last"))
+    fit, signed, last = (_inputs(frames[name]) for name in ("fit", "signed_bias", "last"))
     standard = fit[(fit["scaler"] == "standard") & is_plain(fit)]
-    lean = lean.query("scaler == 'none' and method == 'weight' and offset == 0").dropna()
+    signed = signed.query("scaler == 'none' and method == 'weight' and offset == 0").dropna()
     last = last[(last["problem"].map(short) == "decoy") & (last["scaler"] == "none")].dropna()
     networks = frames["distortion"].query(f"part == '{NETWORKS}' and scaler == 'none'").dropna()
     cells, two = "cells where weight magnitude", partial(number, digits=2)
     rows = {
         "runs that fit, standardised inputs": span(standard["value"], percent),
-        f"{cells} overrates a small feature": _share(lean["scale_factor"] < 1, lean["low"] > 0),
-        f"{cells} underrates a large feature": _share(lean["scale_factor"] > 1, lean["high"] < 0),
+        f"{cells} overrates a small feature": _share(signed["scale_factor"] < 1, signed["low"] > 0),
+        f"{cells} underrates a large feature": _share(
+            signed["scale_factor"] > 1, signed["high"] < 0
+        ),
     }
     for method in ("weight", "permutation"):
         top: Any = last[last["method"] == method].nlargest(1, "value").itertuples()

@@ -256,7 +256,9 @@ def exponents(table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def basins(table: Table) -> pd.DataFrame:
     """Return the excess share by learning rate, for raw inputs by scale factor and for scaled."""
-    frame = values(table, "unfinished", "optimizer", "scaler", "scale_factor", "learning_rate")
+    frame = values(
+        table, "remaining_excess", "optimizer", "scaler", "scale_factor", "learning_rate"
+    )
     scaled = frame["scaler"] == "standard"
     # Scaled inputs do not depend on the scale factor: results repeat across scale factors, and
     # one is kept.
@@ -313,14 +315,14 @@ VARIANTS = {
 def invariance(tables: TableCache) -> pd.DataFrame:
     """Return the distance of variants of Adam on a scaled feature from plain Adam without scaling.
 
-    The variants are plain Adam and scale-aware Adam (`adam_rescaled`, in blocks ``told-*``), whole
-    or without one of its parts. The distance is the largest difference of the two weights in
-    function space (s w), as a share of the reference's largest.
+    The variants are plain Adam and scale-aware Adam (`adam_rescaled`, in blocks
+    ``scale-aware-*``), whole or without one of its parts. The distance is the largest difference
+    of the two weights in function space (s w), as a share of the reference's largest.
     """
     plain_adam = tables.get("plain")
     reference = choose(plain_adam, scale_factor=1.0)
     rows = []
-    for factor, block in ((8.0, "told-8"), (512.0, "told-512")):
+    for factor, block in ((8.0, "scale-aware-8"), (512.0, "scale-aware-512")):
         sources = {
             "scale-aware": choose(tables.get(block), scale_factor=factor),
             "plain": choose(plain_adam, scale_factor=factor),

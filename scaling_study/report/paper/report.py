@@ -281,6 +281,6 @@ SECTIONS: dict[str, Iterable[tuple[tuple[str, ...], Drawn]]] = {
         (("exponents",), _exponents),
         (("units-long",), _basins),
         (("practice-long",), _incidence),
-        (("plain", "told-8", "told-512"), _invariance),
+        (("plain", "scale-aware-8", "scale-aware-512"), _invariance),
     ],
 }

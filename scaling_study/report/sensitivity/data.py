@@ -79,7 +79,7 @@ def facts(board: pd.DataFrame, study: Study) -> dict[str, Any]:
         "batches": labels.batches_of(blocks).capitalize(),
         "budgets": labels.budgets_of(blocks),
         "frameworks": labels.listing(
-            [FRAMEWORKS[name] for name in labels.values_of(blocks, "dialect")]
+            [FRAMEWORKS[name] for name in labels.values_of(blocks, "framework")]
         ),
         "schedule_free": any(name.startswith("schedule_free") for name in optimizers),
     }

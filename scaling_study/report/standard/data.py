@@ -173,7 +173,7 @@ CONDITIONS: dict[str, tuple[Any, ...]] = {
     "diverged": (share, *_ends("diverged")),
     "updates to target": (_steps, *_ends("steps_to_target"), "updates"),
     "error against least squares": (estimate, *_ends("weight_error_ols")),
-    "last weight larger": (share, *_ends("larger")),
+    "last weight larger": (share, *_ends("last_weight_larger")),
     "final loss": (estimate, *_ends("final_loss")),
 }
 FEATURES: dict[str, tuple[Any, ...]] = {
