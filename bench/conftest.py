@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from scaling_study.execution import preflight, runner
-from scaling_study.execution.executors import LocalDevices, local_devices
+from scaling_study.execution.executors import LocalDevices, device_slots
 from scaling_study.study.plan import plan
 from scaling_study.study.study import read_study
 
@@ -34,8 +34,8 @@ class Trainer:
 
 @pytest.fixture(scope="session")
 def devices() -> int:
-    """Make the devices first, all of them, before anything else starts JAX."""
-    return len(local_devices())
+    """Return the number of calls that may compute at the same time."""
+    return len(device_slots())
 
 
 @pytest.fixture

@@ -21,8 +21,6 @@ import numpy as np
 import optax
 from conftest import Trainer
 
-from scaling_study.execution.executors import local_devices
-
 ROWS, BATCH, REPEATS = 512, 32, 5
 FEATURES, HIDDEN, RUNS = (2, 10, 30, 85), ((16,), (64, 64), (256, 256)), (1, 16, 64, 1024)
 MOST_WORK = 2e10  # multiply-adds of a measurement, forward
@@ -122,7 +120,6 @@ def epochs_of(features: int, hidden: tuple[int, ...], runs: int) -> int:
 
 
 def main(arguments: list[str]) -> None:
-    local_devices()  # all of them, before anything else starts JAX
     print(
         "| network | runs | updates | ours, s | vmap, s | ratio | of CPU time | compile | vmap's |"
     )

@@ -11,6 +11,7 @@ from conftest import Trainer
 
 from scaling_study.engine import chunk, compiling
 from scaling_study.engine.record import to_parquet, to_table
+from scaling_study.execution.executors import device_slots
 from scaling_study.study.conditions import expand, group
 from scaling_study.study.study import read_study
 
@@ -21,8 +22,8 @@ WORKLOADS = {"throughput": "linear", "throughput-mlp": "network"}
 @pytest.mark.parametrize("devices", [1, 2])
 @pytest.mark.parametrize("preset", WORKLOADS)
 def test_throughput(measure, preset, devices, record):
-    if len(jax.local_devices()) < devices:
-        pytest.skip(f"{devices} devices are not here")
+    if len(device_slots()) < devices:
+        pytest.skip(f"{devices} cores or devices are not here")
     trainer = Trainer(preset, [f"record={record}"], devices)
     name = f"scaling_study, {record}, {devices} device{'s' * (devices > 1)}"
     measure(trainer, trainer.runs, kind=WORKLOADS[preset], name=name)

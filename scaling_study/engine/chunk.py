@@ -280,7 +280,7 @@ def _train(group: Group, chunk: Chunk, record: str, inputs: Inputs) -> Training:
     data, seeds = inputs.data, init_seeds(group, group.seeds(chunk))
     program = compiled(group, record, inputs)
     with jax.enable_x64(group.static.dtype == "float64"):
-        trace = program.free_traces.pop() if program.free_traces else program.blank_trace()
+        trace = program.take_trace()
         training = program.first(trace, seeds, data, *inputs.order)
         for order, count in inputs.later:
             assert program.more is not None

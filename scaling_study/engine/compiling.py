@@ -36,6 +36,13 @@ class Program(NamedTuple):
     digest: str  # twelve hexadecimal digits of what was compiled, as StableHLO
     free_traces: list[monitor.Trace]  # no longer needed; ``first`` can write into their memory
 
+    def take_trace(self) -> monitor.Trace:
+        """Return a trace that ``first`` may write over."""
+        try:
+            return self.free_traces.pop()
+        except IndexError:
+            return self.blank_trace()
+
 
 @with_pinned
 def compiled(group: Group, record: str, inputs: Inputs | None = None) -> Program:

@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 
 from scaling_study.errors import StudyError
+from scaling_study.threads import one_blas_thread
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -127,11 +128,11 @@ def pinned() -> Iterator[None]:
 
 
 def with_pinned(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Return a function that runs under `pinned`."""
+    """Return a function that runs under `pinned`, with one thread for BLAS."""
 
     @wraps(function)
     def run(*arguments: Arguments.args, **keywords: Arguments.kwargs) -> Result:
-        with pinned():
+        with pinned(), one_blas_thread():
             return function(*arguments, **keywords)
 
     return run

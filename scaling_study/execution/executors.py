@@ -68,29 +68,31 @@ class Executor(Protocol):
 class LocalDevices:
     """The devices of this machine, or some of them; an `Executor`.
 
-    Each device has two threads: while one computes on the device, the other draws data or
-    encodes rows. A single CPU device has one thread and uses one core.
+    Calls that need a device take turns at its slots: a CPU has one for each core, so that all
+    cores share the programs compiled for it, and any other device has one. Each slot has two
+    threads: while one computes on the device, the other draws data or encodes rows.
 
     Parameters
     ----------
     count : int, optional
-        Number of devices; all by default, on a CPU as many as there are cores.
+        Number of slots; by default one for each core of a CPU, or one for each other device.
     """
 
     def __init__(self, count: int | None = None) -> None:
         from scaling_study.engine.environment import environment
 
-        self.devices = local_devices(count)
-        self.platform, self.kind = self.devices[0].platform, self.devices[0].device_kind
+        self._slots = device_slots(count)
+        first = self._slots[0]
+        self.platform, self.kind = first.platform, first.device_kind
         self.environment = environment()
-        self.names = [str(device) for device in self.devices]
+        self.names = [str(device) for device in self._slots]
         self.memory = device_memory()
-        single_core = len(self.devices) == 1 and self.platform == "cpu"
-        threads = 1 if single_core else 2 * len(self.devices)
+        single_core = len(self._slots) == 1 and self.platform == "cpu"
+        threads = 1 if single_core else 2 * len(self._slots)
         self.max_pending = 2 * threads
         self._threads = ThreadPoolExecutor(threads)
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for device in self.devices:
+        for device in self._slots:
             self._free.put(device)
 
     def split_chunks(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:
@@ -111,7 +113,8 @@ class LocalDevices:
             with suppress(Exception), jax.default_device(device):
                 compiled(group, record)
 
-        for future in [self._threads.submit(compile_on, d) for d in self.devices[:n_chunks]]:
+        devices = dict.fromkeys(self._slots[:n_chunks])
+        for future in [self._threads.submit(compile_on, device) for device in devices]:
             wait_for_result(future)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -245,24 +248,22 @@ def device_memory() -> int | None:
     return None if device.platform == "cpu" else (device.memory_stats() or {}).get("bytes_limit")
 
 
-def local_devices(count: int | None = None) -> list[Any]:
-    """Return the devices to use; on a CPU, make as many as there are cores.
+def device_slots(count: int | None = None) -> list[Any]:
+    """Return the device of each call that may compute at the same time.
 
     Parameters
     ----------
     count : int, optional
-        Number of devices; all by default.
+        Number of slots; by default one for each core of a CPU, or one for each other device.
     """
     import jax
 
     from scaling_study.engine.environment import check_platform
 
-    set_by_user = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if not set_by_user and jax.config.jax_num_cpu_devices in (None, -1):
-        with suppress(RuntimeError):  # JAX has started already, with a fixed number
-            jax.config.update("jax_num_cpu_devices", max(count or 1, os.cpu_count() or 1))
     check_platform()
     devices = jax.local_devices()
+    if devices[0].platform == "cpu":
+        devices = devices[:1] * max(count or 1, os.cpu_count() or 1)
     if count is None:
         return devices
     if not 1 <= count <= len(devices):
