@@ -77,6 +77,7 @@ def ours(features: int, hidden: tuple[int, ...], runs: int, epochs: int) -> Trai
         f"model={{name='mlp', hidden=[{list(hidden)}]}}",
         f"seeds='0:{seeds}'",
         f"learning_rate={rates}",
+        "data_seed=0",  # one data set, as theirs
         *("scale_factor=1.0", f"epochs={epochs}", "record='curves'"),
     ]
     return Trainer("throughput-network", settings)

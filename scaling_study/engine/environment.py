@@ -15,7 +15,6 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 
 from scaling_study.errors import StudyError
-from scaling_study.threads import one_blas_thread
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -128,11 +127,11 @@ def pinned() -> Iterator[None]:
 
 
 def with_pinned(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Return a function that runs under `pinned`, with one thread for BLAS."""
+    """Return a function that runs under `pinned`."""
 
     @wraps(function)
     def run(*arguments: Arguments.args, **keywords: Arguments.kwargs) -> Result:
-        with pinned(), one_blas_thread():
+        with pinned():
             return function(*arguments, **keywords)
 
     return run

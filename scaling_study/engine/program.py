@@ -17,10 +17,16 @@ from scaling_study.engine.objective import Objective, PerSample, SecondMoments, 
 from scaling_study.engine.optimizers import BlockOptimizer
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Budget, Data, Trainer, Training, Update
-from scaling_study.study.conditions import TRACED_SEEDS, Group, Static, problem_of, shape_of
+from scaling_study.study.conditions import (
+    SMALL_NETWORK,
+    TRACED_SEEDS,
+    Group,
+    Static,
+    problem_of,
+    shape_of,
+)
 
 LONG_EPOCH = 8  # batches; evaluating all rows costs more than the update beside it
-SMALL_NETWORK = 100  # parameters, up to which the runs of a tile lie side by side
 TILE_BYTES = 2**20  # of parameters, gradients and optimizer state, in a core's second cache
 
 

@@ -241,6 +241,8 @@ class Trainer:
     def _begin(self, parameters: Parameters, data: Data, full_batch: Any) -> tuple[State, Monitor]:
         loss, gradient = self.objective.value_and_gradient(parameters, data.maps, full_batch)
         norm = monitoring.feature_norms(gradient, self.budget.features)
+        if self.budget.curves:  # which keep no norm of the start, so that it is not computed
+            norm = jax.tree.map(jnp.zeros_like, norm)
         now = self._criterion(parameters, data, full_batch)
         monitor = monitoring.start(now, Info(loss, norm), data.convergence_target)
         return self.update.init(parameters, data), monitor

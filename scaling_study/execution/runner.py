@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from scaling_study.errors import RunInterrupted, StudyError
 from scaling_study.execution import preflight, signals
@@ -181,6 +182,21 @@ def train(
     compile_seconds, run_seconds : float
         Of all chunks. Remote workers compile during ``run_seconds``.
     """
+    # Matrices of a chunk are small and many: with a thread for each core BLAS waits for its
+    # threads at each of them, up to a hundred times as long where chunks keep the cores busy.
+    with threadpool_limits(1, user_api="blas"):
+        return _train(planned, todo, executor, put, fail_fast, on_progress, on_curves)
+
+
+def _train(
+    planned: Plan,
+    todo: Sequence[Chunk],
+    executor: Executor,
+    put: Callable[[Chunk, bytes], list[str]],
+    fail_fast: bool,
+    on_progress: OnProgress,
+    on_curves: OnCurves | None,
+) -> tuple[float, float]:
     compile_seconds = run_seconds = 0.0
     submit = _submitter(planned, executor, on_curves)
     stored, trained = planned.runs - planned.runs_of(todo), 0

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
+from itertools import pairwise
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ from scaling_study.study.values import error_context, whole
 TRACED_SEEDS = 8
 TRACE_SLOTS = 25, 200  # fewest and most points of a trace
 TRACE_POINTS = 12_800  # of a seed's conditions together, where the fewest allow
+SMALL_NETWORK = 100  # parameters, up to which the runs of a tile lie side by side
+LARGE_NETWORK = 2**15  # parameters that the seeds of a network's chunk have together, about
 PREPARED_NUMBERS = 2**22  # numbers of prepared batches that are held at once
 
 
@@ -341,7 +344,8 @@ def chunk_shape(static: Static, conditions: int, chunk_runs: int | None = None) 
 
     A tile is trained at once and should fit a core's first cache, its longer axis a few vector
     registers long: a run takes about forty numbers in moment form, some hundreds per sample. A
-    chunk has enough tiles that the work between chunks is small. ``chunk_runs``, the most runs
+    chunk has enough tiles that the work between chunks is small. A network's chunk has few
+    seeds, because all of them are trained where one is asked for. ``chunk_runs``, the most runs
     of a chunk, also raises the number of seeds, for a device that needs more.
     """
     moments, many = static.objective == "moments", conditions >= 64
@@ -349,6 +353,7 @@ def chunk_shape(static: Static, conditions: int, chunk_runs: int | None = None) 
         seeds, tile_conditions, tile_seeds = (16, 128, 4) if many else (256, 4, 256)
     else:
         seeds, tile_conditions, tile_seeds = (4, 128, 1) if many else (32, 2, 32)
+        seeds = min(seeds, seeds_of_network(static))
     most = 1024 if moments else 128
     if chunk_runs is not None:
         seeds = min(seeds, 2 ** (chunk_runs.bit_length() - 1))
@@ -365,6 +370,26 @@ def chunk_shape(static: Static, conditions: int, chunk_runs: int | None = None) 
         tile_conditions=tile_conditions,
         tile_seeds=min(tile_seeds, seeds),
     )
+
+
+def seeds_of_network(static: Static) -> int:
+    """Return the most seeds of a chunk of a network: a power of two, fewer for larger ones."""
+    size = estimated_parameters(static)
+    if size <= SMALL_NETWORK:
+        return 32
+    return 2 ** min(3, max(1, LARGE_NETWORK // size).bit_length() - 1)
+
+
+def estimated_parameters(static: Static) -> int:
+    """Return the number of parameters of an MLP; of any other module, those of one like it."""
+    widths = [shape_of(static.problem)[1], *hidden_of(static), 1]
+    return sum(a * b + b for a, b in pairwise(widths))
+
+
+def hidden_of(static: Static) -> tuple[int, ...]:
+    """Return the widths of a model's hidden layers, if its parameters say so."""
+    hidden = dict(static.model.parameters).get("hidden", ())
+    return (hidden,) if isinstance(hidden, int) else tuple(hidden)
 
 
 def trace_epochs(epochs: int, conditions: int) -> int:

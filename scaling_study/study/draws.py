@@ -21,10 +21,15 @@ ORDER_STREAM = 3
 
 
 class Draw(NamedTuple):
-    """The data of several seeds, in canonical units."""
+    """The data of several seeds, in canonical units; a read-only view where they share them."""
 
     u: Array  # (n_seeds, n_samples, n_features)
     noise: Array  # (n_seeds, n_samples)
+
+    @property
+    def shared(self) -> bool:
+        """Whether all seeds have the same data, which are kept once."""
+        return len(self.u) > 1 and self.u.strides[0] == 0
 
 
 def draw(static: Static, seeds: Sequence[int]) -> Draw:
@@ -48,8 +53,7 @@ def _stacked(static: Static, seeds: Sequence[int], name: str) -> Draw:
         parts = checks.stack(
             problem, getattr(problem, name), distinct, shape, name=name, trained=trained
         )
-    repeats = len(seeds) // len(distinct)
-    return Draw(*(np.repeat(part, repeats, axis=0) if repeats > 1 else part for part in parts))
+    return Draw(*(np.broadcast_to(part, (len(seeds), *part.shape[1:])) for part in parts))
 
 
 def orders(static: Static, seeds: Sequence[int], epochs: int) -> Iterator[NDArray[np.int32]]:

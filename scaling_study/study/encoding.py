@@ -77,6 +77,15 @@ class Encoding(NamedTuple):
             parts["factor"] = self.factor[..., rows, :]
         return self._replace(**parts)
 
+    def for_seeds(self, count: int) -> "Encoding":
+        """Return the encoding of one seed for as many seeds as share its data, as views."""
+
+        def repeated(name: str, part: Array) -> Array:
+            axis = part.ndim - {"u": 3, "q": 3, "residual": 2}.get(name, 1)
+            return np.broadcast_to(part, (*part.shape[:axis], count, *part.shape[axis + 1 :]))
+
+        return Encoding(*(repeated(*item) for item in self._asdict().items()))
+
 
 class UniqueDatasets(NamedTuple):
     """The unique data sets of some conditions, as of `numpy.unique`.
@@ -134,6 +143,9 @@ def encode_unique(
     problem: Problem, drawn: Draw, datasets: UniqueDatasets, transformed: bool
 ) -> Encoding:
     """Return the drawn data of a problem for each unique data set."""
+    if drawn.shared:
+        one = Draw(*(part[:1] for part in drawn))
+        return encode_unique(problem, one, datasets, transformed).for_seeds(len(drawn.u))
     at_once = max(1, ENCODED_NUMBERS // drawn.u.size)
     inputs, nonlinear, fit = canonical(drawn.u), _nonlinear_part(problem, drawn), None
     if not problem.classes and not transformed:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from scaling_study.errors import StudyError
@@ -11,10 +10,11 @@ from scaling_study.study.conditions import (
     Chunk,
     Condition,
     Group,
-    Static,
     batches_per_epoch,
+    estimated_parameters,
     expand,
     group,
+    hidden_of,
     segment_epochs,
     shape_of,
     trace_epochs,
@@ -82,9 +82,7 @@ class Plan:
         static, shape = group.static, group.shape
         samples, features = shape_of(static.problem)
         batches = batches_per_epoch(static)
-        widths = [features, *_hidden_of(static), 1]
-        parameters = sum(a * b + b for a, b in pairwise(widths))
-        state = shape.conditions * shape.seeds * (6 * parameters + 20 * features)
+        state = shape.conditions * shape.seeds * (6 * estimated_parameters(static) + 20 * features)
         replaced = static.sampling == "replacement"
         rows = static.batch_size if replaced else min(static.batch_size, samples)
         prepared = {"moments": batches * samples, "samples": 2 * batches * rows * (features + 2)}
@@ -102,7 +100,7 @@ class Plan:
         """
         static, shape = group.static, group.shape
         samples, _ = shape_of(static.problem)
-        units = 0 if static.objective == "moments" else sum(_hidden_of(static))
+        units = 0 if static.objective == "moments" else sum(hidden_of(static))
         size = 8 if static.dtype == "float64" else 4
         rows = shape.conditions * shape.seeds * samples
         return self.memory_of(group) + 2 * size * rows * units
@@ -116,12 +114,6 @@ class Plan:
         traced = runs * min(TRACED_SEEDS, shape.tile_seeds) / shape.tile_seeds
         points = -(-epochs // trace_epochs(epochs, len(group.conditions)))
         return 2 * traced * points * (2 + 2 * features)
-
-
-def _hidden_of(static: Static) -> tuple[int, ...]:
-    """Return the widths of a model's hidden layers, if its parameters say so."""
-    hidden = dict(static.model.parameters).get("hidden", ())
-    return (hidden,) if isinstance(hidden, int) else tuple(hidden)
 
 
 def check_size(groups: Sequence[Group], seeds: tuple[int, int]) -> None:
