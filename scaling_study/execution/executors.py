@@ -16,7 +16,9 @@ from typing import Any, Protocol
 from scaling_study.errors import CONTINUE, RunInterrupted, StudyError
 from scaling_study.execution import signals
 from scaling_study.execution.cluster import ClusterMonitor, failure_reason
-from scaling_study.study.conditions import Chunk, Group
+from scaling_study.study.conditions import Group
+
+COMPILERS = 2  # programs that are compiled at once, and ahead of the one that is used
 
 
 class Executor(Protocol):
@@ -43,12 +45,8 @@ class Executor(Protocol):
     memory: int | None
     max_pending: int
 
-    def split_chunks(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:
-        """Split the chunks into batches, which are computed one after the other."""
-        ...
-
-    def prepare(self, group: Group, record: str, n_chunks: int) -> None:
-        """Compile a group's program for a number of chunks."""
+    def compile(self, group: Group, record: str) -> Any:
+        """Begin to compile a group's program, and return a future; None if workers do that."""
         ...
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -91,31 +89,24 @@ class LocalDevices:
         threads = 1 if single_core else 2 * len(self._slots)
         self.max_pending = 2 * threads
         self._threads = ThreadPoolExecutor(threads)
+        self._compiler = ThreadPoolExecutor(min(COMPILERS, len(self._slots)))
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for device in self._slots:
             self._free.put(device)
 
-    def split_chunks(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:
-        """Split the chunks by group, so that each group is compiled before its first chunk."""
-        groups: dict[int, list[Chunk]] = {}
-        for chunk in todo:
-            groups.setdefault(chunk.group, []).append(chunk)
-        return [groups[index] for index in sorted(groups)]
-
-    def prepare(self, group: Group, record: str, n_chunks: int) -> None:
-        """Compile a group's program on each device that one of its chunks will use."""
+    def compile(self, group: Group, record: str) -> Any:
+        """Begin to compile a group's program for each device, and return a future."""
         import jax
 
         from scaling_study.engine.compiling import compiled
 
-        def compile_on(device: Any) -> None:
-            # An error is raised again when a chunk runs, and stored with its rows.
-            with suppress(Exception), jax.default_device(device):
-                compiled(group, record)
+        def compile_on_devices() -> None:
+            for device in dict.fromkeys(self._slots):
+                # An error is raised again when a chunk runs, and stored with its rows.
+                with suppress(Exception), jax.default_device(device):
+                    compiled(group, record)
 
-        devices = dict.fromkeys(self._slots[:n_chunks])
-        for future in [self._threads.submit(compile_on, device) for device in devices]:
-            wait_for_result(future)
+        return self._compiler.submit(compile_on_devices)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return the future of a call, which takes a device while it needs one."""
@@ -134,7 +125,8 @@ class LocalDevices:
 
     def close(self) -> None:
         """Start no more calls, without waiting for those that run."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._compiler, self._threads):
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 class RemoteExecutor:
@@ -162,11 +154,7 @@ class RemoteExecutor:
         on_cpu = self.platform == "cpu"
         self.memory = None if on_cpu else wait_for_result(self.submit(device_memory))
 
-    def split_chunks(self, todo: Sequence[Chunk]) -> list[list[Chunk]]:
-        """Return all chunks as one batch."""
-        return [list(todo)] if todo else []
-
-    def prepare(self, group: Group, record: str, n_chunks: int) -> None:
+    def compile(self, group: Group, record: str) -> None:
         """Do nothing: each worker compiles when it receives a chunk."""
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:

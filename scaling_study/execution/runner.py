@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,7 +18,14 @@ from threadpoolctl import threadpool_limits
 
 from scaling_study.errors import RunInterrupted, StudyError
 from scaling_study.execution import preflight, signals
-from scaling_study.execution.executors import Executor, LocalDevices, RemoteExecutor, in_order
+from scaling_study.execution.executors import (
+    COMPILERS,
+    Executor,
+    LocalDevices,
+    RemoteExecutor,
+    in_order,
+    wait_for_result,
+)
 from scaling_study.storage.contents import manifest_groups
 from scaling_study.storage.provenance import versions
 from scaling_study.storage.reader import seeds_to_fit
@@ -197,25 +205,47 @@ def _train(
     on_progress: OnProgress,
     on_curves: OnCurves | None,
 ) -> tuple[float, float]:
-    compile_seconds = run_seconds = 0.0
     submit = _submitter(planned, executor, on_curves)
+    programs = _Programs(planned, todo, executor)
     stored, trained = planned.runs - planned.runs_of(todo), 0
     start = time.perf_counter()
-    for chunks in executor.split_chunks(todo):
-        begun = time.perf_counter()
-        executor.prepare(planned.groups[chunks[0].group], planned.study.record, len(chunks))
-        prepared = time.perf_counter()
-        for chunk, rows in in_order(executor, chunks, submit):
-            signals.check()
-            failures = [] if rows is None else put(chunk, rows)
-            trained += planned.runs_of([chunk])
-            seconds = time.perf_counter() - start
-            on_progress(Progress(stored + trained, trained, planned.runs, seconds, failures))
-            if failures and fail_fast:
-                raise RunInterrupted(f"--fail-fast: {failures[0]}")
-        compile_seconds += prepared - begun
-        run_seconds += time.perf_counter() - prepared
-    return compile_seconds, run_seconds
+
+    def submit_compiled(chunk: Chunk) -> Any:
+        programs.wait_for(chunk.group)
+        return submit(chunk)
+
+    for chunk, rows in in_order(executor, todo, submit_compiled):
+        signals.check()
+        failures = [] if rows is None else put(chunk, rows)
+        trained += planned.runs_of([chunk])
+        seconds = time.perf_counter() - start
+        on_progress(Progress(stored + trained, trained, planned.runs, seconds, failures))
+        if failures and fail_fast:
+            raise RunInterrupted(f"--fail-fast: {failures[0]}")
+    return programs.seconds, time.perf_counter() - start - programs.seconds
+
+
+class _Programs:
+    """The programs of the groups of some chunks: the next are compiled while one is used."""
+
+    def __init__(self, planned: Plan, todo: Sequence[Chunk], executor: Executor) -> None:
+        self.seconds = 0.0  # waited for a program
+        self._begin = lambda index: executor.compile(planned.groups[index], planned.study.record)
+        self._later = deque(dict.fromkeys(chunk.group for chunk in todo))
+        self._begun: dict[int, Any] = {}
+
+    def wait_for(self, group: int) -> None:
+        """Wait until a group's program is compiled, which were asked for in order."""
+        for index in [index for index in self._begun if index < group]:
+            del self._begun[index]
+        while self._later and len(self._begun) <= COMPILERS:
+            index = self._later.popleft()
+            self._begun[index] = self._begin(index)
+        future = self._begun[group]
+        if future is not None:
+            begun = time.perf_counter()
+            wait_for_result(future)
+            self.seconds += time.perf_counter() - begun
 
 
 def _submitter(

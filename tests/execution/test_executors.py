@@ -16,7 +16,9 @@ from processes import command
 import scaling_study
 from scaling_study.errors import CONTINUE, RunInterrupted, StudyError
 from scaling_study.execution import cluster as dask_cluster
+from scaling_study.execution import runner
 from scaling_study.execution.executors import LocalDevices, RemoteExecutor, in_order
+from scaling_study.study.conditions import Chunk
 from scaling_study.study.plan import plan
 from scaling_study.study.study import read_study
 
@@ -275,12 +277,29 @@ def test_two_local_devices_give_the_same_bits(whole, tmp_path):
     assert chunks(tmp_path / "two") == chunks(whole)
 
 
-def test_a_group_is_compiled_before_its_chunks_are_sent():
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_each_group_is_compiled_once_and_before_its_chunks_are_sent(ahead, monkeypatch):
+    monkeypatch.setattr(runner, "COMPILERS", ahead)
+    events = []
+
+    class Recording(LocalDevices):
+        def compile(self, group, record):
+            events.append(("compile", group.index))
+            return super().compile(group, record)
+
+        def submit(self, function, *arguments):
+            events.append(("chunk", Chunk.parse(arguments[1]).group))
+            return super().submit(function, *arguments)
+
     planned = plan(read_study(STUDY))
-    batches = LocalDevices(1).split_chunks(planned.chunks)
-    assert [len({chunk.group for chunk in batch}) for batch in batches] == [1, 1, 1]
-    assert sum(len(batch) for batch in batches) == CHUNKS
-    assert [len(batch) for batch in RemoteExecutor(Here()).split_chunks(planned.chunks)] == [CHUNKS]
+    runner.train(planned, planned.chunks, Recording(1), lambda chunk, rows: [])
+    groups = [index for what, index in events if what == "compile"]
+    assert groups == sorted(set(groups)) == list(range(len(planned.groups)))
+    for place, (what, index) in enumerate(events):
+        if what == "chunk":
+            begun = {group for kind, group in events[:place] if kind == "compile"}
+            assert index in begun
+            assert len(begun) <= index + 1 + ahead
 
 
 def test_no_dask_is_told(monkeypatch):
