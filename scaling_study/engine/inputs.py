@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from scaling_study.engine.models import WRITTEN_OUT
 from scaling_study.engine.monitor import Target
 from scaling_study.engine.objective import AffineMaps
 from scaling_study.engine.program import tiles_of
@@ -128,7 +129,9 @@ def data_of(
     penalised = None if best is None else best / scale[:, rows]
     if moments:
         factor, (row, column) = unique_data.factor, np.triu_indices(len(unique_data.factor))
-        scale = factor[row, column] * scale[column]
+        triangle = factor[row, column] * scale[column]
+        many = len(factor) > WRITTEN_OUT
+        scale = np.swapaxes(factor * scale[None], 0, 1) if many else triangle
         ols = (factor * ols[None]).sum(axis=1)
         best = None if best is None else (factor * best[None]).sum(axis=1)
 

@@ -164,13 +164,13 @@ def fold(
 def _forward_dense(model: MLP, parameters: Parameters, x: Array) -> Array:
     for i in range(len(model.hidden) + 1):
         layer = parameters["params"][f"Dense_{i}"]
-        x = _contract(x, layer["kernel"]) + layer["bias"]
+        x = contract(x, layer["kernel"]) + layer["bias"]
         if i < len(model.hidden):
             x = ACTIVATIONS[model.activation](x)
     return x if model.classes > 2 else x[:, 0]
 
 
-def _contract(x: Array, kernel: Array) -> Array:
+def contract(x: Array, kernel: Array) -> Array:
     """Return sum_j x[:, j] kernel[j], with x (n_rows, n_in, ...) and kernel (n_in, n_out, ...).
 
     XLA's loops for a CPU do not run along the runs inside a reduction that is fused with other
@@ -182,6 +182,11 @@ def _contract(x: Array, kernel: Array) -> Array:
     if outputs == 1 or len(x) > 1:
         return jnp.sum(x[:, :, None] * kernel, axis=1)
     return _contract_in_loop(x, kernel)
+
+
+def add_up(terms: Array) -> Array:
+    """Return the sum over the first axis, in a loop for the reason given in `contract`."""
+    return jax.lax.fori_loop(1, len(terms), lambda j, total: total + terms[j], terms[0])
 
 
 @jax.custom_vjp

@@ -10,7 +10,7 @@ from scaling_study.engine import models
 from scaling_study.engine.models import Parameters
 from scaling_study.engine.objective import Array
 
-PerFeature = Any  # one array of runs for each feature, in a list; of a single run, one array
+PerFeature = Any  # a list of an array of runs for each feature; of many features, one array
 
 DIVERGED_ABOVE = 1e6  # times the initial loss, or that of the best constant
 
@@ -62,7 +62,7 @@ class Trace(NamedTuple):
 def feature_norms(gradient: Parameters, features: int) -> PerFeature:
     """Return the norm of the first kernel's gradient row of each feature."""
     kernel = models.first_kernel(gradient, features)
-    if is_of_one_run(kernel):
+    if is_array(kernel, features):
         return jnp.sqrt(jnp.sum(jnp.square(kernel), axis=1))
     if len(kernel[0]) == 1:
         return [jnp.abs(kernel[j][0]) for j in range(features)]
@@ -70,14 +70,14 @@ def feature_norms(gradient: Parameters, features: int) -> PerFeature:
 
 
 def weights_of(parameters: Parameters, features: int) -> PerFeature:
-    """Return the weights of a linear model, one array (C, S) each."""
+    """Return the weights of a linear model."""
     kernel = models.first_kernel(parameters, features)
-    return kernel[:, 0] if is_of_one_run(kernel) else [kernel[j][0] for j in range(features)]
+    return kernel[:, 0] if is_array(kernel, features) else [kernel[j][0] for j in range(features)]
 
 
-def is_of_one_run(kernel: Any) -> bool:
-    """Return whether a kernel is that of one run, without the axes of a block."""
-    return not isinstance(kernel, list) and kernel.ndim == 2
+def is_array(kernel: Any, features: int) -> bool:
+    """Return whether what is kept of each feature is one array: of one run, or many features."""
+    return not isinstance(kernel, list) and (kernel.ndim == 2 or features > models.WRITTEN_OUT)
 
 
 def distance(weights: PerFeature, best: Array) -> PerFeature:

@@ -16,7 +16,7 @@ large offset has to cancel.
     parameters' distance from the least-squares solution in q's units, followed by that of the
     bias and by -residual_scale, the error of a row is ``v · z`` and the loss is ``v' M v`` with
     ``M = mean z z'``. M is (d+2)² numbers per batch, whatever the batch's size, and all
-    conditions of a seed share it.
+    conditions of a seed share it. `MomentMatrices` is the same for more than a few features.
 """
 
 from collections.abc import Callable
@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from scaling_study.engine import models
@@ -260,7 +261,74 @@ class SecondMoments:
         return [*distance, bias + shift - maps.intercept]
 
 
-Objective = PerSample | SecondMoments
+@dataclass(frozen=True)
+class MomentMatrices:
+    """`SecondMoments` of more features: arrays and loops, which compile fast at any width.
+
+    ``AffineMaps.feature_scale`` is the whole matrix, (d, d, C, S), transposed: an axis of columns
+    of r, then one of its rows.
+    """
+
+    features: int
+    batching: Batching
+    seeds_last: bool = True  # whether blocks are (C, S) or (S, C)
+    skip_full_loss = False
+
+    def prepare(self, q: Array, residual: Array, order: Array) -> Array:
+        """Return the moments of each batch; arrays lead with (n_epochs, n_batches)."""
+        index, size = self.batching.rows(order), self.batching.sizes[:, None]
+        weight = jnp.asarray((np.arange(index.shape[-1]) < size) / size, residual.dtype)
+        rows = jax.vmap(lambda data, places: data[places])(_columns(q, residual), index)
+        return self._mean(rows * weight[..., None], rows, "skbri,skbrj->kbijs")
+
+    def full_batch(self, q: Array, residual: Array) -> Array:
+        """Return the moments of all rows."""
+        z = _columns(q, residual)
+        return self._mean(z / z.shape[1], z, "sni,snj->ijs")
+
+    def value_and_gradient(self, parameters: Parameters, maps: AffineMaps, moments: Any) -> Any:
+        """Return the loss (C, S) of a batch and its gradient, of each run by itself."""
+        vector = jnp.concatenate([self._distance(parameters, maps), -maps.residual_scale[None]])
+        product = models.contract(vector[None], moments)[0]  # M v, half of the gradient
+        of_weights, of_bias = 2 * product[:-2], 2 * product[-2]
+        kernel = models.contract(of_weights[None], jnp.swapaxes(maps.feature_scale, 0, 1))[0]
+        layer = {
+            "kernel": (kernel + maps.feature_shift * of_bias)[:, None],
+            "bias": of_bias[None],
+        }
+        return models.add_up(vector * product), {"params": {"Dense_0": layer}}
+
+    def monitored_loss(self, parameters: Parameters, maps: AffineMaps, moments: Any) -> Array:
+        """Return the full-data excess loss (C, S) over least squares."""
+        return models.add_up(jnp.square(self._distance(parameters, maps)))
+
+    def _mean(self, weighted: Array, z: Array, axes: str) -> Array:
+        moments = jnp.einsum(axes, weighted, z, precision="highest")
+        return jnp.expand_dims(moments, -2 if self.seeds_last else -1)
+
+    def _distance(self, parameters: Parameters, maps: AffineMaps) -> Array:
+        """Return the distance from least squares of each weight, in q's units, and the bias."""
+        layer = parameters["params"]["Dense_0"]
+        kernel = layer["kernel"][:, 0]
+        weights = models.contract(kernel[None], maps.feature_scale)[0] - maps.ols_coefficient
+        bias = layer["bias"][0] + models.add_up(kernel * maps.feature_shift) - maps.intercept
+        return jnp.concatenate([weights, bias[None]])
+
+
+Objective = PerSample | SecondMoments | MomentMatrices
+
+
+def of_moments(
+    features: int, batching: Batching, seeds_last: bool = True
+) -> SecondMoments | MomentMatrices:
+    """Return the objective that needs only second moments."""
+    form = SecondMoments if features <= models.WRITTEN_OUT else MomentMatrices
+    return form(features, batching, seeds_last)
+
+
+def _columns(q: Array, residual: Array) -> Array:
+    """Return z = (q, 1, residual), (S, N, d + 2)."""
+    return jnp.concatenate([q, jnp.ones_like(q[..., :1]), residual[..., None]], axis=-1)
 
 
 def unstack(tree: Parameters) -> Parameters:

@@ -13,7 +13,7 @@ import numpy as np
 from scaling_study.engine import models, monitor, optimizers, train
 from scaling_study.engine.batching import Batching
 from scaling_study.engine.monitor import Trace
-from scaling_study.engine.objective import Objective, PerSample, SecondMoments, unstack
+from scaling_study.engine.objective import Objective, PerSample, SecondMoments, of_moments, unstack
 from scaling_study.engine.optimizers import BlockOptimizer
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Budget, Data, Trainer, Training, Update
@@ -26,6 +26,7 @@ from scaling_study.study.conditions import (
     shape_of,
 )
 
+FEW_FEATURES = 8  # for which a row's products are written so that runs lie side by side
 LONG_EPOCH = 8  # batches; evaluating all rows costs more than the update beside it
 TILE_BYTES = 2**20  # of parameters, gradients and optimizer state, in a core's second cache
 
@@ -44,7 +45,8 @@ def maps_single_runs(group: Group) -> bool:
     if jax.default_backend() != "cpu":
         return True
     is_mlp = isinstance(model_of(static), models.MLP)
-    return not is_mlp or parameters_of(static) > SMALL_NETWORK
+    small = parameters_of(static) <= SMALL_NETWORK
+    return not (is_mlp and small and shape_of(static.problem)[1] <= FEW_FEATURES)
 
 
 def model_of(static: Static) -> nn.Module:
@@ -74,7 +76,7 @@ def objective_of(group: Group, model: nn.Module, *, seeds_last: bool) -> Objecti
     samples, features = shape_of(static.problem)
     batching = Batching(samples, static.batch_size, static.sampling == "replacement")
     if static.objective == "moments":
-        return SecondMoments(features, batching, seeds_last)
+        return of_moments(features, batching, seeds_last)
     single_run = maps_single_runs(group)
     return PerSample(
         model,
@@ -124,7 +126,7 @@ class ChunkProgram:
             self.group.static.dtype,
             linear=self.trainer.single_unit,
             curves=self.budget.curves,
-            as_list=not self.trainer.single_run,
+            as_list=not self.trainer.single_run and self.budget.features <= models.WRITTEN_OUT,
         )
 
     def first(self, trace: Trace, seeds: Any, data: Data, order: Any, count: Any) -> Training:

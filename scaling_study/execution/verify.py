@@ -155,7 +155,7 @@ def _replay(
 
 def _objective(kind: str, model: Component, batching: Batching, problem: Problem) -> Any:
     if kind == "moments":
-        return objective.SecondMoments(len(problem.coefficients), batching)
+        return objective.of_moments(len(problem.coefficients), batching)
     return objective.PerSample(models.build(model), batching)
 
 

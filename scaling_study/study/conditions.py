@@ -408,7 +408,7 @@ def segment_epochs(group: Group) -> Iterator[int]:
         yield left
         return
     per_epoch = {
-        "moments": batches * (features + 2) * (features + 3) // 2,
+        "moments": batches * (features + 2) ** 2,
         "samples": batches * static.batch_size * (features + 1),
     }[static.objective]
     runs = shape.seeds * (shape.conditions if static.transformed else 1)

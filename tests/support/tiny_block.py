@@ -108,7 +108,7 @@ def block_of(
     model = models.build(static.model)
     batching = Batching(samples, static.batch_size, static.sampling == "replacement")
     loss = (
-        objective.SecondMoments(features, batching, seeds_last)
+        objective.of_moments(features, batching, seeds_last)
         if static.objective == "moments"
         else objective.PerSample(model, batching, seeds_last=seeds_last, by_row=by_row)
     )
