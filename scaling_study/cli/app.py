@@ -14,6 +14,7 @@ import typer
 
 from scaling_study import __version__
 from scaling_study.cli.catalogue import KINDS, catalogue
+from scaling_study.cli.compare import compare
 from scaling_study.cli.console import FAILED, USAGE, ProgressBar, fail, log, say
 from scaling_study.errors import RunInterrupted, StudyError
 from scaling_study.execution.signals import INTERRUPTED, leave
@@ -45,6 +46,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete another stu
 Claims = Annotated[Path | None, typer.Option("--claims", help="A TOML file of further claims.")]
 Formats = Annotated[
     str, typer.Option("--formats", help="Formats of the figures, such as svg,png,pdf.")
+]
+Explore = Annotated[
+    bool, typer.Option("--explore", help="Write explore.html too, which needs Vega-Altair.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print less.")]
@@ -135,6 +139,7 @@ def report(
     claims: Claims = None,
     output_dir: OutputDir = None,
     formats: Formats = "svg",
+    explore: Explore = False,
     allow_code: AllowCode = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -145,7 +150,7 @@ def report(
 
     log(verbose)
     results = load(folder, allow_code=allow_code)
-    _report(results, output_dir, as_json, quiet, formats, claims)
+    _report(results, output_dir, as_json, quiet, formats, claims, explore=explore)
 
 
 @app.command()
@@ -163,6 +168,7 @@ def reproduce(
         typer.Option("--check", help="Train again, and compare the claims."),
     ] = False,
     formats: Formats = "svg",
+    explore: Explore = False,
     allow_code: AllowCode = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -183,7 +189,7 @@ def reproduce(
             _compare_claims(results, file, stored, as_json, quiet)
         return
     results = _run(name, scheduler, quiet, verbose, overwrite=overwrite, **options)
-    _report(results, output_dir, as_json, quiet, formats, overwrite=overwrite)
+    _report(results, output_dir, as_json, quiet, formats, overwrite=overwrite, explore=explore)
     _exit_if_failed(results)
 
 
@@ -227,6 +233,9 @@ def rank(
     else:
         typer.echo(shown(board).iloc[:, :5].to_string(index=False))
     _exit_if_failed(results)
+
+
+app.command()(compare)
 
 
 @app.command()
@@ -395,6 +404,7 @@ def _report(
     formats: str,
     claims: Path | None = None,
     overwrite: bool = False,
+    explore: bool = False,
 ) -> None:
     from scaling_study.report.page import write_report
     from scaling_study.report.paper import CLAIMS
@@ -402,7 +412,12 @@ def _report(
     more = _read_claims(claims) if claims else None
     place = Path("reports") / results.folder.resolve().name
     page = write_report(
-        results, output_dir or place, more, overwrite=overwrite, formats=formats.split(",")
+        results,
+        output_dir or place,
+        more,
+        overwrite=overwrite,
+        formats=formats.split(","),
+        explore=explore,
     )
     table = page.parent / CLAIMS
     if as_json and table.exists():
