@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 import tomllib
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -90,6 +91,9 @@ def run(
     scheduler: Scheduler = None,
     chunk_size: ChunkSize = None,
     fail_fast: FailFast = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Write watch.html into the folder as chunks arrive.")
+    ] = False,
     allow_code: AllowCode = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -101,6 +105,7 @@ def run(
         scheduler,
         quiet,
         verbose,
+        watch=watch,
         seeds=seeds,
         settings=set_,
         output_dir=output_dir,
@@ -364,7 +369,13 @@ def _close_output() -> None:
 
 
 def _run(
-    study: str, scheduler: str | None, quiet: bool, verbose: bool, **options: Any
+    study: str,
+    scheduler: str | None,
+    quiet: bool,
+    verbose: bool,
+    *,
+    watch: bool = False,
+    **options: Any,
 ) -> "Results":
     """Run a study with `scaling_study.run`, and print its progress and summary."""
     from scaling_study.execution import cluster, runner
@@ -374,7 +385,11 @@ def _run(
         on_progress = stack.enter_context(ProgressBar(quiet))
         if scheduler is not None:
             options["client"] = stack.enter_context(cluster.connect(scheduler))
+        if watch:
+            on_progress.watch = _watch(study, options)
         results = runner.run(study, on_progress=on_progress, **options)
+    if watch:
+        on_progress.watch(finished=True)
     summary = results.manifest["summary"]
     if not quiet:
         rate = summary["runs_per_second"]
@@ -389,6 +404,18 @@ def _run(
         say(f"{summary['chunks_damaged']} damaged chunks were trained again")
     on_progress.print(summary["failures"])
     return results
+
+
+def _watch(study: str, options: dict[str, Any]) -> Any:
+    """Return what writes the page of a run, beside its results."""
+    from scaling_study.report.watch import Watch
+    from scaling_study.study.study import read_study
+
+    folder = options["output_dir"]
+    if folder is None:
+        asked = read_study(study, options["settings"] or [], allow_code=options["allow_code"])
+        folder = Path("results") / asked.name
+    return Watch(Path(folder), time.time())
 
 
 def _exit_if_failed(results: "Results") -> None:
