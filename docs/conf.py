@@ -12,7 +12,8 @@ project = "scaling_study"
 author = "scaling_study contributors"
 copyright = author
 version = release = version_of("scaling-study")
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc", "myst_nb"]
+# MathJax is copied into the site, so that formulas are shown without a network.
+extensions = ["sphinx.ext.autodoc", "sphinx-mathjax-offline", "numpydoc", "myst_nb"]
 exclude_patterns = ["_build"]
 root_doc = "index"
 

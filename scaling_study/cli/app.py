@@ -32,7 +32,6 @@ OUT_OF_MEMORY = ("failed to map segment", "annot allocate memory")  # messages o
 app = typer.Typer(
     name="scaling-study",
     help="Does the input range affect a neural network feature's importance? Measured.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
