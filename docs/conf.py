@@ -24,7 +24,7 @@ html_theme_options = {
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {"index": [], "gallery": [], "glossary": []}
+html_sidebars = {name: [] for name in ("index", "quickstart", "science", "gallery")}
 html_show_sourcelink = False
 
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
