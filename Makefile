@@ -5,7 +5,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 VENV ?= .venv/$(VERSION)
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test test-slow torture lint types layers bench clean
+.PHONY: reproduce test test-slow torture lint types layers bench docs clean
 .DELETE_ON_ERROR:
 
 STUDY ?= article
@@ -39,6 +39,13 @@ bench: $(VENV)/installed  ## Measure speed beside peers; write reports/bench/
 	$(BIN)/python -m pytest bench --numprocesses 0 --benchmark-enable --benchmark-only -W default \
 		--benchmark-columns=median,iqr,rounds --benchmark-json $(VENV)/bench.json
 	$(BIN)/python bench/report.py $(VENV)/bench.json reports/bench
+
+docs: $(VENV)/documented  ## Write the documentation to build/docs; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+
+$(VENV)/documented: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found; say PYTHON=/path/to/python"; exit 2; }

@@ -247,7 +247,7 @@ def ridge(weight_ols: ArrayLike, variance: ArrayLike, strength: ArrayLike) -> Ar
 
 
 def lasso(weight_ols: ArrayLike, variance: ArrayLike, strength: ArrayLike) -> Array:
-    """Return the weight that minimizes loss + λ|w|: sign(ols) max(|ols| - λ/2v, 0)."""
+    r"""Return the weight that minimizes loss + λ\|w\|: sign(ols) max(\|ols\| - λ/2v, 0)."""
     ols, v, strength = _floats(weight_ols, variance, strength)
     return np.sign(ols) * np.maximum(np.abs(ols) - strength / (2 * v), 0)
 
@@ -256,7 +256,7 @@ def decoupled_decay(weight_ols: ArrayLike, decay: ArrayLike) -> Array:
     """Return the weight at which Adam's step balances weight decay: ols, but at most 1/decay.
 
     Weights decay by η·decay·w an update (Loshchilov and Hutter 2019); Adam's step on a steady sign
-    is at most η, so |w| cannot exceed 1/decay.
+    is at most η, so the size of a weight cannot exceed 1/decay.
     """
     ols, decay = _floats(weight_ols, decay)
     return np.clip(ols, -1 / decay, 1 / decay)

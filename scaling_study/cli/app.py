@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 import tomllib
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -14,6 +15,7 @@ import typer
 
 from scaling_study import __version__
 from scaling_study.cli.catalogue import KINDS, catalogue
+from scaling_study.cli.compare import compare
 from scaling_study.cli.console import FAILED, USAGE, ProgressBar, fail, log, say
 from scaling_study.errors import RunInterrupted, StudyError
 from scaling_study.execution.signals import INTERRUPTED, leave
@@ -30,7 +32,6 @@ OUT_OF_MEMORY = ("failed to map segment", "annot allocate memory")  # messages o
 app = typer.Typer(
     name="scaling-study",
     help="Does the input range affect a neural network feature's importance? Measured.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -45,6 +46,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete another stu
 Claims = Annotated[Path | None, typer.Option("--claims", help="A TOML file of further claims.")]
 Formats = Annotated[
     str, typer.Option("--formats", help="Formats of the figures, such as svg,png,pdf.")
+]
+Explore = Annotated[
+    bool, typer.Option("--explore", help="Write explore.html too, which needs Vega-Altair.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print less.")]
@@ -86,6 +90,9 @@ def run(
     scheduler: Scheduler = None,
     chunk_size: ChunkSize = None,
     fail_fast: FailFast = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Write watch.html into the folder as chunks arrive.")
+    ] = False,
     allow_code: AllowCode = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -97,6 +104,7 @@ def run(
         scheduler,
         quiet,
         verbose,
+        watch=watch,
         seeds=seeds,
         settings=set_,
         output_dir=output_dir,
@@ -135,6 +143,7 @@ def report(
     claims: Claims = None,
     output_dir: OutputDir = None,
     formats: Formats = "svg",
+    explore: Explore = False,
     allow_code: AllowCode = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -145,7 +154,7 @@ def report(
 
     log(verbose)
     results = load(folder, allow_code=allow_code)
-    _report(results, output_dir, as_json, quiet, formats, claims)
+    _report(results, output_dir, as_json, quiet, formats, claims, explore=explore)
 
 
 @app.command()
@@ -163,6 +172,7 @@ def reproduce(
         typer.Option("--check", help="Train again, and compare the claims."),
     ] = False,
     formats: Formats = "svg",
+    explore: Explore = False,
     allow_code: AllowCode = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -183,7 +193,7 @@ def reproduce(
             _compare_claims(results, file, stored, as_json, quiet)
         return
     results = _run(name, scheduler, quiet, verbose, overwrite=overwrite, **options)
-    _report(results, output_dir, as_json, quiet, formats, overwrite=overwrite)
+    _report(results, output_dir, as_json, quiet, formats, overwrite=overwrite, explore=explore)
     _exit_if_failed(results)
 
 
@@ -227,6 +237,9 @@ def rank(
     else:
         typer.echo(shown(board).iloc[:, :5].to_string(index=False))
     _exit_if_failed(results)
+
+
+app.command()(compare)
 
 
 @app.command()
@@ -355,7 +368,13 @@ def _close_output() -> None:
 
 
 def _run(
-    study: str, scheduler: str | None, quiet: bool, verbose: bool, **options: Any
+    study: str,
+    scheduler: str | None,
+    quiet: bool,
+    verbose: bool,
+    *,
+    watch: bool = False,
+    **options: Any,
 ) -> "Results":
     """Run a study with `scaling_study.run`, and print its progress and summary."""
     from scaling_study.execution import cluster, runner
@@ -365,7 +384,11 @@ def _run(
         on_progress = stack.enter_context(ProgressBar(quiet))
         if scheduler is not None:
             options["client"] = stack.enter_context(cluster.connect(scheduler))
+        if watch:
+            on_progress.watch = _watch(study, options)
         results = runner.run(study, on_progress=on_progress, **options)
+    if watch:
+        on_progress.watch(finished=True)
     summary = results.manifest["summary"]
     if not quiet:
         rate = summary["runs_per_second"]
@@ -382,6 +405,18 @@ def _run(
     return results
 
 
+def _watch(study: str, options: dict[str, Any]) -> Any:
+    """Return what writes the page of a run, beside its results."""
+    from scaling_study.report.watch import Watch
+    from scaling_study.study.study import read_study
+
+    folder = options["output_dir"]
+    if folder is None:
+        asked = read_study(study, options["settings"] or [], allow_code=options["allow_code"])
+        folder = Path("results") / asked.name
+    return Watch(Path(folder), time.time())
+
+
 def _exit_if_failed(results: "Results") -> None:
     if results.manifest["summary"]["failures"]:
         raise typer.Exit(FAILED)
@@ -395,6 +430,7 @@ def _report(
     formats: str,
     claims: Path | None = None,
     overwrite: bool = False,
+    explore: bool = False,
 ) -> None:
     from scaling_study.report.page import write_report
     from scaling_study.report.paper import CLAIMS
@@ -402,7 +438,12 @@ def _report(
     more = _read_claims(claims) if claims else None
     place = Path("reports") / results.folder.resolve().name
     page = write_report(
-        results, output_dir or place, more, overwrite=overwrite, formats=formats.split(",")
+        results,
+        output_dir or place,
+        more,
+        overwrite=overwrite,
+        formats=formats.split(","),
+        explore=explore,
     )
     table = page.parent / CLAIMS
     if as_json and table.exists():

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, Self
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class ProgressBar:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.printed: set[str] = set()
+        self.watch: Callable[..., None] = lambda **_: None  # called after each chunk
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -57,6 +59,7 @@ class ProgressBar:
     def __call__(self, progress: "Progress") -> None:
         """Show the progress, and print reasons for failed runs once."""
         self.print(progress.failures)
+        self.watch()
         rate = f"{progress.runs_trained / progress.seconds:,.0f} runs/s"
         self.bar.update(
             self.task, completed=progress.runs_done, total=progress.runs, rate=rate, visible=True

@@ -90,6 +90,18 @@ class Report:
     files: Mapping[str, pd.DataFrame | str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class About:
+    """The last section of a page: what it is about, and the files and commands behind it.
+
+    `entries` are terms with their texts (Markdown).
+    """
+
+    heading: str
+    description: str
+    entries: tuple[tuple[str, str], ...]
+
+
 class Words:
     """The text of a report: the named blocks of ``report.md.jinja`` in its package.
 

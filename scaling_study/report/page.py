@@ -11,7 +11,16 @@ from typing import Any
 from scaling_study.analysis.claims import read_claims
 from scaling_study.errors import StudyError
 from scaling_study.report.discovery import report_of
-from scaling_study.report.render import FILES, PAGE, TEXT, check_formats, render, write_list
+from scaling_study.report.explorer import EXPLORER, explorer
+from scaling_study.report.render import (
+    FILES,
+    PAGE,
+    TEXT,
+    about_study,
+    check_formats,
+    render,
+    write_list,
+)
 from scaling_study.storage.provenance import asked, difference
 from scaling_study.storage.replacing import tidy, written_whole
 from scaling_study.storage.results import Results
@@ -27,6 +36,7 @@ def write_report(
     *,
     overwrite: bool = False,
     formats: Sequence[str] = ("svg",),
+    explore: bool = False,
 ) -> Path:
     """Write the report of a study's results; a paper where the study makes claims.
 
@@ -47,6 +57,8 @@ def write_report(
         Replace the report of another study too.
     formats : sequence of str
         Of the figures: svg, png, pdf.
+    explore : bool
+        Write ``explore.html`` too, see `scaling_study.report.explorer`.
 
     Returns
     -------
@@ -65,9 +77,15 @@ def write_report(
         _refuse_another(target, results.study, overwrite)
     shown = _with_claims(results, claims) if claims else results
     report = report_of(shown.study).build(shown)
+    about, page = about_study(shown), explorer(results) if explore else ""
+    if explore:
+        link = f"[{EXPLORER}]({EXPLORER}): choose the condition that is plotted"
+        about = replace(about, entries=(*about.entries, ("explorer", link)))
     try:
         with written_whole(target) as folder:
-            render(report, shown, folder, formats)
+            render(report, about, folder, formats)
+            if explore:
+                (folder / EXPLORER).write_text(page, encoding="utf-8", newline="\n")
             for name in (STUDY, MANIFEST):
                 shutil.copyfile(results.folder / name, folder / name)
             write_list(folder)
@@ -100,20 +118,26 @@ def _refuse_another(target: Path, study: Study, overwrite: bool) -> None:
     """Refuse to replace what is no report, or the report of another study."""
     if not target.exists():
         return
-    if not target.is_dir():
-        raise StudyError("is a file; name a folder for the report")
-    strange = _strange(target)
-    if strange:
-        raise StudyError(
-            f"holds {strange!r}, which is not in the list of a report's files ({FILES}); name"
-            " another folder with -o"
-        )
+    refuse_strange(target)
     if not any(target.iterdir()):
         return
     if not _is_report(target):
         raise StudyError("holds no whole report; name another folder with -o")
     if not overwrite:
         _refuse_report_of_another(target, study)
+
+
+def refuse_strange(target: Path) -> None:
+    """Refuse a file, and a folder that holds what is in no list of a report's files."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise StudyError("is a file; name a folder for the report")
+    if strange := _strange(target):
+        raise StudyError(
+            f"holds {strange!r}, which is not in the list of a report's files ({FILES}); name"
+            " another folder with -o"
+        )
 
 
 def _refuse_report_of_another(target: Path, study: Study) -> None:

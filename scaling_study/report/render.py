@@ -13,10 +13,11 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from scaling_study.errors import StudyError, unknown
-from scaling_study.report.document import Figure, Report, Table
+from scaling_study.report.document import About, Figure, Report, Table
 from scaling_study.report.labels import escape, slug
 from scaling_study.report.style import RC
 from scaling_study.storage.results import Results
+from scaling_study.storage.schema import MANIFEST, STUDY
 from scaling_study.study.study import presets
 
 PAGE, TEXT, FILES = "index.html", "report.md", "files.json"
@@ -28,10 +29,8 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
-def render(
-    report: Report, results: Results, folder: Path, formats: Sequence[str] = ("svg",)
-) -> None:
-    """Write a report of results into an empty folder, its figures in these formats.
+def render(report: Report, about: About, folder: Path, formats: Sequence[str] = ("svg",)) -> None:
+    """Write a report into an empty folder, its figures in these formats.
 
     The page shows the first of the formats.
     """
@@ -46,14 +45,26 @@ def render(
         "numbers": numbers,
         "format": formats[0],
         "formats": formats,
-        "study": results.study,
-        "runs": _runs(results),
-        "command": command_of(results),
+        "about": about,
         "data": [n for n in sorted(report.files) if n.count("/") < 2 and not n.endswith(".tex")],
     }
     for name, template in ((PAGE, "page.html"), (TEXT, "page.md")):
         text = _environment().get_template(template).render(facts)
         _write(folder / name, re.sub(r"\n{3,}", "\n\n", text))
+
+
+def about_study(results: Results) -> About:
+    """Return the last section of a report of one study."""
+    return About(
+        "The study",
+        " ".join(results.study.description.split()),
+        (
+            ("runs", runs_of(results)),
+            ("again", f"`{command_of(results)}`"),
+            ("study", f"[{STUDY}]({STUDY})"),
+            ("provenance", f"[{MANIFEST}]({MANIFEST}): versions, machine, times and checksums"),
+        ),
+    )
 
 
 def write_list(folder: Path) -> None:
@@ -98,7 +109,8 @@ def command_of(results: Results) -> str:
     return f"scaling-study reproduce {name if name in presets() else 'study.toml'}"
 
 
-def _runs(results: Results) -> str:
+def runs_of(results: Results) -> str:
+    """Return the number of runs, conditions and seeds of results."""
     first, last = results.study.seeds
     return (
         f"{results.count:,}: {len(results.conditions):,} conditions by {last - first:,} seeds"

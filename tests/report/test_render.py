@@ -10,7 +10,7 @@ from tiny_study import LINEAR
 from scaling_study.errors import StudyError
 from scaling_study.report import charts, discovery, style
 from scaling_study.report.document import Figure, Report, Section, Table, Words
-from scaling_study.report.render import render, write_list
+from scaling_study.report.render import about_study, render, write_list
 from scaling_study.study.study import read_study
 
 CELLS = pd.DataFrame(
@@ -50,7 +50,7 @@ def folder(build, tmp_path_factory):
         files={"tables/full.csv": frame, "notes.json": "{}\n"},
     )
     place = tmp_path_factory.mktemp("rendered")
-    render(report, results, place, ("svg", "png"))
+    render(report, about_study(results), place, ("svg", "png"))
     write_list(place)
     return place
 

@@ -1,0 +1,92 @@
+"""The command that compares two results folders: what it prints, writes and returns."""
+
+import json
+import re
+
+import pytest
+
+from scaling_study.cli import app as cli
+from scaling_study.report.comparison.page import names_of
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """Return a function that runs the command in this process: exit code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def called(*arguments) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            cli.main(["compare", *map(str, arguments)])
+        printed = capsys.readouterr()
+        return int(left.value.code or 0), printed.out, printed.err
+
+    return called
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """Return results of the tiny study with other seeds and another optimizer beside sgd."""
+    from tiny_folder import STUDY, run
+
+    folder = tmp_path_factory.mktemp("other") / "other"
+    run(folder, {**STUDY, "optimizer": ["lion", "sgd"], "seeds": "2:6"})
+    return folder
+
+
+def test_results_do_not_differ_from_themselves(call, stored):
+    code, out, err = call(stored, stored)
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r"\d+ comparisons of 4 conditions: \d+ identical\n", out)
+
+
+def test_a_difference_is_exit_code_1(call, stored, other):
+    code, out, _ = call(stored, other, "--across", "optimizer", "--json", "-o", "page")
+    found = json.loads(out)
+    assert code == (1 if found["differences"] else 0)
+    assert found["across"] == {"optimizer": ["adam, sgd", "lion, sgd"]} or found["conditions"] == 2
+    assert {"what": "seeds", "first": "0:4", "second": "2:6"} in found["provenance"]
+
+
+def test_seeds_in_common_are_compared_to_the_bit(call, stored, other):
+    code, out, _ = call(stored, other, "--json")
+    found = json.loads(out)
+    assert (code, found["conditions"], found["unmatched"]) == (0, 2, [2, 2])
+    assert set(found["outcomes"]) == {"identical"}
+
+
+def test_the_page_is_written_whole_and_replaced_only_where_it_is_one(call, stored, other, tmp_path):
+    assert call(stored, other, "-q", "-o", "page")[0] == 0
+    files = json.loads((tmp_path / "page" / "files.json").read_text())
+    assert {"index.html", "report.md", "cells.csv", "first-study.toml", "second-manifest.json"} <= {
+        *files
+    }
+    html = (tmp_path / "page" / "index.html").read_text()
+    for link in re.findall(r'(?:href|src)="([^"#]+)"', html):
+        assert link in files, link
+    assert call(stored, stored, "-q", "-o", "page")[0] == 0
+    assert "equal to the last bit" in (tmp_path / "page" / "report.md").read_text()
+    (tmp_path / "page" / "mine.txt").write_text("")
+    code, _, err = call(stored, stored, "-o", "page")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "mine.txt" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "no results here"),
+        (["{stored}", "--across", "momentum"], "--across momentum: no axis; known: block"),
+        (["{stored}", "--tolerance", "-1"], "tolerance"),
+        (["{stored}", "-o", "p", "--formats", "gif"], "gif"),
+    ],
+)
+def test_what_is_wrong_is_one_line(call, stored, arguments, message):
+    code, out, err = call(stored, *(word.format(stored=stored) for word in arguments))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
+def test_folders_of_one_name_are_called_by_their_paths(tmp_path):
+    assert names_of(tmp_path / "a", tmp_path / "b") == ("a", "b")
+    one, other = tmp_path / "x" / "a", tmp_path / "y" / "a"
+    assert names_of(one, other) == (str(one), str(other))
