@@ -73,8 +73,8 @@ def _text(data: ExplorerData) -> str:
         "Choose with the controls, or click a cell of the map; where plots stay empty, the study"
         " has no such condition. Loss and gradient norms are medians"
         f" over the {curves} whose traces are kept, the band is their range; map and importance"
-        f" are of all {data.seeds:,} seeds. Points are thinned and rounded to three digits."
-        f"{left_out}"
+        f" are of all {data.seeds:,} seeds, importance without the runs that diverged. Points are"
+        f" thinned and rounded to three digits.{left_out}"
     )
 
 

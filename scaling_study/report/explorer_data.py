@@ -170,7 +170,7 @@ def _importances(results: Results, number: pd.Series) -> pd.DataFrame:
     rows = [
         {
             "c": int(number[str(condition)]),
-            "method": style.method(method.removeprefix(SHARE))["label"],
+            "method": _label(method.removeprefix(SHARE)),
             "feature": (group.index.get_level_values("feature") + 1).tolist(),
             "share": [significant(v) for v in group[method]],
         }
@@ -179,6 +179,10 @@ def _importances(results: Results, number: pd.Series) -> pd.DataFrame:
         if group[method].notna().any()
     ]
     return pd.DataFrame(rows, columns=["c", "method", "feature", "share"])
+
+
+def _label(method: str) -> str:
+    return "true function" if method == "true" else style.method(method)["label"]
 
 
 def significant(value: Any, digits: int = 3) -> Any:

@@ -128,7 +128,8 @@ def _write_figures(
 ) -> dict[str, tuple[int, str]]:
     """Write each figure and its data; return its number and the stem of its files by its name."""
     numbers = {f.name: (n, f"{n:02d}-{f.name}") for n, f in enumerate(figures, 1)}
-    (folder / "figures").mkdir()
+    if figures:  # an empty folder would be in no list of files
+        (folder / "figures").mkdir()
     for figure in figures:
         stem = numbers[figure.name][1]
         _write(folder / "tables" / "figures" / f"{stem}.csv", csv(figure.data))

@@ -24,6 +24,16 @@ def call(tmp_path, monkeypatch, capsys):
 
 
 @pytest.fixture(scope="module")
+def more_seeds(tmp_path_factory):
+    """Return results of the tiny study's runs of sgd alone, of more seeds."""
+    from tiny_folder import STUDY, run
+
+    folder = tmp_path_factory.mktemp("more") / "more"
+    run(folder, {**STUDY, "optimizer": "sgd", "seeds": "0:8"})
+    return folder
+
+
+@pytest.fixture(scope="module")
 def other(tmp_path_factory):
     """Return results of the tiny study with other seeds and another optimizer beside sgd."""
     from tiny_folder import STUDY, run
@@ -39,12 +49,18 @@ def test_results_do_not_differ_from_themselves(call, stored):
     assert re.fullmatch(r"\d+ comparisons of 4 conditions: \d+ identical\n", out)
 
 
-def test_a_difference_is_exit_code_1(call, stored, other):
-    code, out, _ = call(stored, other, "--across", "optimizer", "--json", "-o", "page")
+def test_a_difference_is_exit_code_1(call, stored, more_seeds):
+    code, out, _ = call(stored, more_seeds, "--tolerance", "0", "--json")
     found = json.loads(out)
     assert code == (1 if found["differences"] else 0)
-    assert found["across"] == {"optimizer": ["adam, sgd", "lion, sgd"]} or found["conditions"] == 2
-    assert {"what": "seeds", "first": "0:4", "second": "2:6"} in found["provenance"]
+    assert (found["conditions"], found["unmatched"]) == (2, [2, 0])
+    assert {"what": "seeds", "first": "0:4", "second": "0:8"} in found["provenance"]
+
+
+def test_axes_that_leave_several_conditions_are_refused(call, stored, other):
+    code, _, err = call(stored, other, "--across", "optimizer")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "several conditions that differ only in optimizer" in err
 
 
 def test_seeds_in_common_are_compared_to_the_bit(call, stored, other):
