@@ -133,6 +133,9 @@ def status(
 def report(
     folder: Folder,
     claims: Claims = None,
+    fresh: Annotated[
+        Path | None, typer.Option("--fresh", help="Results of the study on fresh seeds.")
+    ] = None,
     output_dir: OutputDir = None,
     formats: Formats = "svg",
     allow_code: AllowCode = False,
@@ -145,7 +148,57 @@ def report(
 
     log(verbose)
     results = load(folder, allow_code=allow_code)
-    _report(results, output_dir, as_json, quiet, formats, claims)
+    other = load(fresh, allow_code=allow_code) if fresh else None
+    _report(results, output_dir, as_json, quiet, formats, claims, fresh=other)
+
+
+@app.command()
+def confirm(
+    name: Annotated[str, typer.Argument(help="A preset's name or a TOML file.")],
+    seeds: Annotated[str, typer.Option(help="Fresh seeds A to B - 1, given as A:B.")],
+    set_: Set = None,
+    folder: Annotated[
+        Path | None, typer.Option("--results", help="Its results, by default results/NAME.")
+    ] = None,
+    output_dir: OutputDir = None,
+    overwrite: Overwrite = False,
+    devices: Devices = None,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Judge a study's claims on fresh seeds; exit code 1 if a verdict differs.
+
+    The fresh runs are stored beside its results, by default in results/NAME-fresh. Then
+    `scaling-study report results/NAME --fresh results/NAME-fresh` shows both.
+    """
+    from scaling_study.analysis import confirmation
+    from scaling_study.analysis.claims import read_claims
+    from scaling_study.analysis.verdicts import judge_all
+    from scaling_study.storage.results import load
+    from scaling_study.study.study import read_seeds, read_study
+
+    study = read_study(name, set_ or [], allow_code=allow_code)
+    place = folder or Path("results") / study.name
+    stored = load(place, allow_code=allow_code)
+    own, new = stored.study.seeds, read_seeds(seeds)
+    if new[0] < own[1] and own[0] < new[1]:
+        raise StudyError(f"--seeds {seeds}: {place} has seeds {own[0]}:{own[1]}; name others")
+    options: dict[str, Any] = {"seeds": seeds, "settings": set_, "devices": devices}
+    options |= {"output_dir": output_dir or place.with_name(f"{place.name}-fresh")}
+    options |= {"overwrite": overwrite, "allow_code": allow_code}
+    fresh = _run(name, None, quiet or as_json, verbose, **options)
+    first, second = (judge_all(r, read_claims(r.study)) for r in (stored, fresh))
+    found = confirmation.compare(first, second)
+    if as_json:
+        flips = found.flips.to_dict("records")
+        counts = {"cells": len(found.cells), "outside": len(found.outside)}
+        typer.echo(json.dumps({"claims": len(found.claims), "flips": flips, **counts}))
+    elif not quiet:
+        typer.echo("\n".join(found.lines()))
+    if len(found.flips):
+        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -395,6 +448,7 @@ def _report(
     formats: str,
     claims: Path | None = None,
     overwrite: bool = False,
+    fresh: "Results | None" = None,
 ) -> None:
     from scaling_study.report.page import write_report
     from scaling_study.report.paper import CLAIMS
@@ -402,7 +456,12 @@ def _report(
     more = _read_claims(claims) if claims else None
     place = Path("reports") / results.folder.resolve().name
     page = write_report(
-        results, output_dir or place, more, overwrite=overwrite, formats=formats.split(",")
+        results,
+        output_dir or place,
+        more,
+        overwrite=overwrite,
+        formats=formats.split(","),
+        fresh=fresh,
     )
     table = page.parent / CLAIMS
     if as_json and table.exists():

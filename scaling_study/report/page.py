@@ -27,6 +27,7 @@ def write_report(
     *,
     overwrite: bool = False,
     formats: Sequence[str] = ("svg",),
+    fresh: Results | None = None,
 ) -> Path:
     """Write the report of a study's results; a paper where the study makes claims.
 
@@ -47,6 +48,8 @@ def write_report(
         Replace the report of another study too.
     formats : sequence of str
         Of the figures: svg, png, pdf.
+    fresh : Results, optional
+        The same study on other seeds, which the report of claims is compared with.
 
     Returns
     -------
@@ -64,6 +67,7 @@ def write_report(
         tidy(target)
         _refuse_another(target, results.study, overwrite)
     shown = _with_claims(results, claims) if claims else results
+    shown = _with_fresh(shown, fresh) if fresh else shown
     report = report_of(shown.study).build(shown)
     try:
         with written_whole(target) as folder:
@@ -75,6 +79,15 @@ def write_report(
     except OSError as error:
         raise StudyError(f"{target}: cannot be written ({error.strerror})") from None
     return target / PAGE
+
+
+def _with_fresh(results: Results, fresh: Results) -> Results:
+    """Return the results with those of other seeds of the same study."""
+    if different := difference(asked(fresh.study), asked(results.study)):
+        raise StudyError(f"{fresh.folder}: results of another study ({different})")
+    more = copy.copy(results)
+    more.fresh = fresh
+    return more
 
 
 def _with_claims(results: Results, claims: Mapping[str, Any]) -> Results:
