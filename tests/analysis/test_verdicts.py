@@ -224,7 +224,8 @@ def test_seeds_are_paired_and_a_shuffled_label_is_no_effect():
 @pytest.mark.parametrize(
     ("how", "values", "wanted"),
     [("improvement", ([np.inf, 2, 2, np.inf], [1, 1, 2, np.inf]), (1 + 1 + 0.5 + 0.5) / 4),
-     ("equal", ([1, 2, 3, 4], [1, 2, 3, 5]), 0.75)],
+     ("equal", ([1, 2, 3, 4], [1, 2, 3, 5]), 0.75), ("difference", ([3] * 4, [1, 1, 2, 2]), 1.5),
+     ("increase", ([3] * 4, [1, 1, 2, 2]), -1.5)],
 )  # fmt: skip
 def test_comparisons_within_a_seed(how, values, wanted):
     table = table_of({("a", "none"): 0.0, ("a", "minmax"): 0.0}, n=4)
@@ -277,6 +278,15 @@ def test_equivalence_can_be_what_is_claimed():
     assert judge(claim, table_of(cells(a=0, b=0))).verdict == "supported"
     assert judge(claim, table_of(cells(a=3, b=-3))).verdict == "refuted"
     assert judge(claim, table_of(cells(a=0, b=1))).verdict == "inconclusive"
+
+
+def test_what_stands_beside_a_claim_decides_nothing(monkeypatch):
+    monkeypatch.setitem(metrics.MEASURES, "other", lambda table: -table["value"])
+    table = table_of(cells(a=3, b=3))
+    found = judge(replace(CLAIM, beside=("other",)), table)
+    assert found.verdict == judge(CLAIM, table).verdict == "supported"
+    assert "beside it, other: median -3" in found.reason
+    assert len(found.cells) == 2
 
 
 def test_recorded_kernels_differ_between_processes_of_keras():
