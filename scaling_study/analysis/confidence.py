@@ -13,7 +13,7 @@ The confidence that the effect is at most x is the one-sided p-value of "the eff
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,7 +139,8 @@ def _root(function, ends: Sequence[float]) -> float:
         return low if low == high else np.nan
     if function(low) >= 0 or function(high) <= 0:  # the parts agree up to rounding
         return low if function(low) >= 0 else high
-    return float(brentq(function, low, high, xtol=1e-12, rtol=1e-10))
+    found: Any = brentq(function, low, high, xtol=1e-12)
+    return float(found)
 
 
 def part_of(sample: Array, *, share: bool, bounds: tuple[float, float] = WIDEST) -> Part | None:

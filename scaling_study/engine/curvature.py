@@ -57,7 +57,8 @@ def ends(
 @lru_cache(maxsize=64)
 def _measure(model: nn.Module) -> Callable[..., Any]:
     def of_run(run: Any, inputs: Array, target: Array) -> dict[str, Array]:
-        return of_one(model, *run, inputs, target)
+        parameters, feature_scale = run
+        return of_one(model, parameters, feature_scale, inputs, target)
 
     return jax.jit(
         lambda p, inputs, y, chosen: evaluate.over_runs(of_run, p, inputs, y, (), chosen)

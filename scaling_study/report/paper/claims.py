@@ -122,6 +122,7 @@ def facts_of(verdict: Verdict) -> dict[str, Any]:
         "file": f"tables/claims/{claim.name}.csv",
         "blocks": listing(list(claim.blocks)),
         "measure": listing([name.replace("_", " ") for name in claim.measure]),
+        "missing": float(verdict.cells["missing"].max()) if len(verdict.cells) else 0.0,
         "beside": [part for part in verdict.reason.split("; ") if part.startswith("beside it")],
         "factors": listing(
             [
