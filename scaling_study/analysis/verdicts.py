@@ -375,7 +375,7 @@ def _key(entry: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _named(key: tuple[str, str]) -> str:
-    return f"{key[0]} ({key[1]})"
+    return key[0] if key[1] == "linear" else f"{key[0]} ({key[1]})"
 
 
 def _changes(stored: Mapping[str, Any] | None, entry: Mapping[str, Any]) -> list[str]:

@@ -440,10 +440,10 @@ def test_bad_claims_are_one_line(mine, call, here, text, words):
 
 
 def test_bad_claims_of_a_study_stop_before_anything_runs(call, here):
-    (here / "mine.toml").write_text(CLAIMS.replace('"last_weight_larger"', '"largest"'))
+    (here / "mine.toml").write_text(CLAIMS.replace('"last_weight_larger"', '"last_weight_largest"'))
     status, _, error = call("run", "mine.toml")
     assert status == 2
-    assert "largest" in error
+    assert "last_weight_largest" in error
     assert "'last_weight_larger'" in error
     assert not (here / "results").exists()
 
