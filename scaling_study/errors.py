@@ -30,10 +30,14 @@ class RunInterrupted(StudyError):
 
 #: Names of earlier versions, and what they are called now.
 RENAMED = {
+    "all": "always",
     "dialect": "framework",
     "larger": "last_weight_larger",
     "larger_twice": "last_weight_twice_as_large",
-    "stuck": "plateaued",
+    "most": "usually",
+    "plateaued": "in_worse_minimum",
+    "some": "sometimes",
+    "stuck": "in_worse_minimum",
     "unfinished": "remaining_excess",
 }
 CONTINUE = "what is stored is intact, run the same command again to continue"

@@ -12,6 +12,7 @@ from processes import SHARED_CACHE
 from tiny_folder import run
 
 import scaling_study
+from scaling_study.analysis.claims import MODELS
 from scaling_study.storage.results import Results
 from scaling_study.study.study import PRESETS
 
@@ -44,41 +45,67 @@ def results(stored: Path) -> Results:
 
 # A small paper: the preset's own blocks and claims, with few seeds, rates and updates --------
 
+NETWORK = {"name": "mlp", "hidden": 4, "activation": "tanh"}
 FEWER: dict[str, dict[str, Any]] = {
     "article": {"optimizer": "adam", "epochs": 25},
-    "again": {"epochs": 25},
     "practice": {"optimizer": ["sgd", "adam"], "learning_rate": [1e-6, 1e-2, 1.0]},
-    "units": {
-        "optimizer": ["sgd", "adam"],
-        "learning_rate": [1e-7, 1e-6, 1e-3, 1e-2],
-        "scale_factor": [1.0, 100.0, 1000.0],
-    },
+    "units": {"optimizer": ["sgd", "adam"], "learning_rate": [1e-7, 1e-6, 1e-3, 1e-2]},
     "descent": {"scale_factor": [1.0, 10.0], "offset": [0.0, 10.0], "updates": 2000},
+    "descent-scaled": {"updates": 2000},
     "floor": {"updates": 500},
     "exponents": {"optimizer": "sgd", "learning_rate": 1e-3, "updates": 2000},
     "l2": {"optimizer": "sgd", "learning_rate": 1e-3, "updates": 4000},
     "l1": {"optimizer": "sgd", "learning_rate": 1e-3, "updates": 4000},
     "decay": {"updates": 500, "optimizer": {"name": "adamw", "weight_decay": 0.5}},
-    "restarts-linear": {"updates": [20, 40]},
+    "networks": {"model": NETWORK, "learning_rate": [1e-4, 1e-3, 1e-2], "updates": 100},
+    "restarts": {"init_seed": [0, 1], "updates": 40},
+    "control": {"epochs": 25},
 }
-DROPPED = ("article-sgd", "practice-short", "units-short", "restarts-network", "scale-aware-8")
+FACTORS = {"units-long": [1.0, 100.0, 1000.0], "networks": [1.0, 100.0, 1000.0]}
+DROPPED = (
+    *("article-sgd", "practice-short", "scale-aware-8", "units-short", "networks-long"),
+    *("networks-sines", "clipped", "normalized", "tables"),
+)
 
 
 def small_paper() -> dict[str, Any]:
     """Return the study; claims about a short budget read the other."""
     raw = tomllib.loads((PRESETS / "paper.toml").read_text(encoding="utf-8"))
-    blocks = {name: own for name, own in raw["blocks"].items() if name not in DROPPED}
+    blocks = {name: own for name, own in raw["blocks"].items() if not name.startswith(DROPPED)}
     for name, own in blocks.items():
         own.update(FEWER.get(name, FEWER.get(name.partition("-")[0], {})))
-        if name.endswith("-long"):
+        if name in FACTORS:
+            own["scale_factor"] = FACTORS[name]
+        if name.endswith("-long") or "-long-" in name:
             own["updates"] = 200
     for claim in raw["claims"].values():
-        kept = [block.replace("-short", "-long") for block in claim["blocks"]]
-        claim["blocks"] = [block for block in dict.fromkeys(kept) if block in blocks]
-        for axis, values in claim.get("where", {}).items():
-            if isinstance(values, list):
-                claim["where"][axis] = _still_there(axis, values, blocks, claim["blocks"])
+        whole = dict(claim)
+        _keep_blocks(claim, whole, blocks)
+        for models in MODELS[1:]:
+            if "blocks" in claim.get(models, {}):
+                _keep_blocks(claim[models], whole, blocks)
+                if not claim[models]["blocks"]:
+                    del claim[models]
     return {**raw, "name": "small", "seeds": "0:16", "blocks": blocks}
+
+
+def _keep_blocks(claim: dict[str, Any], whole: dict[str, Any], blocks: Any) -> None:
+    """Let a claim, or a part of it, read what is left of its blocks and of their axes."""
+    if "blocks" not in claim:
+        return
+    kept = [block.replace("-short", "-long") for block in claim["blocks"]]
+    claim["blocks"] = [block for block in dict.fromkeys(kept) if block in blocks]
+    where = claim.get("where", whole.get("where", {}))
+    claim["where"] = {
+        axis: _still_there(axis, values, blocks, claim["blocks"])
+        if isinstance(values, list)
+        else values
+        for axis, values in where.items()
+    }
+    versus = claim.get("versus", whole.get("versus"))
+    if versus and isinstance(versus["others"], list):
+        others = _still_there(versus["axis"], versus["others"], blocks, claim["blocks"])
+        claim["versus"] = {**versus, "others": others}
 
 
 def _still_there(axis: str, values: list[Any], blocks: Any, names: list[str]) -> list[Any]:

@@ -5,21 +5,27 @@
 `scaling_study.analysis.verdicts` judges them.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
 from scaling_study.analysis.metrics import MEASURES, SHARES, unfit
+from scaling_study.analysis.recorded import RECORDED
 from scaling_study.analysis.tuning import CELL_AXES, RATES
 from scaling_study.errors import StudyError, unknown
 from scaling_study.study.conditions import Condition, expand
 from scaling_study.study.study import Study
 from scaling_study.study.values import error_context, listed, number
 
-QUANTIFIERS = ("some", "most", "all")
+# Of what a claim is judged: one linear unit, networks, real tables, and networks on raw inputs
+# with what people use in place of scaling.
+MODELS = ("linear", "networks", "tables", "normalized", "clipped")
+QUANTIFIERS = ("always", "usually", "sometimes")
 EXPECTATIONS = ("beyond", "equivalent")
-COMPARISONS = ("difference", "improvement", "equal")
+COMPARISONS = ("difference", "increase", "improvement", "equal")
 SLOPE_AXES = ("scale_factor", "learning_rate", "batch_size", "updates")
 
 
@@ -31,8 +37,8 @@ class Versus(NamedTuple):
     baseline: str
     #: Each is a cell.
     others: tuple[str, ...]
-    #: "difference": baseline minus other; "improvement": whether the other is smaller (a tie
-    #: counts half); "equal": whether both are equal to the bit.
+    #: "difference": baseline minus other; "increase": other minus baseline; "improvement":
+    #: whether the other is smaller (a tie counts half); "equal": whether both are, to the bit.
     how: str
 
 
@@ -42,20 +48,26 @@ class Claim:
 
     id: str
     quote: str
+    #: Of what it is judged, one of `MODELS`.
+    models: str = "linear"
     #: Keys of `MEASURES`; a minus sign in front changes the sign. Each is a cell.
     measure: tuple[str, ...] = ()
+    #: Measures that are shown beside it and decide nothing.
+    beside: tuple[str, ...] = ()
     #: Blocks whose runs are read, and values of axes if not all of them.
     blocks: tuple[str, ...] = ()
     where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: Axes whose values are cells.
     by: tuple[str, ...] = ()
-    #: Of how many cells it speaks, one of `QUANTIFIERS`.
-    quantifier: str = "all"
+    #: Of how many cells the sentence speaks, by its own modal; one of `QUANTIFIERS`.
+    quantifier: str = "always"
     #: 1 or -1: on which side of the null value "beyond" is.
     sign: int = 1
     #: Smallest effect of interest, and the value of no effect, in the measure's unit.
     smallest: float = 0.0
     null: float = 0.0
+    #: Why this is the smallest effect of interest.
+    reason: str = ""
     #: The outcome in which it holds, one of `EXPECTATIONS`.
     expect: str = "beyond"
     versus: Versus | None = None
@@ -67,14 +79,21 @@ class Claim:
     control: bool = False
     #: Swap the labels of what is compared at random, for a negative control.
     shuffled: bool = False
+    #: A file of recorded processes that is judged in place of runs, `recorded.FILES`.
+    recorded: str = ""
     #: Why no run can test it.
     not_testable: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its id, and of what it is judged if that is not a linear unit."""
+        return self.id if self.models == "linear" else f"{self.id}-{self.models}"
 
     @property
     def of_shares(self) -> bool:
         """Whether each seed's value says that something did or did not happen."""
         if self.versus is not None:
-            return self.versus.how != "difference"
+            return self.versus.how in ("improvement", "equal")
         return SHARES.issuperset(self.measure)
 
 
@@ -95,32 +114,56 @@ def read_claims(study: Study, more: Mapping[str, Any] | None = None) -> list[Cla
         found = {name: _read(study, conditions, name, raw) for name, raw in study.claims.items()}
     with error_context("--claims"):
         found |= {name: _read(study, conditions, name, raw) for name, raw in more.items()}
-    return list(found.values())
+    return [claim for claims in found.values() for claim in claims]
 
 
-def _read(study: Study, conditions: Sequence[Condition], name: str, raw: Any) -> Claim:
+def digest(study: Study) -> str:
+    """Return twelve hexadecimal digits of a study's claims, stored with its results."""
+    text = json.dumps(study.claims, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _read(study: Study, conditions: Sequence[Condition], name: str, raw: Any) -> list[Claim]:
+    """Return a claim, once for each kind of models of which it is judged."""
     with error_context(f"claims.{name}"):
         if not name.replace("-", "").replace("_", "").isalnum():  # it names a file
             raise StudyError("its name may hold letters, digits, '-' and '_' only")
         if not isinstance(raw, Mapping):
             raise StudyError("must be a table")
-        for key in raw:
-            if key not in READERS:
-                raise unknown("key", key, READERS)
         if not isinstance(raw.get("quote"), str):
             raise StudyError("quote must be the sentence that is judged, as text")
-        given = {}
-        for key, value in raw.items():
-            with error_context(key, TypeError, ValueError, KeyError):
-                given[READERS[key].field] = READERS[key].read(value)
-        if given.get("quantifier") == "most":
-            given = {"null": 0.5, **given}
-        claim = Claim(id=name, **given)
-        if not claim.not_testable:
-            _check(claim, study)
-            if reason := unmeasured(claim, conditions, study.record)[1]:
-                raise StudyError(reason)
-        return claim
+        own = {key: value for key, value in raw.items() if key not in MODELS[1:]}
+        found = [_read_one(study, conditions, name, own)]
+    for models in MODELS[1:]:
+        if models in raw:
+            with error_context(f"claims.{name}.{models}"):
+                if not isinstance(raw[models], Mapping):
+                    raise StudyError("must be a table")
+                changed = {**own, **raw[models], "models": models}
+                if "versus" in raw[models] and not raw[models]["versus"]:
+                    del changed["versus"]
+                found.append(_read_one(study, conditions, name, changed))
+    return found
+
+
+def _read_one(
+    study: Study, conditions: Sequence[Condition], name: str, raw: Mapping[str, Any]
+) -> Claim:
+    for key in raw:
+        if key not in READERS:
+            raise unknown("key", key, [*READERS, *MODELS[1:]])
+    given = {}
+    for key, value in raw.items():
+        with error_context(key, TypeError, ValueError, KeyError):
+            given[READERS[key].field] = READERS[key].read(value)
+    claim = Claim(id=name, **given)
+    if claim.quantifier == "usually" and claim.of_shares and "null" not in given:
+        claim = replace(claim, null=0.5)
+    if not claim.not_testable and not claim.recorded:
+        _check(claim, study)
+        if reason := unmeasured(claim, conditions, study.record)[1]:
+            raise StudyError(reason)
+    return claim
 
 
 def _check(claim: Claim, study: Study) -> None:
@@ -130,11 +173,6 @@ def _check(claim: Claim, study: Study) -> None:
     for block in claim.blocks:
         if block not in study.blocks:
             raise unknown("block", block, study.blocks)
-    if claim.quantifier == "most" and not claim.of_shares:
-        raise StudyError(
-            f"quantifier 'most' asks in how many runs something happens: one of {sorted(SHARES)},"
-            " or versus with how = 'improvement' or 'equal'"
-        )
     if claim.slope_on is not None and claim.slope_on not in SLOPE_AXES:
         raise StudyError(f"slope_on must be an axis of numbers above 0: {', '.join(SLOPE_AXES)}")
     first, last = study.seeds
@@ -231,7 +269,11 @@ def _direction(value: Any) -> int:
 
 READERS: dict[str, _Reader] = {
     "quote": _Reader("quote", _text),
+    "models": _Reader("models", partial(_choice, "models", MODELS)),
+    "reason": _Reader("reason", _text),
+    "recorded": _Reader("recorded", partial(_choice, "recorded file", RECORDED)),
     "measure": _Reader("measure", _measures),
+    "beside": _Reader("beside", _measures),
     "blocks": _Reader("blocks", lambda value: tuple(_text(item) for item in listed(value))),
     "where": _Reader("where", _where),
     "by": _Reader("by", partial(_choices, "axis", CELL_AXES)),

@@ -90,9 +90,39 @@ def target(condition: Condition, record: str) -> str:
     return reason and f"needs a target: {reason.removeprefix('needs ')}; or set target_loss"
 
 
+full_batch = needs(
+    lambda c: c.sampling == "full",
+    "needs training on the full batch, sampling = 'full', without which no run comes to rest",
+)
+
+
+def any_held_out(condition: Condition, record: str) -> str:
+    """Require held-out rows, recorded scores, or a linear model of two features."""
+    reason = held_out(condition, record) and recorded(condition, record)
+    return reason and quadratic_pair(condition, record) and held_out(condition, record)
+
+
 def recorded(condition: Condition, record: str) -> str:
-    """Require that the study records importances."""
+    """Require that the study records importances, of networks at least if it is one."""
+    own_rows = problem_of(condition.problem).held_out is not None
+    if record == "networks" and not _is_linear(condition) and not own_rows:
+        return ""
     return "" if record == "importances" else "needs record = 'importances'"
+
+
+def attributed_pair(condition: Condition, record: str) -> str:
+    """Require two weights under squared error, or recorded importances of a network of two."""
+    if _is_linear(condition):
+        return quadratic_pair(condition, record)
+    return recorded(condition, record) and quadratic_pair(condition, record)
+
+
+def curvature_pair(condition: Condition, record: str) -> str:
+    """Require two weights under squared error, or the recorded curvature of a network of two."""
+    reason = quadratic_pair(condition, record)
+    if _is_linear(condition) or record != "networks":
+        return reason
+    return reason and (two_features(condition, record) or full_batch(condition, record))
 
 
 def recorded_or_linear_pair(condition: Condition, record: str) -> str:

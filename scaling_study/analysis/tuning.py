@@ -1,18 +1,22 @@
 """Choosing a learning rate: half of the seeds picks it, results are reported on the other half."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from scaling_study.analysis.metrics import Table, excess_share, log_steps
+from scaling_study.analysis.metrics import Table, log_steps, share_left
 from scaling_study.study.study import AXES
 
 RATES = ("all", "default", "tuned")
 CELL_AXES = (*AXES.keys() - {"epochs"}, "block")
 # The defaults of Keras' optimizers.
 DEFAULT_RATES = {"adam": 1e-3, "rmsprop": 1e-3, "sgd": 1e-2, "momentum": 1e-2}
+CLIPPED = "scaling_study.engine.optimizers:clipped"
+DEFAULT_RATES |= {f"{CLIPPED}(rule={rule})": DEFAULT_RATES[rule] for rule in ("adam", "sgd")}
+RESAMPLES = 200  # of the tuning seeds
+TUNING_SEED = 17  # of the generator that resamples them
 ALIKE = 1e-9  # scores nearer to each other than this are tied
 
 
@@ -43,46 +47,87 @@ def select_learning_rates(table: Table, rates: str) -> tuple[Table, list[str]]:
     if rates == "all":
         return table, []
     if rates == "default":
-        default = table.runs["optimizer"].astype(str).map(DEFAULT_RATES).to_numpy(np.float64)
-        return table.take(np.isclose(table["learning_rate"], default)), []
+        kept = default_rates(table.runs["optimizer"], table.runs["learning_rate"])
+        return table.take(kept), []
     picked = tuned(table)
     edges = int(picked["edge"].sum())
     note = f"{pluralize(edges, 'tuned rate')} of {int(picked['cells'].iloc[0])} on the grid's edge"
     return table.take(picked["chosen"].to_numpy()), [note] if edges else []
 
 
-def tuned(table: Table) -> pd.DataFrame:
-    """Return which runs are at the tuned learning rate of their cell and on reported seeds.
+def default_rates(optimizers: pd.Series, rates: pd.Series) -> NDArray[np.bool_]:
+    """Return which learning rates are the default of their optimizer."""
+    default = optimizers.astype(str).map(DEFAULT_RATES).to_numpy(np.float64)
+    return np.isclose(rates.astype(float), default)
+
+
+class Choices(NamedTuple):
+    """The tuned learning rate of each cell, and those that resampled tuning seeds choose."""
+
+    cell: NDArray[Any]  # of each run
+    rates: NDArray[np.float64]  # of the grid, in order
+    best: NDArray[Any]  # index of the tuned rate of each cell
+    resampled: NDArray[Any]  # (cells, RESAMPLES)
+    edge: NDArray[np.bool_]  # of each cell, whether the tuned rate is an end of its grid
+
+
+def choices(table: Table, resamples: int = RESAMPLES) -> Choices:
+    """Return the tuned learning rates of a table's cells.
 
     The tuned rate has the smallest mean cost over the tuning seeds, the middle one if some are
     tied. The cost is the number of updates to the target; of a run that does not reach it, the
-    budget times ``1 + e / (1 + e)`` with e its excess share, twice the budget if it diverged.
+    budget times ``1 + e / (1 + e)`` with e the share of the loss that is left, twice the budget
+    if it diverged. All cells share the resampled seeds, as they share the seeds.
+    """
+    tunes = tuning_seeds(table.seeds)
+    axes = [name for name in table.runs if name in CELL_AXES and name != "learning_rate"]
+    cell = table.runs.groupby(axes, observed=True, sort=False).ngroup().to_numpy()
+    rates, rate = np.unique(table["learning_rate"], return_inverse=True)
+    _, seed = np.unique(table.seeds[tunes], return_inverse=True)
+    counts, costs = np.zeros((2, cell.max() + 1, len(rates), seed.max() + 1))
+    np.add.at(costs, (cell[tunes], rate[tunes], seed), _cost(table)[tunes])
+    np.add.at(counts, (cell[tunes], rate[tunes], seed), 1)
+    present = counts.max(axis=2) > 0
+    costs = costs / np.maximum(counts, 1)
+    drawn = np.random.default_rng(TUNING_SEED).multinomial(
+        costs.shape[2], np.full(costs.shape[2], 1 / costs.shape[2]), resamples
+    )
+    weights = np.vstack([np.ones(costs.shape[2]), drawn])
+
+    def score(cost: NDArray[np.float64], there: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return np.where(there, -(weights @ cost.T) / costs.shape[2], -np.inf)
+
+    picked = np.stack(
+        [best_index(score(cost, there)) for cost, there in zip(costs, present, strict=True)]
+    )
+    ends = present.argmax(axis=1), len(rates) - 1 - present[:, ::-1].argmax(axis=1)
+    best = picked[:, 0]
+    return Choices(cell, rates, best, picked[:, 1:], (best == ends[0]) | (best == ends[1]))
+
+
+def tuned(table: Table) -> pd.DataFrame:
+    """Return which runs are at the tuned learning rate of their cell and on reported seeds.
 
     Returns
     -------
     DataFrame
-        In the order of the runs: ``chosen``; ``edge``, true at one run of each cell whose tuned
-        rate is an end of its grid, so that it is a bound; ``cells``, their number.
+        One row a run: ``chosen``; ``edge``, true at the first run of a cell whose tuned rate is
+        the end of its grid, so that it is a bound; ``cells``, their number.
     """
-    rate, tunes = table["learning_rate"], tuning_seeds(table.seeds)
-    axes = [name for name in table.runs if name in CELL_AXES and name != "learning_rate"]
-    cell = table.runs.groupby(axes, observed=True, sort=False).ngroup().to_numpy()
-    frame = pd.DataFrame({"cell": cell, "rate": rate, "cost": _cost(table)})
-    costs = frame[tunes].groupby(["cell", "rate"])["cost"].mean().unstack().fillna(np.inf)
-    best = pd.Series(costs.columns.to_numpy()[best_index(-costs)], index=costs.index)
-    ends = frame.groupby("cell")["rate"].agg(["min", "max"])
-    edge = (best == ends["min"]) | (best == ends["max"])
-    chosen = (frame["cell"].map(best).to_numpy() == rate) & ~tunes
-    first = ~frame["cell"].duplicated().to_numpy()
-    on_edge = first & frame["cell"].map(edge).to_numpy(bool)
-    return pd.DataFrame({"chosen": chosen, "edge": on_edge, "cells": len(best)})
+    found = choices(table, resamples=0)
+    best = found.rates[found.best[found.cell]]
+    chosen = (table["learning_rate"] == best) & ~tuning_seeds(table.seeds)
+    first = ~pd.Series(found.cell).duplicated().to_numpy()
+    edge = first & found.edge[found.cell]
+    return pd.DataFrame({"chosen": chosen, "edge": edge, "cells": len(found.best)})
 
 
 def _cost(table: Table) -> NDArray[np.float64]:
     budget = table.by_condition(lambda condition, _: condition.updates)
     steps = 10 ** log_steps(table)
     with np.errstate(divide="ignore"):
-        late = 1 / (1 + 1 / excess_share(table))
+        late = 1 / (1 + 1 / np.maximum(share_left(table), 0))
+    late = np.where(np.isnan(late), 1.0, late)  # a run that failed is no better than a diverged one
     return np.where(np.isfinite(steps), steps, budget * (1 + late))
 
 

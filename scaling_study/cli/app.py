@@ -5,7 +5,6 @@ import os
 import sys
 import tempfile
 import time
-import tomllib
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -14,14 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling_study import __version__
+from scaling_study.cli import claims as claims_files
 from scaling_study.cli.catalogue import KINDS, catalogue
 from scaling_study.cli.compare import compare
 from scaling_study.cli.console import FAILED, USAGE, ProgressBar, fail, log, say
 from scaling_study.errors import RunInterrupted, StudyError
 from scaling_study.execution.signals import INTERRUPTED, leave
 from scaling_study.execution.signals import check as check_signals
-from scaling_study.files import read_text
-from scaling_study.study.values import error_context
 
 if TYPE_CHECKING:
     from scaling_study.storage.results import Results
@@ -141,6 +139,9 @@ def status(
 def report(
     folder: Folder,
     claims: Claims = None,
+    fresh: Annotated[
+        Path | None, typer.Option("--fresh", help="Results of the study on fresh seeds.")
+    ] = None,
     output_dir: OutputDir = None,
     formats: Formats = "svg",
     explore: Explore = False,
@@ -154,7 +155,44 @@ def report(
 
     log(verbose)
     results = load(folder, allow_code=allow_code)
-    _report(results, output_dir, as_json, quiet, formats, claims, explore=explore)
+    other = load(fresh, allow_code=allow_code) if fresh else None
+    _report(results, output_dir, as_json, quiet, formats, claims, explore=explore, fresh=other)
+
+
+@app.command()
+def confirm(
+    name: Annotated[str, typer.Argument(help="A preset's name or a TOML file.")],
+    seeds: Annotated[str, typer.Option(help="Fresh seeds A to B - 1, given as A:B.")],
+    set_: Set = None,
+    folder: Annotated[
+        Path | None, typer.Option("--results", help="Its results, by default results/NAME.")
+    ] = None,
+    output_dir: OutputDir = None,
+    overwrite: Overwrite = False,
+    devices: Devices = None,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Judge a study's claims on fresh seeds; exit code 1 if a verdict differs.
+
+    The fresh runs are stored beside its results, by default in results/NAME-fresh. Then
+    `scaling-study report results/NAME --fresh results/NAME-fresh` shows both.
+    """
+    from scaling_study.storage.results import load
+    from scaling_study.study.study import read_seeds, read_study
+
+    place = folder or Path("results") / read_study(name, set_ or [], allow_code=allow_code).name
+    stored = load(place, allow_code=allow_code)
+    own, new = stored.study.seeds, read_seeds(seeds)
+    if new[0] < own[1] and own[0] < new[1]:
+        raise StudyError(f"--seeds {seeds}: {place} has seeds {own[0]}:{own[1]}; name others")
+    options: dict[str, Any] = {"seeds": seeds, "settings": set_, "devices": devices}
+    options |= {"output_dir": output_dir or place.with_name(f"{place.name}-fresh")}
+    options |= {"overwrite": overwrite, "allow_code": allow_code}
+    fresh = _run(name, None, quiet or as_json, verbose, **options)
+    claims_files.confirm(stored, fresh, as_json, quiet)
 
 
 @app.command()
@@ -187,10 +225,10 @@ def reproduce(
         "allow_code": allow_code,
     }
     if check:
-        file, stored = _stored_claims(name, set_, output_dir)
+        file, stored = claims_files.stored(name, set_, output_dir)
         with tempfile.TemporaryDirectory() as folder:
             results = _run(name, scheduler, True, verbose, output_dir=Path(folder), **options)
-            _compare_claims(results, file, stored, as_json, quiet)
+            claims_files.compare(results, file, stored, as_json, quiet)
         return
     results = _run(name, scheduler, quiet, verbose, overwrite=overwrite, **options)
     _report(results, output_dir, as_json, quiet, formats, overwrite=overwrite, explore=explore)
@@ -431,11 +469,12 @@ def _report(
     claims: Path | None = None,
     overwrite: bool = False,
     explore: bool = False,
+    fresh: "Results | None" = None,
 ) -> None:
     from scaling_study.report.page import write_report
     from scaling_study.report.paper import CLAIMS
 
-    more = _read_claims(claims) if claims else None
+    more = claims_files.read(claims) if claims else None
     place = Path("reports") / results.folder.resolve().name
     page = write_report(
         results,
@@ -444,6 +483,7 @@ def _report(
         overwrite=overwrite,
         formats=formats.split(","),
         explore=explore,
+        fresh=fresh,
     )
     table = page.parent / CLAIMS
     if as_json and table.exists():
@@ -452,46 +492,3 @@ def _report(
         typer.echo(json.dumps({**results.manifest["summary"], "report": str(page)}))
     elif not quiet:
         typer.echo(f"report: {page}")
-
-
-def _read_claims(file: Path) -> dict[str, Any]:
-    """Read a TOML file of claims, ``[claims.NAME]``."""
-    with error_context(file, OSError, ValueError, RecursionError):
-        found = tomllib.loads(read_text(file))
-        if found.keys() != {"claims"} or not isinstance(found["claims"], dict):
-            raise StudyError("must hold tables [claims.NAME] and nothing else")
-        return found["claims"]
-
-
-def _stored_claims(
-    name: str, settings: list[str] | None, report_dir: Path | None
-) -> tuple[Path, Any]:
-    """Return the file of claims in a study's report, and its content."""
-    from scaling_study.report.paper import CLAIMS
-    from scaling_study.study.study import read_study
-
-    file = (report_dir or Path("reports") / read_study(name, settings or []).name) / CLAIMS
-    with error_context(f"{file}: no claims to compare with", OSError, ValueError):
-        return file, json.loads(read_text(file))
-
-
-def _compare_claims(
-    results: "Results", file: Path, stored: Any, as_json: bool, quiet: bool
-) -> None:
-    """Compare the claims of a study that was trained again with stored ones."""
-    from scaling_study.analysis.claims import read_claims
-    from scaling_study.analysis.verdicts import changed_claims, judge_all
-
-    verdicts = judge_all(results, read_claims(results.study))
-    found = changed_claims(stored, [verdict.entry() for verdict in verdicts])
-    if as_json:
-        typer.echo(json.dumps({"claims": len(verdicts), "differences": found}))
-    elif not quiet:
-        for line in found:
-            typer.echo(line)
-        typer.echo(
-            f"{len(verdicts)} claims tested again: "
-            + (f"{len(found)} differ from {file}" if found else f"all as in {file}")
-        )
-    if found:
-        raise typer.Exit(FAILED)

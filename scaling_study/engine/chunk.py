@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from scaling_study.engine import evaluate, importance, monitor
+from scaling_study.engine import curvature, evaluate, importance, monitor
 from scaling_study.engine.cache import without_unreadable
 from scaling_study.engine.compiling import budget_of, compiled
 from scaling_study.engine.environment import environment, with_pinned
@@ -133,9 +133,12 @@ def _rows(
             scores = evaluate.scores(group, chunk, training, unique_data)
         shares: dict[str, np.ndarray] = {}
         with on_device():
-            if record == "importances":
-                shares, fit = importance.shares(group, chunk, training, unique_data)
+            if methods := importance.methods_of(record, group.static):
+                shares, fit = importance.shares(group, chunk, training, unique_data, methods)
                 scores |= fit
+            if record == "networks" and curvature.applies(group.static):
+                found, by_feature = curvature.ends(group, chunk, training, unique_data)
+                scores, shares = scores | found, shares | by_feature
             digest = compiled(group, record).digest
         budget = budget_of(group, record)
         table = to_table(group, chunk, training, unique_data, budget, scores, shares, names)

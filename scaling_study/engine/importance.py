@@ -7,7 +7,7 @@ do not. The attributions of a classifier of more than two classes are the mean o
 each less their mean, which a softmax does not depend on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ import numpy as np
 from scaling_study.engine import evaluate, models
 from scaling_study.engine.train import Training
 from scaling_study.study import draws
-from scaling_study.study.conditions import Chunk, Group, problem_of
+from scaling_study.study.conditions import Chunk, Group, Static, problem_of
 from scaling_study.study.encoding import Encoding
 from scaling_study.study.importance import permutations_of, true_shares
 
@@ -201,6 +201,10 @@ def _any(model: nn.Module) -> bool:
     return True
 
 
+def _independent_rows(model: nn.Module) -> bool:
+    return not isinstance(model, models.NormalizedMLP)
+
+
 def _layered(model: nn.Module) -> bool:
     return isinstance(model, models.MLP)
 
@@ -213,7 +217,7 @@ METHODS: dict[str, Method] = {
     "weight": Method(weight, _any),
     "garson": Method(garson, _layered),
     "olden": Method(olden, _layered),
-    "gradient": Method(gradient, _any),
+    "gradient": Method(gradient, _independent_rows),
     "gradient_input": Method(gradient_input, _any),
     "integrated_gradients": Method(integrated_gradients, _any),
     "permutation": Method(permutation, _any),
@@ -222,8 +226,25 @@ METHODS: dict[str, Method] = {
 }
 
 
+# What ``record = "networks"`` keeps of networks: few methods, which take little time.
+OF_NETWORKS = ("weight", "gradient", "permutation")
+
+
+def methods_of(record: str, static: Static) -> tuple[str, ...]:
+    """Return the methods by which the runs of a group are recorded; none of most studies."""
+    if record == "importances":
+        return tuple(METHODS)
+    if record != "networks" or static.model.name == "linear":
+        return ()
+    return () if problem_of(static.problem).held_out else OF_NETWORKS
+
+
 def shares(
-    group: Group, chunk: Chunk, training: Training, unique_data: Encoding
+    group: Group,
+    chunk: Chunk,
+    training: Training,
+    unique_data: Encoding,
+    methods: tuple[str, ...] = tuple(METHODS),
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return columns of the features (d, C, S) and of the runs (C, S).
 
@@ -234,7 +255,7 @@ def shares(
     drawn, fresh = draws.draw(static, seeds), draws.held_out(static, seeds)
     known = evaluate.functions_of(group, chunk, training, unique_data, drawn, fresh)
     orders = np.stack([permutations_of(seed, known.targets[1].shape[-1]) for seed in seeds])
-    measure = _measure(models.build(static.model, problem.classes), problem.classes)
+    measure = _measure(models.build(static.model, problem.classes), problem.classes, methods)
     with jax.enable_x64(static.dtype == "float64"):
         found, fit = jax.device_get(
             measure(
@@ -246,7 +267,7 @@ def shares(
             )
         )
     nothing = np.full_like(next(iter(found.values())), np.nan)
-    names = [name for name, method in METHODS.items() if problem.classes or not method.of_classes]
+    names = [name for name in methods if problem.classes or not METHODS[name].of_classes]
     by_method = {name: found.get(name, nothing) for name in names}
     truth = [true_shares(problem, u, order) for u, order in zip(fresh.u, orders, strict=True)]
     unit_changes = [[[condition.design == "U"]] for condition in group.padded(chunk)]
@@ -256,7 +277,7 @@ def shares(
 
 
 @lru_cache(maxsize=64)
-def _measure(model: nn.Module, classes: int) -> Callable[..., Any]:
+def _measure(model: nn.Module, classes: int, methods: tuple[str, ...]) -> Callable[..., Any]:
     """Return a compiled function of all runs: shares (C, S, d) by method, and the fit (C, S)."""
 
     def of_run(run: Any, *data: Array) -> tuple[dict[str, Array], Array]:
@@ -267,17 +288,20 @@ def _measure(model: nn.Module, classes: int) -> Callable[..., Any]:
             fit = evaluate.is_correct(outputs, rows.target, classes).mean()
         else:
             fit = evaluate.predicted(outputs, rows.target)["r2"]
-        return of_one(model, parameters, rows), fit
+        return of_one(model, parameters, rows, methods), fit
 
     return jax.jit(lambda *arguments: evaluate.over_runs(of_run, *arguments))
 
 
-def of_one(model: nn.Module, parameters: Any, rows: Rows) -> dict[str, Array]:
+def of_one(
+    model: nn.Module, parameters: Any, rows: Rows, methods: Iterable[str] = tuple(METHODS)
+) -> dict[str, Array]:
     """Return the shares (d,) of one run by each method that applies to its model."""
     found = {
         name: method.of(model, parameters, rows)
         for name, method in METHODS.items()
-        if method.applies_to(model) and (rows.classes or not method.of_classes)
+        if name in methods and method.applies_to(model)
+        if rows.classes or not method.of_classes
     }
     return {name: parts / jnp.abs(parts).sum() for name, parts in found.items()}
 

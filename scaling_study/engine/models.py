@@ -32,6 +32,8 @@ INITIALIZERS: dict[str, Callable[[], Any]] = {
     "he_normal": nn.initializers.he_normal,
     "zeros": lambda: nn.initializers.zeros,
 }
+NORMS = ("batch", "layer")
+NORM_EPS = 1e-5  # added to a variance, as in Flax and PyTorch
 WRITTEN_OUT = 4  # contractions of at most so many inputs are written out term by term
 
 
@@ -66,6 +68,41 @@ class MLP(nn.Module):
         return nn.Dense(1, kernel_init=initializer)(x)[..., 0]
 
 
+class NormalizedMLP(nn.Module):
+    """A perceptron whose inputs are normalised inside the network, then scaled and shifted.
+
+    A pure function of its parameters and the rows it is given, without running statistics:
+    ``batch`` normalisation (Ioffe and Szegedy 2015) has the mean and variance of each feature over
+    these rows, which are a batch in training and all rows of a set when it is evaluated; ``layer``
+    normalisation (Ba, Kiros and Hinton 2016) those of each row over its features. A batch that is
+    padded has the padding in its statistics, so that a batch size should divide the rows.
+
+    Parameters
+    ----------
+    norm : {"batch", "layer"}
+    hidden, activation, kernel_init, classes
+        As of `MLP`.
+    """
+
+    norm: str = "batch"
+    hidden: Sequence[int] = (16,)
+    activation: str = "relu"
+    kernel_init: str = "glorot_uniform"
+    classes: int = 0
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Map (n_rows, n_features) to (n_rows,), or to (n_rows, n_classes)."""
+        axis = -2 if self.norm == "batch" else -1
+        mean, variance = x.mean(axis=axis, keepdims=True), x.var(axis=axis, keepdims=True)
+        z = (x - mean) * jax.lax.rsqrt(variance + NORM_EPS)
+        width = x.shape[-1:]
+        z = z * self.param("scale", nn.initializers.ones, width)
+        z = z + self.param("bias", nn.initializers.zeros, width)
+        inner = MLP(self.hidden, self.activation, self.kernel_init, self.classes)
+        return inner(z)
+
+
 def linear(*, kernel_init: str = "glorot_uniform") -> nn.Module:
     """Return one Dense unit, by default with Keras' default initialisation."""
     return MLP(kernel_init=_known("kernel_init", kernel_init, INITIALIZERS))
@@ -93,6 +130,18 @@ def mlp(
     )
 
 
+def normalized_mlp(*, norm: str = "batch", **parameters: Any) -> nn.Module:
+    """Return a perceptron with a normalising input layer, batch or layer normalisation.
+
+    Not in the registry, because it is not a function of each row by itself; a study names it as
+    ``scaling_study.engine.models:normalized_mlp``. Further parameters are those of `mlp`.
+    """
+    if norm not in NORMS:
+        raise unknown("norm", norm, NORMS)
+    inner: Any = mlp(**parameters)
+    return NormalizedMLP(norm, inner.hidden, inner.activation, inner.kernel_init)
+
+
 MODELS: dict[str, Callable[..., nn.Module]] = {"linear": linear, "mlp": mlp}
 
 
@@ -113,7 +162,8 @@ def build(component: Component, classes: int = 0) -> nn.Module:
     model = component.build("model", MODELS)
     if not isinstance(model, nn.Module):
         raise StudyError(f"model {component.name!r} makes no flax.linen.Module")
-    return model.clone(classes=classes) if isinstance(model, MLP) and classes else model
+    ours = isinstance(model, MLP | NormalizedMLP)
+    return model.clone(classes=classes) if ours and classes else model
 
 
 def forward(model: nn.Module) -> Callable[[Parameters, Array], Array]:

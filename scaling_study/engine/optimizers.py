@@ -13,7 +13,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from optax import contrib
 
-from scaling_study.errors import StudyError
+from scaling_study.errors import StudyError, unknown
 from scaling_study.study.component import Component, check_arguments
 
 Factory = Callable[..., optax.GradientTransformation]
@@ -270,6 +270,36 @@ def newton(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
         return optax.EmptyState()
 
     return optax.GradientTransformationExtraArgs(init, update)  # type: ignore[arg-type]
+
+
+def clipped(
+    learning_rate: Any, *, rule: str = "adam", max_norm: float = 1.0, warmup: int = 100
+) -> optax.GradientTransformation:
+    """Return SGD or Adam with clipped gradients and a linear warm-up of the learning rate.
+
+    Not in the registry, because it is two remedies in one; a study names it as
+    ``scaling_study.engine.optimizers:clipped``.
+
+    Parameters
+    ----------
+    learning_rate : float
+        After the warm-up.
+    rule : {"adam", "sgd"}
+    max_norm : float
+        Largest norm of the gradient of all parameters together (Pascanu, Mikolov and Bengio 2013).
+    warmup : int
+        Updates over which the learning rate rises to its value.
+    """
+    rules = {"adam": partial(optax.scale_by_adam, eps=1e-7), "sgd": optax.identity}
+    if rule not in rules:
+        raise unknown("rule", rule, rules)
+
+    def rate(count: Any) -> Any:
+        return -learning_rate * jnp.minimum(1.0, (count + 1) / warmup)
+
+    return optax.chain(
+        optax.clip_by_global_norm(max_norm), rules[rule](), optax.scale_by_schedule(rate)
+    )
 
 
 def adam_rescaled(

@@ -323,6 +323,8 @@ def _peak_memory() -> int:
 def _manifest(
     planned: Plan, executor: Executor, compile_seconds: float, run_seconds: float
 ) -> dict[str, Any]:
+    from scaling_study.analysis.claims import digest
+
     return {
         "study": planned.study.name,
         "seeds": list(planned.study.seeds),
@@ -336,6 +338,7 @@ def _manifest(
         "compile_seconds": round(compile_seconds, 3),
         "run_seconds": round(run_seconds, 3),
         "groups": manifest_groups(planned.groups),
+        **({"claims": digest(planned.study)} if planned.study.claims else {}),
     }
 
 

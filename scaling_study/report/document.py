@@ -38,7 +38,7 @@ class Table:
 
     What follows a line break in a cell is set small below the rest: an interval under its
     estimate. `note` is Markdown; `group` is the column whose values head groups of rows, `badge`
-    the one that is shown as coloured labels. `links` has columns whose cells are links, to this
+    the one, or those, shown as coloured labels. `links` has columns whose cells are links, to this
     file with the cell's text in place of ``{}``.
     """
 
@@ -47,7 +47,7 @@ class Table:
     frame: pd.DataFrame
     note: str = ""
     group: str = ""
-    badge: str = ""
+    badge: str | tuple[str, ...] = ""
     links: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -122,6 +122,12 @@ class Words:
     def __init__(self, package: str, **facts: Any) -> None:
         self._template = _environment(package).get_template("report.md.jinja")
         self._facts = facts
+
+    def with_facts(self, **facts: Any) -> "Words":
+        """Return the same text with further facts."""
+        more = object.__new__(Words)
+        more._template, more._facts = self._template, {**self._facts, **facts}
+        return more
 
     def __call__(self, block: str, **facts: Any) -> str:
         """Return a block as Markdown, a paragraph or list item to each line."""

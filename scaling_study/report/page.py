@@ -37,6 +37,7 @@ def write_report(
     overwrite: bool = False,
     formats: Sequence[str] = ("svg",),
     explore: bool = False,
+    fresh: Results | None = None,
 ) -> Path:
     """Write the report of a study's results; a paper where the study makes claims.
 
@@ -59,6 +60,8 @@ def write_report(
         Of the figures: svg, png, pdf.
     explore : bool
         Write ``explore.html`` too, see `scaling_study.report.explorer`.
+    fresh : Results, optional
+        The same study on other seeds, which the report of claims is compared with.
 
     Returns
     -------
@@ -76,6 +79,7 @@ def write_report(
         tidy(target)
         _refuse_another(target, results.study, overwrite)
     shown = _with_claims(results, claims) if claims else results
+    shown = _with_fresh(shown, fresh) if fresh else shown
     report = report_of(shown.study).build(shown)
     about, page = about_study(shown), explorer(results) if explore else ""
     if explore:
@@ -93,6 +97,15 @@ def write_report(
     except OSError as error:
         raise StudyError(f"{target}: cannot be written ({error.strerror})") from None
     return target / PAGE
+
+
+def _with_fresh(results: Results, fresh: Results) -> Results:
+    """Return the results with those of other seeds of the same study."""
+    if different := difference(asked(fresh.study), asked(results.study)):
+        raise StudyError(f"{fresh.folder}: results of another study ({different})")
+    more = copy.copy(results)
+    more.fresh = fresh
+    return more
 
 
 def _with_claims(results: Results, claims: Mapping[str, Any]) -> Results:

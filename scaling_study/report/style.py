@@ -54,7 +54,6 @@ _DASHED = ("maxabs", "normalizer")  # maxabs lies on minmax where a minimum is 0
 VERDICTS = {
     "supported": GREEN,
     "refuted": VERMILION,
-    "depends": ORANGE,
     "inconclusive": PALE,
     "not testable": FAINT,
 }

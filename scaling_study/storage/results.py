@@ -59,12 +59,15 @@ class Results:
         One row per fit of a scikit-learn estimator.
     statuses : dict of str to int
         Number of runs of each status.
+    fresh : Results or None
+        The same study on other seeds, by which a report says whether its claims are confirmed.
     """
 
     def __init__(self, folder: str | Path, *, allow_code: bool = False) -> None:
         self.folder = Path(folder)
         self._checked: set[str] = set()  # names of chunks without fault
         self._only: set[str] | None = None  # ids of conditions, if not all
+        self.fresh: Results | None = None
         self.manifest: dict[str, Any] = read_manifest(self.folder)
         if not {"chunks", "groups"} <= self.manifest.keys():
             raise StudyError(f"{self.folder}: the run was interrupted; run it again to finish it")

@@ -237,7 +237,11 @@ CHECKED = (
 def _checked_updates(study: Study, problem: Component, design: str, **cell: Any) -> int:
     """Return the budget of a condition in updates, or refuse axes that do not fit each other."""
     built, target_scaler = problem_of(problem), cell["target_scaler"]
-    check_data(problem, _seeds_to_check(study, cell["data_seed"]), study.record == "importances")
+    check_data(
+        problem,
+        _seeds_to_check(study, cell["data_seed"]),
+        study.record in ("importances", "networks"),
+    )
     cell["scaler"].resolve("scaler", scalers.SCALERS)  # before anything that is cached
     if not scalers.is_affine(target_scaler):
         raise unknown("target_scaler", target_scaler.name, scalers.AFFINE)

@@ -21,7 +21,7 @@ from scaling_study.study.component import EVERYTHING, Component
 from scaling_study.study.estimators import Comparison, read_comparisons
 from scaling_study.study.values import error_context
 
-RECORDS = ("standard", "importances", "curves")
+RECORDS = ("standard", "importances", "networks", "curves")
 # A report is a folder with a module `report`; it is registered nowhere else.
 REPORTS = tuple(
     sorted(
@@ -69,8 +69,10 @@ class Study:
         First seed, and one past the last.
     title, description : str
         Shown in the report.
-    record : {"standard", "importances", "curves"}
+    record : {"standard", "importances", "networks", "curves"}
         ``importances`` adds feature attributions, ``share_*``, and the fit on held-out rows;
+        ``networks`` adds some of them for networks alone, and the curvature where those that are
+        trained on the full batch ended;
         ``curves`` keeps only loss and gradient norms of every epoch, in memory.
     report : str
         One of `REPORTS`; a study with claims gets a paper.

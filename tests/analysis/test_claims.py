@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from scaling_study.analysis.claims import read_claims, unmeasured
+from scaling_study.analysis.claims import digest, read_claims, unmeasured
 from scaling_study.analysis.metrics import MEASURES
 from scaling_study.analysis.verdicts import judge
 from scaling_study.errors import StudyError
@@ -24,16 +24,18 @@ def read(**changes):
     [({"qoute": "so"}, ["qoute", "quote"]), ({"quote": None}, ["quote"]), ({"quote": 3}, ["quote"]),
      ({"measure": "largr"}, ["largr", "last_weight_larger"]), ({"measure": None}, ["measure"]),
      ({"blocks": "mian"}, ["mian", "main"]), ({"by": "optimiser"}, ["optimiser", "optimizer"]),
-     ({"quantifier": "every"}, ["every", "all"]), ({"direction": 1}, ["direction"]),
+     ({"quantifier": "every"}, ["every", "always"]), ({"direction": 1}, ["direction"]),
      ({"smallest": -1}, ["smallest"]), ({"null": "x"}, ["null"]), ({"rates": "best"}, ["best"]),
      ({"expect": "opposite"}, ["expect", "beyond"]), ({"shuffled": 1}, ["shuffled"]),
      ({"versus": {"axis": "scaler"}}, ["versus", "baseline"]), ({"where": 3}, ["where"]),
      ({"versus": {"axis": "scaler", "baseline": "none", "others": "minmax", "how": "ratio"}},
       ["ratio", "difference"]),
      ({"where": {"scalr": "none"}}, ["scalr", "scaler"]), ({"slope_on": 2}, ["slope_on"]),
-     ({"control": "yes"}, ["control", "true"]),
-     ({"measure": "log_steps", "quantifier": "most"}, ["most", "last_weight_larger",
-                                                                  "improvement"])],
+     ({"control": "yes"}, ["control", "true"]), ({"reason": 3}, ["reason"]),
+     ({"recorded": "keras_seedings"}, ["keras_seedings", "keras_seeding"]),
+     ({"networks": 3}, ["networks", "table"]),
+     ({"networks": {"blocks": "mian"}}, ["networks", "mian", "main"]),
+     ({"networks": {"by": "optimiser"}}, ["networks", "optimiser"])],
 )  # fmt: skip
 def test_a_wrong_claim_is_one_line_that_says_what_and_where(changes, words):
     with pytest.raises(StudyError) as error:
@@ -50,10 +52,31 @@ def test_tuned_rates_need_seeds_to_tune_on():
     assert read_claims(study.with_seeds((3, 5)))
 
 
-def test_most_is_of_half_the_runs_unless_it_says_otherwise():
-    assert read(quantifier="most")[0].null == 0.5
-    assert read(quantifier="most", null=0.75)[0].null == 0.75
-    assert read(quantifier="all")[0].null == 0
+def test_usually_is_of_half_the_runs_unless_it_says_otherwise():
+    assert read(quantifier="usually")[0].null == 0.5
+    assert read(quantifier="usually", null=0.75)[0].null == 0.75
+    assert read(quantifier="always")[0].null == 0
+
+
+def test_a_sub_table_is_the_claim_about_other_models():
+    linear, networks = read(networks={"smallest": 0.2, "not_testable": "why"}, reason="so")
+    assert (linear.models, linear.name, linear.smallest) == ("linear", "X", 0.1)
+    assert (networks.models, networks.name, networks.smallest) == ("networks", "X-networks", 0.2)
+    assert networks.quote == linear.quote
+    assert networks.reason == "so"
+
+
+def test_a_sub_table_can_do_without_the_comparison():
+    versus = {"axis": "scaler", "baseline": "none", "others": "standard", "how": "difference"}
+    linear, networks = read(versus=versus, networks={"versus": {}})
+    assert linear.versus is not None
+    assert networks.versus is None
+
+
+def test_the_digest_is_of_the_claims_and_nothing_else():
+    study = parse({"claims": {"X": GOOD}})
+    assert digest(study) == digest(study.with_seeds((3, 9)))
+    assert digest(study) != digest(parse({"claims": {"X": {**GOOD, "smallest": 0.2}}}))
 
 
 NETWORK = {"model": "mlp", "problem": "uniform"}
@@ -64,7 +87,7 @@ def test_a_measure_that_fits_no_run_is_refused_where_the_claim_is_read(measure):
     """Of a network without target, held-out rows or record, most measures are."""
     claim = {"quote": "so", "measure": measure, "blocks": "main", "smallest": 0.1}
     study = parse({"name": "x", **NETWORK, "claims": {"X": claim}})
-    fits_any = {"diverged", "final_loss", "plateaued", "in_place_train", "in_place_held_out"}
+    fits_any = {"diverged", "final_loss", "in_place_train", "in_place_held_out", "remaining_excess"}
     of_two = {"log_movement_ratio", "log_gradient_ratio_init", "log_gradient_ratio_mean"}
     if measure in fits_any | of_two:
         assert read_claims(study)
@@ -77,7 +100,12 @@ def test_a_measure_that_fits_no_run_is_refused_where_the_claim_is_read(measure):
 @pytest.mark.parametrize(
     ("measure", "axes"),
     [
-        ("remaining_excess", {"model": "linear"}),
+        ("remaining_excess", {"model": "mlp"}),
+        ("in_worse_minimum", {"model": "mlp", "sampling": "full"}),
+        ("distortion_gradient", {**NETWORK, "record": "networks"}),
+        ("log_curvature_ratio", {**NETWORK, "record": "networks", "sampling": "full"}),
+        ("remaining_error", {**NETWORK, "record": "networks"}),
+        ("remaining_error", {"problem": "uniform"}),
         ("excess_share", {"problem": "breast_cancer", "design": "U"}),
         ("log_steps", {**NETWORK, "target_loss": 0.1}),
         ("test_r2", {"problem": "diabetes", "design": "U", "model": "mlp"}),
@@ -124,11 +152,31 @@ def test_what_cannot_be_tested_says_why():
     assert json.dumps(found.entry(), allow_nan=False)
 
 
-def test_the_papers_claims_are_all_24_and_two_controls():
+def test_the_papers_claims_are_all_24_and_three_controls():
     found = read_claims(read_study("paper"))
-    wanted = [f"C{place}" for place in range(1, 25)] + ["N1", "N2"]
-    assert [claim.id for claim in found] == wanted
+    wanted = [f"C{place}" for place in range(1, 25)] + ["N1", "N2", "N3"]
+    assert list(dict.fromkeys(claim.id for claim in found)) == wanted
     assert all(set(claim.by) <= {*AXES, "block"} for claim in found)
+    of_networks = {claim.id for claim in found if claim.models == "networks"}
+    assert set(wanted) - of_networks == {"C12", "C18", "C20", "N1"} - {"C18"}
+
+
+def test_every_threshold_of_the_paper_has_a_reason():
+    for claim in read_claims(read_study("paper")):
+        assert claim.reason, claim.name
+
+
+MODALS = {
+    "sometimes": ("can ", "could ", "might ", "or even "),
+    "usually": ("likely", "in most cases"),
+}
+
+
+def test_the_paper_reads_a_sentence_by_its_own_modal():
+    for claim in read_claims(read_study("paper")):
+        said = [kind for kind, modals in MODALS.items() if any(m in claim.quote for m in modals)]
+        wanted = said[-1] if said else "always"
+        assert claim.control or claim.quantifier == wanted, claim.id
 
 
 def test_a_study_keeps_its_claims():

@@ -440,12 +440,32 @@ def test_bad_claims_are_one_line(mine, call, here, text, words):
 
 
 def test_bad_claims_of_a_study_stop_before_anything_runs(call, here):
-    (here / "mine.toml").write_text(CLAIMS.replace('"last_weight_larger"', '"largest"'))
+    (here / "mine.toml").write_text(CLAIMS.replace('"last_weight_larger"', '"last_weight_largest"'))
     status, _, error = call("run", "mine.toml")
     assert status == 2
-    assert "largest" in error
+    assert "last_weight_largest" in error
     assert "'last_weight_larger'" in error
     assert not (here / "results").exists()
+
+
+def test_claims_are_confirmed_on_fresh_seeds(mine, call, here):
+    status, out, error = call("confirm", "mine.toml", "--seeds", "100:108")
+    assert error == ""
+    assert status in (0, 1)
+    assert out.splitlines()[-1].startswith(f"{status} of 1 verdicts differ; ")
+    assert (here / "results" / "mine-fresh").is_dir()
+    status, out, _ = call("report", "results/mine", "--fresh", "results/mine-fresh", "-o", "both")
+    assert status == 0
+    assert "judged on seeds 100 to 107" in (here / "both" / "report.md").read_text()
+    manifest = json.loads((here / "results" / "mine-fresh" / "manifest.json").read_text())
+    assert len(manifest["claims"]) == 12
+
+
+def test_seeds_that_were_seen_confirm_nothing(mine, call):
+    status, _, error = call("confirm", "mine.toml", "--seeds", "0:8")
+    assert status == 2
+    assert "results/mine has seeds" in error
+    assert "name others" in error
 
 
 def test_there_is_nothing_to_check_against(call, here):

@@ -266,3 +266,40 @@ def test_every_activation_trains_over_a_block_as_it_does_run_by_run(activation):
         for seed, own in enumerate(single):
             for p, q in zip(jax.tree.leaves(own), jax.tree.leaves(block), strict=True):
                 np.testing.assert_allclose(q[..., 0, seed], p, rtol=1e-10, atol=1e-12)
+
+
+# A normalising input layer ------------------------------------------------------------------
+
+NORMALIZED = "scaling_study.engine.models:normalized_mlp"
+
+
+@pytest.mark.parametrize("norm", models.NORMS)
+def test_a_normalised_network_is_its_network_of_normalised_rows(norm):
+    model = build(NORMALIZED, norm=norm, hidden=4, activation="tanh")
+    parameters = initial(model)
+    axis = 0 if norm == "batch" else 1
+    mean, variance = X.mean(axis=axis, keepdims=True), X.var(axis=axis, keepdims=True)
+    z = (X - mean) / np.sqrt(variance + models.NORM_EPS)
+    inner = {"params": parameters["params"]["MLP_0"]}
+    np.testing.assert_allclose(
+        model.apply(parameters, X), by_hand(inner, z, jnp.tanh), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_batch_normalisation_undoes_units_and_offsets():
+    model = build(NORMALIZED, norm="batch", hidden=4)
+    parameters, rows = initial(model), 10 * X
+    moved = model.apply(parameters, rows * np.array([1.0, 1000.0, 50.0], np.float32) + 3)
+    np.testing.assert_allclose(moved, model.apply(parameters, rows), rtol=1e-3, atol=1e-4)
+
+
+def test_a_normalised_network_has_a_kernel_that_the_features_enter_and_knows_its_classes():
+    model = models.build(Component(NORMALIZED, (("hidden", 4),)), 3)
+    assert model.apply(initial(model), X).shape == (len(X), 3)
+    assert models.first_kernel(initial(model), FEATURES).shape == (FEATURES, 4)
+    assert not models.can_fold(model)
+
+
+def test_an_unknown_norm_is_refused():
+    with pytest.raises(StudyError, match="did you mean 'batch'"):
+        build(NORMALIZED, norm="batsh")

@@ -304,3 +304,34 @@ def test_a_description_names_the_factory_and_every_default_that_differs(name):
     for framework in FRAMEWORKS:
         for key, value in getattr(OPTIMIZERS[name], framework).items():
             assert f"{key}={value}" in text.partition(f"{framework}: ")[2].partition(";")[0]
+
+
+CLIPPED = "scaling_study.engine.optimizers:clipped"
+
+
+def test_clipped_sgd_warms_up_and_bounds_the_norm_of_all_gradients():
+    factory = factory_of(CLIPPED, rule="sgd", max_norm=1.0, warmup=2)
+    start = {"kernel": jnp.zeros(2), "bias": jnp.zeros(1)}
+    steep = {"kernel": jnp.array([30.0, 0.0]), "bias": jnp.array([40.0])}
+    first, second, third = trajectory(factory, start, [steep] * 3, rate=1.0)
+    np.testing.assert_allclose(first["kernel"], [-0.3, 0], rtol=1e-6)  # half the rate, of norm 1
+    np.testing.assert_allclose(second["bias"], [-0.4 - 0.8], rtol=1e-6)
+    np.testing.assert_allclose(third["bias"], [-0.4 - 1.6], rtol=1e-6)
+    flat = {"kernel": jnp.array([0.3, 0.0]), "bias": jnp.array([0.4])}
+    (kept,) = trajectory(factory, start, [flat], rate=1.0)
+    np.testing.assert_allclose(kept["kernel"], [-0.15, 0], rtol=1e-6)  # a small one is not clipped
+
+
+def test_clipped_adam_is_adam_where_nothing_is_clipped():
+    own, plain = factory_of(CLIPPED, rule="adam", warmup=1), factory_of("adam")
+    start, gradients = jnp.ones(3), [jnp.array([0.1, -0.2, 0.3]), jnp.array([0.2, 0.1, -0.1])]
+    for one, other in zip(
+        trajectory(own, start, gradients), trajectory(plain, start, gradients), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_clipping_looks_at_a_whole_run_and_an_unknown_rule_is_refused():
+    assert not optimizers.is_elementwise(factory_of(CLIPPED, rule="sgd"))
+    with pytest.raises(StudyError, match="did you mean 'adam'"):
+        factory_of(CLIPPED, rule="adan")(0.1)

@@ -10,9 +10,7 @@ import pandas as pd
 from scaling_study.analysis import coverage, intervals, metrics, summary, theory
 from scaling_study.analysis.metrics import MEASURES, Table
 from scaling_study.analysis.tuning import select_learning_rates
-from scaling_study.analysis.verdicts import Verdict
 from scaling_study.report.labels import listing
-from scaling_study.report.paper.figures import OUTCOMES
 from scaling_study.report.style import OPTIMIZERS
 from scaling_study.storage.results import Results
 from scaling_study.study import scalers
@@ -74,19 +72,6 @@ def values(table: Table, measure: str, *axes: str) -> pd.DataFrame:
     return frame.assign(seed=table.seeds, value=MEASURES[measure](table))
 
 
-# Claims ---------------------------------------------------------------------------------------
-
-
-def outcomes(verdicts: list[Verdict]) -> pd.DataFrame:
-    """Return a row per claim: its verdict, and how many of its cells have each outcome."""
-    rows = []
-    for found in verdicts:
-        counts = found.cells["outcome"].value_counts() if len(found.cells) else {}
-        row = {"id": found.claim.id, "verdict": found.verdict}
-        rows.append(row | {name: int(counts.get(name, 0)) for name in OUTCOMES})
-    return pd.DataFrame(rows)
-
-
 # Importance -----------------------------------------------------------------------------------
 
 
@@ -119,12 +104,18 @@ def importance(table: Table) -> pd.DataFrame:
 
 
 def contribution_over_training(results: Results, table: Table) -> pd.DataFrame:
-    """Return the scaled feature's share of contribution along the traced runs, by update."""
+    """Return the scaled feature's share of contribution along the traced runs, by update.
+
+    Scaled runs are the same for every factor, and are trained at one.
+    """
     parts = []
     for optimizer, rate in TRACED_OPTIMIZERS:
         for factor in (100.0, 1000.0):
-            axes = {"optimizer": optimizer, "learning_rate": rate, "scale_factor": factor}
-            chosen = choose(table, design="U", **axes)
+            chosen = choose(table, optimizer=optimizer, learning_rate=rate)
+            raw = chosen.runs["scaler"] == "none"
+            chosen = chosen.take((~raw | (chosen.runs["scale_factor"] == factor)).to_numpy())
+            if not (chosen.runs["scaler"] == "none").any():
+                raise MissingConditionsError(f"no raw runs with scale factor {factor:g}")
             panel = f"{optimizer}, rate {rate:g}, s = {factor:g}"
             parts.append(_shares_over_time(results.traces, chosen).assign(panel=panel))
     return pd.concat(parts, ignore_index=True)

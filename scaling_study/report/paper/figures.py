@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -21,38 +22,94 @@ OUTCOMES = {
     "equivalent": style.SKY,
     "opposite": style.VERMILION,
     "inconclusive": style.PALE,
-    "not measured": style.FAINT,
 }
+BAND = "#e9e9e9"
 LEAST_SQUARES = {**style.REFERENCE, "label": "least squares"}
 SCALE_FACTOR = "scale factor of the last feature"
 
 
 def claims(frame: pd.DataFrame) -> Figure:
-    """Draw each claim's verdict, and the share of its cells with each outcome.
+    """Draw the verdicts on networks beside those on a linear unit, and the outcomes of cells.
 
-    A row per claim, in order: ``id, verdict`` and a column of counts for each outcome.
+    A row per verdict: ``id, models, verdict`` and a column of counts for each outcome.
     """
-    figure = Figure(figsize=(style.WIDTH, 0.9 + 0.26 * len(frame)), layout="constrained")
-    axes, places = figure.subplots(), np.arange(len(frame))
-    counts = frame[list(OUTCOMES)].astype(float)
-    shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+    kinds = [name for name in ("networks", "linear") if name in set(frame["models"])]
+    names = list(dict.fromkeys(frame["id"]))
+    height = 0.27 * len(names)
+    figure, panels = charts.facets(kinds, height=height, sharey=True)
+    for kind, axes in panels.items():
+        rows = frame[frame["models"] == kind].set_index("id").reindex(names)
+        _outcome_bars(axes, rows)
+        axes.set_yticks(range(len(names)), names, fontsize=9)
+        axes.set(xlim=(-0.02, 1), ylim=(len(names) - 0.4, -0.6), xlabel="share of cells")
+    patches = [Patch(color=colour, label=name) for name, colour in OUTCOMES.items()]
+    figure.legend(
+        handles=patches, loc="outside upper center", ncols=4, fontsize=9, handlelength=1.2
+    )
+    return figure
+
+
+def _outcome_bars(axes: Axes, rows: pd.DataFrame) -> None:
+    places = np.arange(len(rows))
+    counts = rows[list(OUTCOMES)].astype(float)
+    shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0).fillna(0)
     left = shares.cumsum(axis=1) - shares
     for outcome, colour in OUTCOMES.items():
         axes.barh(places, shares[outcome], left=left[outcome], color=colour, height=0.62)
-    for place, verdict in enumerate(frame["verdict"]):
-        mark: Any = {"markersize": 8, "clip_on": False, "color": style.VERDICTS[verdict]}
-        axes.plot(-0.025, place, "s", **mark)
-        axes.text(1.015, place, verdict, va="center", fontsize=9)
-    axes.set_yticks(places, frame["id"], fontsize=9)
-    axes.tick_params(axis="y", length=0, pad=16)
+    for place, verdict in enumerate(rows["verdict"].fillna("not judged")):
+        colour = style.VERDICTS.get(verdict, style.FAINT)
+        axes.plot(-0.02, place, "s", markersize=7, clip_on=False, color=colour)
+        if verdict.startswith("not "):
+            axes.text(0.02, place, verdict, va="center", fontsize=8, color="#777777")
+    axes.tick_params(axis="y", length=0, pad=12)
     axes.grid(visible=False)
     axes.spines["left"].set_visible(False)
-    axes.set(xlim=(0, 1), ylim=(len(frame) - 0.4, -0.6), xlabel="share of the claim's cells")
-    patches = [Patch(color=colour, label=name) for name, colour in OUTCOMES.items()]
-    figure.legend(
-        handles=patches, loc="outside upper center", ncols=5, fontsize=9, handlelength=1.2
-    )
-    return figure
+
+
+def dots(frame: pd.DataFrame) -> Figure:
+    """Draw the cells of a claim along the axis of its effect, with the threshold band.
+
+    A row per cell: ``models, unit, value, low, high, outcome, null, smallest, sign, inside``.
+    Models with another unit or threshold have a panel of their own.
+    """
+    scales = frame[["unit", "null", "smallest"]].astype(str).agg("|".join, axis=1)
+    panels = list(dict.fromkeys(scales))
+    rows = [frame.loc[scales == name, "models"].nunique() for name in panels]
+    size = (style.WIDTH, 0.9 + 0.62 * sum(rows) + 0.4 * len(panels))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=rows).ravel()
+    for name, ax in zip(panels, axes, strict=True):
+        _dots_of_scale(ax, frame[scales == name])
+    looks: list[Any] = [
+        {"color": colour, "marker": "o", "linestyle": "", "label": outcome}
+        for outcome, colour in OUTCOMES.items()
+    ]
+    return charts.legend(figure, looks)
+
+
+def _dots_of_scale(axes: Axes, frame: pd.DataFrame) -> None:
+    first = frame.iloc[0]
+    axes.axvspan(first["null"] - first["smallest"], first["null"] + first["smallest"], color=BAND)
+    axes.axvline(first["null"], color=style.INK, linewidth=0.8)
+    kinds = list(dict.fromkeys(frame["models"]))
+    for place, kind in enumerate(kinds):
+        rows = frame[frame["models"] == kind].sort_values("value")
+        # Dots lie one above the other in a fixed pattern, so that many cells stay apart.
+        beside = place + 0.28 * np.tile([0, 1, -1, 0.5, -0.5], len(rows) // 5 + 1)[: len(rows)]
+        colours = [OUTCOMES[name] for name in rows["outcome"]]
+        alpha = 0.9 if len(rows) < 60 else 0.55
+        axes.hlines(beside, rows["low"], rows["high"], color=colours, linewidth=0.8, alpha=alpha)
+        edge: Any = {"edgecolors": style.INK, "linewidths": 0.3, "zorder": 3}
+        axes.scatter(rows["value"], beside, c=colours, s=15, alpha=alpha, **edge)
+    axes.set_yticks(range(len(kinds)), kinds)
+    axes.set(ylim=(len(kinds) - 0.5, -0.5), xlabel=str(first["unit"]))
+    shown = frame[["value", "low", "high"]].to_numpy(float)
+    shown = shown[np.isfinite(shown)]
+    if len(shown) and np.ptp(shown) > 0:  # an interval may be as wide as all that is possible
+        low, high = np.percentile(shown, [1, 99])
+        ends = [low, high, first["null"] - first["smallest"], first["null"] + first["smallest"]]
+        room = 0.06 * (max(ends) - min(ends))
+        axes.set_xlim(min(ends) - room, max(ends) + room)
 
 
 def importance(frame: pd.DataFrame) -> Figure:

@@ -10,14 +10,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from scaling_study.analysis import confirmation
 from scaling_study.analysis.claims import read_claims
 from scaling_study.analysis.verdicts import VERDICTS, Verdict, judge_all
 from scaling_study.report.document import Figure, Report, Section, Table, Words
-from scaling_study.report.labels import MISSING, listing, number, scaler_name
-from scaling_study.report.paper import CLAIMS, data, figures
+from scaling_study.report.labels import listing, number, scaler_name
+from scaling_study.report.paper import CLAIMS, claims, data, figures, findings
 from scaling_study.report.paper.data import MissingConditionsError, TableCache, axis_text, choose
 from scaling_study.report.render import latex
 from scaling_study.report.standard.figures import incidence, weights
@@ -47,14 +47,17 @@ def build(results: Results) -> Report:
     verdicts = judge_all(results, read_claims(results.study))
     covered = data.simulated_coverage()
     words = Words(__package__ or "", **_facts(results, verdicts, covered))
-    claims = words.figure("claims", data.outcomes(verdicts), figures.claims)
+    overview = words.figure("claims", claims.outcomes(verdicts), figures.claims)
     coverage = words.table("coverage", data.coverage_table(covered))
     return Report(
         title=results.study.title or results.study.name,
         lead=words("lead"),
         sections=(
-            words.section("claims", claims, _table(verdicts, words)),
+            words.section("findings", overview),
+            words.section("claims", _table(verdicts, words)),
             *sections_of(results, words),
+            words.section("one_by_one", *_pictures(verdicts, words)),
+            *_confirmed(results, verdicts, words),
             words.section("methods", words.table("blocks", data.blocks_table(results))),
             words.section("coverage", coverage),
         ),
@@ -74,16 +77,22 @@ def _files(
     conditions = data.conditions_table(results)
     short = conditions[[name for name in LATEX_COLUMNS if name in conditions]]
     rounded = conditions.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-    columns = ["id", "verdict", "measure", "estimate", "interval", "n", "depends_on"]
-    claims = pd.DataFrame([_shown(found) for found in verdicts])[columns]
+    in_latex = pd.DataFrame([_latex_row(found) for found in verdicts])
     return {
         CLAIMS: claims_text(verdicts),
-        "tables/claims.tex": latex(claims),
+        "tables/claims.tex": latex(in_latex),
         "tables/conditions.csv": rounded,
         "tables/conditions.tex": latex(short.rename(columns=LATEX_NAMES)),
         "tables/coverage.csv": covered,
-        **{f"tables/claims/{found.claim.id}.csv": found.cells for found in verdicts},
+        **{f"tables/claims/{found.claim.name}.csv": found.cells for found in verdicts},
     }
+
+
+def _latex_row(found: Verdict) -> dict[str, str]:
+    facts = claims.facts_of(found)
+    names = ("models", "verdict", "measure", "estimate", "null", "smallest")
+    shown = {name: str(facts[name]) for name in names}
+    return {"id": found.claim.id, "quantifier": found.claim.quantifier, **shown}
 
 
 # Words and tables -----------------------------------------------------------------------------
@@ -92,18 +101,21 @@ def _files(
 def _facts(results: Results, verdicts: list[Verdict], covered: pd.DataFrame) -> dict[str, Any]:
     budgets = results.conditions["updates"]
     first, last = results.study.seeds
-    judged = [found for found in verdicts if not found.claim.control]
-    counts = Counter(found.verdict for found in judged)
-    words = {name: name for name in VERDICTS} | {"depends": "dependent on a factor that is named"}
-    said = [f"{counts[name]} {words[name]}" for name in VERDICTS if counts[name]]
     outside = covered[~covered["coverage"].between(*ENOUGH)]
     most = covered["n"].max()
+    of_networks = (results.conditions["model"].astype(str) != "linear").to_numpy()
     return {
-        "claims": {found.claim.id: _shown(found) | {"said": _said(found)} for found in verdicts},
-        "judged": len(judged),
-        "verdicts": listing(said),
-        "controls": [found.claim.id for found in verdicts if found.claim.control],
+        "claims": {
+            name: {models: claims.facts_of(found) for models, found in of_models.items()}
+            for name, of_models in claims.by_claim(verdicts).items()
+        },
+        "counted": _counted(verdicts),
+        "controls": list(
+            dict.fromkeys(found.claim.id for found in verdicts if found.claim.control)
+        ),
+        "findings": findings.facts(verdicts),
         "runs": len(results.runs),
+        "networks": float(of_networks.mean()),
         "conditions": len(results.conditions),
         "seeds": last - first,
         "budgets": " to ".join(f"{n:,}" for n in sorted({budgets.min(), budgets.max()})),
@@ -119,46 +131,70 @@ def _facts(results: Results, verdicts: list[Verdict], covered: pd.DataFrame) -> 
     }
 
 
-def _said(found: Verdict) -> str:
-    """Return a claim's name and verdict for brackets in a sentence."""
-    if found.verdict != "depends":
-        return f"{found.claim.id}, {found.verdict}"
-    names = {"rates": "choice of the learning rate", "updates": "budget", "measure": "method"}
-    axis = names.get(str(found.depends_on), str(found.depends_on).replace("_", " "))
-    return f"{found.claim.id}, depends on the {axis}"
-
-
-def _shown(found: Verdict) -> dict[str, Any]:
-    value, low, high, n = found.estimate
+def _counted(verdicts: list[Verdict]) -> dict[str, dict[str, Any]]:
+    """Return how many claims have which verdict, by the models they are about."""
+    found: dict[str, Counter[str]] = {}
+    for verdict in verdicts:
+        if not verdict.claim.control:
+            found.setdefault(verdict.claim.models, Counter())[verdict.verdict] += 1
     return {
-        "id": found.claim.id,
-        "quote": found.claim.quote,
-        "verdict": found.verdict,
-        "measure": " / ".join(name.replace("_", " ") for name in found.claim.measure),
-        "value": value,
-        "estimate": number(value),
-        "interval": f"{number(low)} to {number(high)}" if np.isfinite(low) else MISSING,
-        "n": f"{n:,}",
-        "depends_on": (found.depends_on or MISSING).replace("_", " "),
-        "reason": found.reason,
-        "blocks": ", ".join(found.claim.blocks),
+        models: {
+            "all": counts.total(),
+            "said": listing([f"{counts[name]} {name}" for name in VERDICTS if counts[name]]),
+        }
+        for models, counts in found.items()
     }
 
 
 def _table(verdicts: list[Verdict], words: Words) -> Table:
-    rows = [
-        {
-            "claim": shown["id"],
-            "sentence": f"“{' '.join(shown['quote'].split())}”\n"
-            f"{shown['measure']}; blocks {shown['blocks']}; {shown['reason']}",
-            "verdict": shown["verdict"],
-            "estimate": f"{shown['estimate']}\n{shown['interval']}, n = {shown['n']}",
-            "depends on": shown["depends_on"],
-        }
-        for shown in map(_shown, verdicts)
-    ]
+    columns = tuple(claims.NAMES.values())
     links = {"claim": "tables/claims/{}.csv"}
-    return words.table("claims", pd.DataFrame(rows), badge="verdict", links=links)
+    return words.table("claims", claims.rows(verdicts), badge=columns, links=links)
+
+
+def _pictures(verdicts: list[Verdict], words: Words) -> Iterator[Figure]:
+    """Yield a figure for each claim that has cells."""
+    for name, of_models in claims.by_claim(verdicts).items():
+        frame = claims.dots(of_models)
+        if not len(frame):
+            continue
+        claim = next(iter(of_models.values())).claim
+        facts = [claims.facts_of(found) for found in of_models.values()]
+        yield words.figure(
+            "claim",
+            frame,
+            figures.dots,
+            suffix=f"-{name}",
+            id=name,
+            quote=" ".join(claim.quote.split()),
+            quantifier=claim.quantifier,
+            of_models=facts,
+            control=claim.control,
+        )
+
+
+def _confirmed(results: Results, verdicts: list[Verdict], words: Words) -> Iterator[Section]:
+    """Yield the section on fresh seeds, if there are results of them."""
+    if results.fresh is None:
+        return
+    fresh = judge_all(results.fresh, read_claims(results.fresh.study))
+    found = confirmation.compare(verdicts, fresh)
+    flips = found.flips[["id", "models", "first", "second"]].astype(str)
+    outside = found.outside[["id", "models", "cell", "value", "value_fresh"]]
+    shown = outside.assign(**{n: outside[n].map(number) for n in ("value", "value_fresh")})
+    first, last = results.fresh.study.seeds
+    facts = {
+        "seeds_fresh": f"{first} to {last - 1}",
+        "flips": len(flips),
+        "judged": len(found.claims),
+        "estimates": len(found.cells),
+        "outside_cells": len(outside),
+        "share": float(found.cells["outside"].mean()),
+    }
+    words = words.with_facts(**facts)
+    tables = [words.table("flips", flips)] if len(flips) else []
+    tables += [words.table("outside", shown.astype(str))] if len(shown) else []
+    yield words.section("confirmation", *tables)
 
 
 # Figures --------------------------------------------------------------------------------------
@@ -188,13 +224,14 @@ def _article(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
 
 
 def _importance(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
-    table = choose(tables.get("units-long"), scaler="none")
+    table = tables.get("units-long", "units-long-fixed")
     updates = axis_text(table, "updates")
     return figure("importance", data.importance(table), figures.importance, updates=updates)
 
 
 def _contribution_over_training(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
-    frame = data.contribution_over_training(tables.results, tables.get("units-long"))
+    table = tables.get("units-long", "units-long-scaled")
+    frame = data.contribution_over_training(tables.results, table)
     ends = frame.groupby(["panel", "scaler"], sort=False).tail(1)
     traced = int(frame["n"].max())
     return figure(
@@ -217,7 +254,7 @@ def _conditioning(_: TableCache, figure: Callable[..., Figure]) -> Figure:
 
 
 def _descent(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
-    times = data.predicted_times(tables.get("descent"))
+    times = data.predicted_times(tables.get("descent", "descent-scaled"))
     found, noise_floor = data.agreement(times), data.sgd_noise_floor(tables.get("floor"))
     judged = times.dropna(subset=["agrees"])
     cloud = judged.iloc[:: max(1, len(judged) // MOST_POINTS)]
@@ -245,7 +282,7 @@ def _exponents(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
 
 
 def _basins(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
-    table = choose(tables.get("units-long"), design="U", scaler=("none", "standard"))
+    table = choose(tables.get("units-long", "units-long-scaled"), scaler=("none", "standard"))
     updates = axis_text(table, "updates")
     return figure("basins", data.basins(table), figures.basins, updates=updates)
 
@@ -268,18 +305,18 @@ def _invariance(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
 SECTIONS: dict[str, Iterable[tuple[tuple[str, ...], Drawn]]] = {
     "article": [(("article",), _article)],
     "importance": [
-        (("units-long",), _importance),
-        (("units-long",), _contribution_over_training),
+        (("units-long", "units-long-fixed"), _importance),
+        (("units-long", "units-long-scaled"), _contribution_over_training),
         (("l2", "l1", "decay"), _penalties),
     ],
     "optimization": [
         (("descent",), _conditioning),
-        (("descent", "floor"), _descent),
+        (("descent", "descent-scaled", "floor"), _descent),
         (("units-long",), _gradients),
     ],
     "units": [
         (("exponents",), _exponents),
-        (("units-long",), _basins),
+        (("units-long", "units-long-scaled"), _basins),
         (("practice-long",), _incidence),
         (("plain", "scale-aware-8", "scale-aware-512"), _invariance),
     ],
