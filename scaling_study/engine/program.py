@@ -38,6 +38,8 @@ def maps_single_runs(group: Group) -> bool:
     if jax.default_backend() != "cpu":
         return True
     is_mlp = isinstance(model_of(static), models.MLP)
+    if static.problem.is_table:  # few runs of many columns, which are slow to compile otherwise
+        return True
     return not is_mlp or parameters_of(static) > SMALL_NETWORK
 
 
