@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scaling_study.errors import StudyError
+    from scaling_study.execution.diagnose import diagnose
     from scaling_study.execution.runner import run
     from scaling_study.storage.results import Results, load
     from scaling_study.study.problems import Problem
@@ -19,16 +20,21 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Problem", "Results", "Study", "StudyError", "load", "run"]
+__all__ = ["Problem", "Results", "Study", "StudyError", "diagnose", "load", "run"]
 
 _HOMES = {
     "Problem": "study.problems",
     "Results": "storage.results",
     "Study": "study.study",
     "StudyError": "errors",
+    "diagnose": "execution.diagnose",
     "load": "storage.results",
     "run": "execution.runner",
 }
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
 
 
 def __getattr__(name: str) -> Any:

@@ -25,6 +25,7 @@ from scaling_study.analysis.held_out import runs_at_tuned_rate
 from scaling_study.analysis.intervals import mean_by, median, proportion
 from scaling_study.analysis.summary import DIVERGED_OR_FAILED
 from scaling_study.errors import StudyError
+from scaling_study.storage.results import numbered
 
 Array = NDArray[np.float64]
 GOOD_FIT = 0.9  # R² on held-out rows; the noise of the preset's problems allows 0.99
@@ -155,7 +156,7 @@ def per_run(features: pd.DataFrame, tuned: pd.DataFrame) -> pd.DataFrame:
         `CELL`, ``seed, method`` and `MEASURES`; no row if a method does not apply to a model.
     """
     names = [f"share_{name}" for name in ("true", *METHODS)]
-    rows = features[[*SEED, "feature", *names]].astype({"condition": str})
+    rows = numbered(features)[[*SEED, "feature", *names]].astype({"condition": str})
     rows = rows.merge(tuned.loc[tuned["fits"], [*SEED, *CELL]], on=SEED)
     rows = rows.sort_values([*SEED, "feature"])
     # The empty frame gives the result its dtypes if no run fits.

@@ -19,6 +19,7 @@ from scaling_study.analysis.intervals import (
     paired_difference,
     proportion,
 )
+from scaling_study.storage.results import numbered
 
 DIVERGED_OR_FAILED = ("diverged", "failed")
 SIGNIFICANT_T = 2.0  # standard errors from 0, below which a weight has no target
@@ -80,6 +81,7 @@ def summarize_features(features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFra
     """
     columns = ["condition", "feature", "steps_to_feature_target", "weight_true", "weight_ols"]
     columns += ["t_ols"]
+    features = numbered(features)
     frame = features[[*columns, *START_MEASURES, *FEATURE_MEASURES]].assign(
         completed=_completed(features, runs), unit=training_units(features)
     )
@@ -213,6 +215,7 @@ def _absolute_weights(
     features: pd.DataFrame, runs: pd.DataFrame
 ) -> Iterator[tuple[str, pd.Series, pd.Series]]:
     """Yield each condition's |weight| of the first and of the last feature, by seed."""
+    features = numbered(features)
     frame = features.loc[_completed(features, runs), ["condition", "seed", "feature", "weight"]]
     for condition, group in _by_condition(frame.dropna(subset="weight")):
         ends = group["feature"].min(), group["feature"].max()

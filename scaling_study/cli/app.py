@@ -17,6 +17,7 @@ from scaling_study.cli import claims as claims_files
 from scaling_study.cli.catalogue import KINDS, catalogue
 from scaling_study.cli.compare import compare
 from scaling_study.cli.console import FAILED, USAGE, ProgressBar, fail, log, say
+from scaling_study.cli.diagnosis import diagnose
 from scaling_study.errors import RunInterrupted, StudyError
 from scaling_study.execution.signals import INTERRUPTED, leave
 from scaling_study.execution.signals import check as check_signals
@@ -33,6 +34,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+app.command()(diagnose)
 
 StudyArgument = Annotated[str, typer.Argument(help="A preset's name or a TOML file.")]
 Seeds = Annotated[str | None, typer.Option(help="Seeds A to B - 1, given as A:B.")]

@@ -67,6 +67,15 @@ def functions_of(
 
     inputs = tuple(cast(of.u) for of in held_out)
     shared = len(inputs[0]) == 1
+    if static.problem.is_table:  # one shape for every chunk, so that one program serves them all
+        held_out = [
+            of._replace(
+                u=of.u if shared else of.u[datasets.inverse], target=of.target[datasets.inverse]
+            )
+            for of in held_out
+        ]
+        inputs = tuple(cast(of.u) for of in held_out)
+        datasets = datasets._replace(inverse=np.arange(len(datasets.inverse)))
     return Functions(
         cast(parameters),
         cast(scale),

@@ -20,6 +20,7 @@ from scaling_study.engine import evaluate, models
 from scaling_study.engine.train import Training
 from scaling_study.study import draws
 from scaling_study.study.conditions import Chunk, Group, Static, problem_of
+from scaling_study.study.draws import Draw
 from scaling_study.study.encoding import Encoding
 from scaling_study.study.importance import permutations_of, true_shares
 
@@ -27,6 +28,7 @@ Array = jax.Array
 STEPS, STEPS_OF_KINKS = 128, 1024  # of the integral from the mean to a row
 # The activations whose derivative has no kink: that of elu, celu and soft_sign has one at 0.
 SMOOTH = ("gelu", "identity", "log_sigmoid", "sigmoid", "silu", "softplus", "swish", "tanh")
+MOST_ROWS = 512  # training rows, and held-out rows, on which importance is measured
 FLAT = 1e-3  # relative change of gradient over a step, below which rounding would hide a switch
 
 
@@ -253,7 +255,8 @@ def shares(
     """
     static, seeds, problem = group.static, group.seeds(chunk), problem_of(group.static.problem)
     drawn, fresh = draws.draw(static, seeds), draws.held_out(static, seeds)
-    known = evaluate.functions_of(group, chunk, training, unique_data, drawn, fresh)
+    some = (Draw(*(part[:, :MOST_ROWS] for part in rows)) for rows in (drawn, fresh))
+    known = evaluate.functions_of(group, chunk, training, unique_data, *some)
     orders = np.stack([permutations_of(seed, known.targets[1].shape[-1]) for seed in seeds])
     measure = _measure(models.build(static.model, problem.classes), problem.classes, methods)
     with jax.enable_x64(static.dtype == "float64"):
@@ -269,7 +272,8 @@ def shares(
     nothing = np.full_like(next(iter(found.values())), np.nan)
     names = [name for name in methods if problem.classes or not METHODS[name].of_classes]
     by_method = {name: found.get(name, nothing) for name in names}
-    truth = [true_shares(problem, u, order) for u, order in zip(fresh.u, orders, strict=True)]
+    rows = fresh.u[:, :MOST_ROWS]
+    truth = [true_shares(problem, u, order) for u, order in zip(rows, orders, strict=True)]
     unit_changes = [[[condition.design == "U"]] for condition in group.padded(chunk)]
     by_method["true"] = np.where(unit_changes, np.stack(truth), np.nan)
     name = "accuracy_held_out" if problem.classes else "r2_held_out"

@@ -45,6 +45,8 @@ def maps_single_runs(group: Group) -> bool:
     if jax.default_backend() != "cpu":
         return True
     is_mlp = isinstance(model_of(static), models.MLP)
+    if static.problem.is_table:  # few runs of many columns, which are slow to compile otherwise
+        return True
     small = parameters_of(static) <= SMALL_NETWORK
     return not (is_mlp and small and shape_of(static.problem)[1] <= FEW_FEATURES)
 

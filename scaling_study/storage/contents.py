@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scaling_study.files import checksum_of
-from scaling_study.study.conditions import ChunkShape, Group
+from scaling_study.study.conditions import ChunkShape, Group, problem_of
 from scaling_study.study.plan import check_size
 
 
@@ -36,6 +36,7 @@ def manifest_groups(groups: Sequence[Group]) -> list[dict[str, Any]]:
             "shape": list(group.shape),
             "conditions": len(group.conditions),
             "members": block_digests(group),
+            "features": list(problem_of(group.static.problem).columns),
         }
         for group in groups
     ]

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from scaling_study.study.component import Component, import_module
+from scaling_study.study.component import TABLE, Component, import_module
 from scaling_study.study.study import Study
 
 SCHEMA_VERSION = 3
@@ -82,6 +82,10 @@ def provenance_difference(chunk: Mapping[str, Any], identity: Mapping[str, Any])
 def asked(study: Study) -> dict[str, Any]:
     """Return what identifies a study's results: all of its text except words and seeds."""
     text = tomllib.loads(study.to_toml())
+    for block in text["blocks"].values():  # the content of a table counts, not its path
+        for problem in block["problem"]:
+            if isinstance(problem, dict):
+                problem.pop(TABLE, None)
     parts = {key: text[key] for key in ("name", "record", "blocks")}
     return {**parts, "estimators": text.get("estimators", {})}
 

@@ -27,7 +27,15 @@ from scaling_study.study.study import Study
 from scaling_study.study.values import error_context
 
 SHARE = "share_"  # prefix of the columns that record = "importances" adds
+GROUP = b"group"  # the key of a table's metadata that holds the index of its group
 Columns = dict[str, np.ndarray]
+
+
+def numbered(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return rows of features with the feature's number, from 0, in place of its name."""
+    if "position" not in frame:
+        return frame
+    return frame.assign(feature=frame["position"]).drop(columns="position")
 
 
 class Results:
@@ -52,7 +60,9 @@ class Results:
         the number of updates done, fewer than the budget where a run diverged; in all other
         frames it is the budget.
     features : DataFrame
-        One row per run and feature; ``share_*`` where the study records importances.
+        One row per run and feature, by its name in ``feature`` (its number where the problem
+        names none) and its number, from 0, in ``position``; ``share_*`` where the study
+        records importances.
     traces : DataFrame
         One row per recorded update and feature of each run, for the seeds 0 to 7.
     estimators : DataFrame
@@ -191,6 +201,7 @@ class Results:
                 self._checked.add(name)
             with error_context(file, *UNREADABLE):
                 table = _read(file, wanted, self.study.seeds, self._only)
+                table = table.replace_schema_metadata({GROUP: chunk.partition("-")[0]})
             if len(table) or self._only is None:
                 tables.append(table)
         if not tables:
@@ -219,6 +230,7 @@ class Results:
                 per_run, columns = unfold(table)
             codes = self._codes(table["condition"].to_pandas())
             runs = {"condition": codes, "seed": table["seed"].to_numpy()}
+            columns = {"feature": self._names(table, columns["position"]), **columns}
             parts.append({name: value.repeat(per_run) for name, value in runs.items()} | columns)
         names = dict.fromkeys(name for part in parts for name in part)
         joined = {
@@ -228,7 +240,16 @@ class Results:
             )
             for name in names
         }
-        return self._with_axes(pd.DataFrame(joined), joined["condition"])
+        frame = pd.DataFrame(joined)
+        if frame["feature"].dtype == object:
+            frame["feature"] = pd.Categorical(frame["feature"], frame["feature"].unique())
+        return self._with_axes(frame, joined["condition"])
+
+    def _names(self, table: pa.Table, position: np.ndarray) -> np.ndarray:
+        """Return the name of the feature at each position, its number if it has none."""
+        group = self.manifest["groups"][int((table.schema.metadata or {})[GROUP])]
+        names = np.array(group.get("features") or [], dtype=object)
+        return names[position] if len(names) else position
 
     def _with_axes(self, frame: pd.DataFrame, codes: np.ndarray) -> pd.DataFrame:
         """Return the frame with the axes of each row's condition, as categorical columns."""
@@ -287,7 +308,7 @@ def _width(table: pa.Table) -> int:
 def _feature_columns(table: pa.Table) -> tuple[int, Columns]:
     width = _width(table)
     shares = [_stem(name) for name in table.column_names if name.startswith(SHARE)]
-    columns = {"feature": np.tile(np.arange(width, dtype=np.int32), table.num_rows)}
+    columns = {"position": np.tile(np.arange(width, dtype=np.int32), table.num_rows)}
     for name in dict.fromkeys((*FEATURE_COLUMNS, *shares)):
         values = [table[f"{name}/{feature}"].to_numpy() for feature in range(width)]
         columns[name] = np.stack(values, axis=-1).ravel()
@@ -298,7 +319,7 @@ def _trace_columns(table: pa.Table) -> tuple[int, Columns]:
     rows, width = table.num_rows, _width(table)
     points = len(table["trace_update"][0]) if rows else 1
     shape = rows, points, width
-    columns = {"feature": np.broadcast_to(np.arange(width, dtype=np.int32), shape).ravel()}
+    columns = {"position": np.broadcast_to(np.arange(width, dtype=np.int32), shape).ravel()}
     for name in TRACE_COLUMNS:
         per_point = width if name in ("grad_norm", "weight") else 1
         values = _lists(table, f"trace_{name}", points * per_point)

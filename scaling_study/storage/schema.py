@@ -99,8 +99,11 @@ def _chunk_files(value: Any) -> None:
             raise StudyError(f"names more than one file of chunk {chunk}")
 
 
+_GROUP = {"conditions": whole, "shape": [whole], "members": [str], "features?": [str]}
+
+
 def _group(value: Any) -> None:
-    check_form(value, {"conditions": whole, "shape": [whole], "members": [str]})
+    check_form(value, _GROUP)
     if len(value["shape"]) != len(ChunkShape._fields):
         raise StudyError(f"a shape has {len(ChunkShape._fields)} numbers")
     if len(value["members"]) != -(-value["conditions"] // value["shape"][0]):

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from scaling_study.errors import StudyError
+from scaling_study.study import tables
 from scaling_study.study.component import FEWER_CONDITIONS, MOST_CONDITIONS, Component
 from scaling_study.study.values import (
     Reader,
@@ -50,7 +51,7 @@ def _or(word: str, read: Reader) -> Reader:
 _seed = _or("vary", partial(whole, least=0))
 
 AXES: dict[str, Axis] = {
-    "problem": Axis("article", Component.expand, "source of the data"),
+    "problem": Axis("article", tables.expand, "source of the data"),
     "design": Axis("F", one_of(DESIGNS), "F: fixed coefficient; U: only the unit changes"),
     "scale_factor": Axis(1.0, positive, "factor that multiplies the scaled feature"),
     "offset": Axis(0.0, number, "constant that is then added to it"),
@@ -84,7 +85,10 @@ def read_grid(
     # A block that names one of the two budgets does not inherit the other.
     dropped = BUDGETS if any(key in block for key in BUDGETS) else ()
     given = {key: axis.default for key, axis in AXES.items()}
-    given |= {key: value for key, value in above.items() if key not in dropped} | block
+    stated = {key: value for key, value in above.items() if key not in dropped} | block
+    if "design" not in stated and tables.are_tables(stated.get("problem")):
+        given["design"] = "U"  # no law is known, so that only units can change
+    given |= stated
     return {key: _values(key, value, allowed) for key, value in given.items()}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling_study.errors import DataError, StudyError
+from scaling_study.errors import DataError, StudyError, unknown
 from scaling_study.study.problems import Problem, Rows
 from scaling_study.study.values import error_context
 
@@ -36,7 +36,13 @@ def with_numbers(problem: Problem) -> Problem:
         return lambda seed: _as_numbers(problem, function(seed), f"{name}({seed})")
 
     held_out = problem.held_out and converted(problem.held_out, "held_out")
-    return problem._replace(draw=converted(problem.draw, "draw"), held_out=held_out)
+    place: Any = problem.scaled_feature
+    if isinstance(place, str):
+        if place not in problem.columns:
+            raise unknown("scaled_feature", place, problem.columns)
+        place = problem.columns.index(place)
+    draw = converted(problem.draw, "draw")
+    return problem._replace(draw=draw, held_out=held_out, scaled_feature=place)
 
 
 def _as_numbers(problem: Problem, rows: Any, call: str) -> Rows:
@@ -261,6 +267,8 @@ def _check_counts(problem: Problem, features: int) -> None:
         raise StudyError(f"columns must be a tuple of text, not {columns!r}")
     if columns and len(columns) != features:
         raise StudyError(f"columns has {len(columns)} names, for {features} features")
+    if problem.scaled and len(problem.scaled) != features:
+        raise StudyError(f"scaled has {len(problem.scaled)} values, for {features} features")
     twice = [name for name, count in Counter(columns).items() if count > 1]
     if twice:
         raise StudyError(f"columns has the name {twice[0]!r} more than once")

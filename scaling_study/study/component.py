@@ -24,6 +24,7 @@ class _Everything:
 
 
 EVERYTHING: Container[str] = _Everything()
+TABLE = "table"  # the name of a problem that is a user's own table
 # Kinds whose reference may be to an object instead of a factory, and the method of such an object.
 OBJECTS = {"scaler": "fit", "problem": "draw"}
 MOST_CONDITIONS = 1_000_000
@@ -39,6 +40,13 @@ class Component:
     parameters: tuple[tuple[str, Any], ...] = ()  # of the registry's factory, sorted by name
     # Whether the code that is named may be imported; a study file alone does not allow it.
     allowed: bool = field(default=True, compare=False, repr=False)
+    # The path of a table, whose content is identified by the parameter ``digest``.
+    source: str = field(default="", compare=False, repr=False)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is a problem that is a user's own table."""
+        return self.name == TABLE
 
     @property
     def is_code(self) -> bool:
@@ -56,9 +64,13 @@ class Component:
         return replace(self, allowed=not self.is_code or self.name in allowed)
 
     def __str__(self) -> str:
-        if not self.parameters:
-            return self.name
-        return f"{self.name}({', '.join(f'{key}={value}' for key, value in self.parameters)})"
+        name, parameters = self.name, self.parameters
+        if self.is_table:
+            name = os.path.basename(self.source) or "frame"
+            parameters = tuple(pair for pair in parameters if pair[0] not in ("digest", "control"))
+        if not parameters:
+            return name
+        return f"{name}({', '.join(f'{key}={value}' for key, value in parameters)})"
 
     @classmethod
     def expand(cls, value: object) -> list["Component"]:
@@ -83,6 +95,9 @@ class Component:
 
     def plain(self) -> str | dict[str, Any]:
         """Return what `expand` reads back: the name alone where there are no parameters."""
+        if self.is_table:
+            listed = {k: list(v) if isinstance(v, tuple) else v for k, v in self.parameters}
+            return {TABLE: self.source, **listed}
         if not self.parameters:
             return self.name
         nested = {k: [list(v)] if isinstance(v, tuple) else v for k, v in self.parameters}

@@ -30,6 +30,7 @@ TRACE_SLOTS = 25, 200  # fewest and most points of a trace
 TRACE_POINTS = 12_800  # of a seed's conditions together, where the fewest allow
 SMALL_NETWORK = 100  # parameters, up to which the runs of a tile lie side by side
 LARGE_NETWORK = 2**15  # parameters that the seeds of a network's chunk have together, about
+TABLE_CHUNK = 6, 8  # conditions and seeds of a chunk of a user's table
 PREPARED_NUMBERS = 2**22  # numbers of prepared batches that are held at once
 
 
@@ -351,7 +352,12 @@ def chunk_shape(static: Static, conditions: int, chunk_runs: int | None = None) 
     chunk has enough tiles that the work between chunks is small. A network's chunk has few
     seeds, because all of them are trained where one is asked for. ``chunk_runs``, the most runs
     of a chunk, also raises the number of seeds, for a device that needs more.
+
+    All groups of a user's table have chunks of one shape, so that a program serves every study
+    of it that trains the same; each seed of a split is imputed and encoded once for a chunk.
     """
+    if static.problem.is_table and chunk_runs is None:
+        return ChunkShape(*TABLE_CHUNK, *TABLE_CHUNK)
     moments, many = static.objective == "moments", conditions >= 64
     if moments:
         seeds, tile_conditions, tile_seeds = (16, 128, 4) if many else (256, 4, 256)

@@ -138,6 +138,8 @@ def overlap(problem: str | Problem, test_share: float = TEST_SHARE) -> float:
         if problem not in REAL:
             return 0.0
         problem = DATASETS[problem](test_share=test_share)
+    if problem.overlap is not None:
+        return problem.overlap
     if problem.held_out is None:
         return 0.0
     trained, tested, others = (
@@ -183,7 +185,7 @@ def _real(
         return (rows, y[trained]), (x[tested], y[tested])
 
     classes = 0 if name == "diabetes" else len(np.unique(y))
-    return _of_unknown_law(halves, x.shape[1], place, classes=classes, columns=names)
+    return of_unknown_law(halves, x.shape[1], place, classes=classes, columns=names)
 
 
 def _with_heavy_tails(x: Array, place: int, name: str) -> Array:
@@ -209,10 +211,10 @@ def _generated(maker: str, samples: int, noise: float, feature: int, **parameter
         x, y = make(n_samples=2 * samples, noise=noise, random_state=seed, **parameters)
         return (x[:samples], y[:samples]), (x[samples:], y[samples:])
 
-    return _of_unknown_law(halves, features, place)
+    return of_unknown_law(halves, features, place)
 
 
-def _of_unknown_law(
+def of_unknown_law(
     halves: Callable[[int], tuple[Rows, Rows]], features: int, place: int, **more: Any
 ) -> Problem:
     """Return a problem whose ``halves(seed)`` are training and held-out rows."""

@@ -221,14 +221,18 @@ def _scaled(source: _Source, family: _Family) -> dict[str, Array]:
         "factor": source.factor[None],
         "mean": np.broadcast_to(mean, lead),
         "unit": np.broadcast_to(unit, lead),
-        **scalers.fit(family.first.scaler.name, values[None], scale, offset)._asdict(),
+        **scalers.fit(
+            family.first.scaler.name, values[None], scale, offset, source.problem.scaled
+        )._asdict(),
     }
 
 
 def _transformed(source: _Source, family: _Family) -> dict[str, Array]:
     """Return the inputs of any other transformer, in the canonical coordinates of its outputs."""
     x = family.scale[..., None, :] * source.drawn.u + family.offset[..., None, :]
-    values, mean, unit = canonical(scalers.transform(family.first.scaler, x))
+    values, mean, unit = canonical(
+        scalers.transform(family.first.scaler, x, columns=source.problem.scaled)
+    )
     scale = source.inputs.unit * family.scale
     offset = family.offset + family.scale * source.inputs.mean
     ratio = scalers.slope_between(source.inputs.values, values)  # 1, -1 or NaN
@@ -379,7 +383,7 @@ def encode_held_out(
         family = _Family(conditions[0], *scale_and_offset(problem, conditions))
         if not scalers.is_affine(family.first.scaler):
             rows = (observed(problem, u, conditions) for u in (drawn.u, new.u))
-            inputs.append(scalers.transform(family.first.scaler, *rows))
+            inputs.append(scalers.transform(family.first.scaler, *rows, columns=problem.scaled))
         if problem.signal is None:
             per_unit = _true_coefficients(problem, family) * trained.unit
             moved = (trained.of(new.u) * per_unit[..., None, :]).sum(axis=-1)

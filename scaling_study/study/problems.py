@@ -31,9 +31,9 @@ class Problem(NamedTuple):
         Coefficient of each observed feature in a linear law.
     reference_scale : ndarray of shape (n_features,)
         The scale of each feature at which designs F and U agree.
-    scaled_feature : int
-        The feature that the study's ``scale_factor`` and ``offset`` apply to; the others keep
-        their reference scale.
+    scaled_feature : int or str
+        Index or, where there are ``columns``, name of the feature that the study's
+        ``scale_factor`` and ``offset`` apply to; the others keep their reference scale.
     signal : callable or None
         ``signal(u) -> y`` for a law that is not linear, (..., n_samples, n_features) to
         (..., n_samples); design F is not defined then.
@@ -43,7 +43,13 @@ class Problem(NamedTuple):
     classes : int
         Number of classes if the target is a class label from 0; 0 if it is a quantity.
     columns : tuple of str
-        Names of the features, for messages; may be empty.
+        Names of the features; may be empty.
+    scaled : tuple of bool
+        Which features a scaler scales; all of them if empty.
+    overlap : float or None
+        Test rows over training rows if seeds split the same rows; None if that is not known.
+    notes, warnings : tuple of str
+        How a table was read, and what is wrong with it, one line each.
 
     Examples
     --------
@@ -56,11 +62,65 @@ class Problem(NamedTuple):
     draw: Callable[[int], Rows]
     coefficients: Array
     reference_scale: Array
-    scaled_feature: int
+    scaled_feature: Any
     signal: Callable[[Array], Array] | None = None
     held_out: Callable[[int], Rows] | None = None
     classes: int = 0
     columns: tuple[str, ...] = ()
+    scaled: tuple[bool, ...] = ()
+    overlap: float | None = None
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def from_frame(cls, frame: Any, *, target: str, **options: Any) -> "Problem":
+        """Return the problem of predicting a column of a data frame from the others.
+
+        Missing numbers are replaced by the median of the training rows, with an indicator as a
+        further feature; a category is a feature of 0 and 1. A seed of a study names a split.
+
+        Parameters
+        ----------
+        frame : DataFrame
+        target : str
+            The column to predict.
+        task : {"regression", "classification"}, optional
+            Inferred by default, and named in ``notes``.
+        scale : sequence of str, optional
+            Columns that a scaler scales. By default those that hold numbers.
+        drop : sequence of str, optional
+            Columns to leave out.
+        groups : str, optional
+            Rows of one value of this column are either trained on or held out.
+        time : str, optional
+            The last rows by this column are held out, the same for every seed.
+        test_share : float
+            Share of the rows that is held out, 0.25 by default.
+        rows : int, optional
+            Largest number of training rows of a split.
+        scaled_feature : str, optional
+            The feature that a study's ``scale_factor`` and ``offset`` apply to.
+
+        Raises
+        ------
+        StudyError
+            If the table cannot be trained on as it is.
+        """
+        from scaling_study.study import tables
+
+        table = {**tables.register(frame), "target": target, **options}
+        return tables.problem(tables.expand(table)[0])
+
+    @classmethod
+    def from_arrays(cls, x: Any, y: Any, *, names: Any = None, **options: Any) -> "Problem":
+        """Return the problem of predicting y (n_samples,) from x (n_samples, n_features).
+
+        ``names`` are those of the features, ``x0`` and so on by default; see `from_frame`.
+        """
+        from scaling_study.study import tables
+
+        frame, target = tables.frame_of(x, y, names)
+        return cls.from_frame(frame, target=target, **options)
 
     def law(self, u: Array) -> Array:
         """Return the target without noise at the reference scale, (..., n_samples)."""

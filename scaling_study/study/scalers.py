@@ -5,7 +5,7 @@ of data sets at once, in canonical coordinates, where neither a unit nor an offs
 it is tested against scikit-learn's own transformer, which fits one data set at a time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -105,12 +105,18 @@ def is_affine(scaler: Component) -> bool:
     return scaler.name in AFFINE
 
 
-def fit(name: str, values: Array, unit: Array, offset: Array) -> Fitted:
+def fit(
+    name: str, values: Array, unit: Array, offset: Array, columns: Sequence[bool] = ()
+) -> Fitted:
     """Return an affine scaler fitted to columns ``x = unit · values + offset``.
 
     The values, (..., n_samples, d), should be near 1, as canonical coordinates are; unit and
-    offset have shape (..., d).
+    offset have shape (..., d). ``columns`` says which are scaled, by default all of them.
     """
+    if len(columns) and not all(columns) and name != "none":
+        chosen, raw = (fit(each, values, unit, offset) for each in (name, "none"))
+        mask = np.asarray(columns)
+        return Fitted(*(np.where(mask, *pair) for pair in zip(chosen, raw, strict=True)))
     size, sign = np.abs(unit), np.sign(unit)
     # Conditions share their values, unless one of them reverses a column.
     oriented = values if (sign > 0).all() else sign[..., None, :] * values
@@ -144,7 +150,9 @@ def slope_between(values: Array, others: Array) -> Array:
     return np.where((far <= AFFINE_WITHIN).all(axis=-1, keepdims=True), sign, np.nan)
 
 
-def check(scaler: Component, x: Array, *, held_out: bool = False) -> None:
+def check(
+    scaler: Component, x: Array, *, held_out: bool = False, columns: Sequence[bool] = ()
+) -> None:
     """Raise a `StudyError` unless the scaler takes its parameters and scales x (n_samples, d).
 
     ``held_out`` says whether rows that the scaler was not fitted to must be scaled, too.
@@ -153,17 +161,21 @@ def check(scaler: Component, x: Array, *, held_out: bool = False) -> None:
         if scaler.parameters:
             raise StudyError(f"scaler {scaler.name!r} takes no parameters")
         return
-    transform(scaler, x[None])  # scikit-learn looks at parameters only when it fits
+    # scikit-learn looks at parameters only when it fits.
+    transform(scaler, x[None], columns=columns)
     if held_out:
-        transform(scaler, x[None], x[None])
+        transform(scaler, x[None], x[None], columns=columns)
 
 
-def transform(scaler: Component, x: Array, new: Array | None = None) -> Array:
+def transform(
+    scaler: Component, x: Array, new: Array | None = None, columns: Sequence[bool] = ()
+) -> Array:
     """Return each data set of a stack (..., n_samples, d) transformed by itself.
 
     If ``new``, another stack of as many data sets, is given, it is transformed by what was
     fitted to x. Column j of the result is feature j, also where a transformer such as
     scikit-learn's `ColumnTransformer` changes the order, as its `get_feature_names_out` tells.
+    ``columns`` says which are transformed, by default all of them.
 
     Raises
     ------
@@ -171,6 +183,13 @@ def transform(scaler: Component, x: Array, new: Array | None = None) -> Array:
         If the scaler fails, returns another number of rows or columns, or returns numbers that
         are not finite for the data that it is fitted to.
     """
+    if len(columns) and not all(columns):
+        mask = np.asarray(columns)
+        found = (x if new is None else new).copy()
+        if mask.any():
+            parts = x[..., mask], None if new is None else new[..., mask]
+            found[..., mask] = transform(scaler, *parts)
+        return found
     stack = x.reshape(-1, *x.shape[-2:])
     others = [None] * len(stack) if new is None else new.reshape(-1, *new.shape[-2:])
     transformers = [scaler.build("scaler", SCALERS) for _ in stack]

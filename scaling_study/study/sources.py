@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from scaling_study.errors import StudyError
-from scaling_study.study import checks, scalers
+from scaling_study.study import checks, scalers, tables
 from scaling_study.study.component import Component
 from scaling_study.study.datasets import EVERY_PROBLEM
 from scaling_study.study.problems import Problem
@@ -16,6 +16,8 @@ from scaling_study.study.values import error_context
 
 def problem_of(component: Component) -> Problem:
     """Return the problem that a component names; its rows are float64 arrays."""
+    if component.is_table:
+        return checks.with_numbers(tables.problem(component))
     problem = component.build("problem", EVERY_PROBLEM)
     if not isinstance(problem, Problem):
         raise StudyError(f"problem {component.name!r} returns no scaling_study.Problem")
@@ -74,4 +76,5 @@ def _try_scaler(scaler: Component, component: Component, scale: float, offset: f
     with np.errstate(all="ignore"):
         x, scaled = problem.reference_scale * u, problem.scaled_feature
         x[:, scaled] = scale * u[:, scaled] + offset
-    scalers.check(scaler, x, held_out=problem.held_out is not None)
+    held_out = problem.held_out is not None
+    scalers.check(scaler, x, held_out=held_out, columns=problem.scaled)

@@ -15,7 +15,7 @@ import tomli_w
 
 from scaling_study.errors import StudyError, unknown
 from scaling_study.files import read_text
-from scaling_study.study import values
+from scaling_study.study import tables, values
 from scaling_study.study.axes import AXES, BUDGETS, read_grid
 from scaling_study.study.component import EVERYTHING, Component
 from scaling_study.study.estimators import Comparison, read_comparisons
@@ -197,6 +197,7 @@ def read_study(
         raw, origin = dict(source), "study"
     else:
         raw, origin, is_preset = _load(source)
+        raw = raw if is_preset else tables.located(raw, Path(source).parent)
         if not is_preset and not allow_code:
             allowed = frozenset[str]()
     for setting in settings:

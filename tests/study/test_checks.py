@@ -146,7 +146,7 @@ BAD = {
     "place": (made(scaled_feature=3), ["scaled_feature is 3"]),
     "place before": (made(scaled_feature=-1), ["scaled_feature is -1"]),
     "place 1.0": (made(scaled_feature=1.0), ["scaled_feature is 1.0"]),
-    "place by name": (made(scaled_feature="dose", columns=NAMES), ["scaled_feature is 'dose'"]),
+    "place by name": (made(scaled_feature="dos", columns=NAMES), ["did you mean 'dose'"]),
     "classes 1": (made(y=LABELS, classes=1), ["classes is 1"]),
     "classes -2": (made(y=LABELS, classes=-2), ["classes is -2"]),
     "classes 2.0": (made(y=LABELS, classes=2.0), ["classes is 2.0"]),

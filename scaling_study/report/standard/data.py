@@ -19,7 +19,7 @@ from scaling_study.report.labels import (
     percent,
     share,
 )
-from scaling_study.storage.results import Results
+from scaling_study.storage.results import Results, numbered
 
 MOST_RUNS = 1_500_000  # that are held as data frames at once
 MOST_POINTS = 67  # of a curve
@@ -74,14 +74,28 @@ def _parts(results: Results, labels: pd.DataFrame) -> Iterator[Results]:
 
 
 def _summarize(results: Results, labels: pd.DataFrame) -> tuple[pd.DataFrame, ...]:
-    runs, features = results.runs, results.features
+    runs, features = results.runs, numbered(results.features)
     labels = labels[labels["condition"].isin(results.conditions["condition"])]
     return (
         summary.summarize_runs(runs, results.conditions),
-        summary.summarize_features(features, runs),
+        _named(summary.summarize_features(features, runs), results.features),
         summary.last_weight_larger(features, runs),
         _differences(labels, features, runs),
     )
+
+
+def _named(summaries: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
+    """Add the ``name`` of each feature: that of its column, or its number counted from 1."""
+    if not len(summaries):
+        return summaries.assign(name="")
+    known = features[["condition", "position", "feature"]].drop_duplicates()
+    named = known["feature"].dtype.kind not in "iu"
+    known = known.assign(
+        condition=known["condition"].astype(str),
+        name=known["feature"].astype(str) if named else known["position"] + 1,
+    )
+    known = known.rename(columns={"feature": "", "position": "feature"}).drop(columns="")
+    return summaries.merge(known, on=["condition", "feature"], how="left")
 
 
 def _differences(labels: pd.DataFrame, features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -100,9 +114,9 @@ def _differences(labels: pd.DataFrame, features: pd.DataFrame, runs: pd.DataFram
 
 
 def files(summaries: Summaries, conditions: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the tables at full precision, features counted from 1."""
+    """Return the tables at full precision, features by name or counted from 1."""
     runs = summaries.runs.merge(summaries.larger, on="condition", how="left")
-    features = summaries.features.assign(feature=summaries.features["feature"] + 1)
+    features = summaries.features.assign(feature=summaries.features["name"]).drop(columns="name")
     return {
         "tables/conditions.csv": conditions.drop(columns="updates").merge(
             runs, on="condition", how="left"
@@ -177,7 +191,7 @@ CONDITIONS: dict[str, tuple[Any, ...]] = {
     "final loss": (estimate, *_ends("final_loss")),
 }
 FEATURES: dict[str, tuple[Any, ...]] = {
-    "feature": (lambda feature: str(feature + 1), "feature"),
+    "feature": (str, "name"),
     "truth": (number, "weight_true"),
     "least squares": (number, "weight_ols"),
     "recovered weight": (estimate, *_ends("weight_original")),
@@ -276,7 +290,7 @@ def labelled(frame: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
 def curves(results: Results) -> pd.DataFrame:
     """Return the traces with the loss at update 0, and NaN from where a run has diverged."""
     columns = ["condition", "seed", "feature", "update", "loss", "grad_norm"]
-    traces = results.traces
+    traces = numbered(results.traces)
     if traces.empty:  # no seed of the study is traced
         return pd.DataFrame(columns=columns)
     keys = ["condition", "seed"]

@@ -10,7 +10,7 @@ from scaling_study.analysis import summary
 from scaling_study.report.document import Figure, Report, Words
 from scaling_study.report.labels import label_conditions, listing, scaler_name, slug
 from scaling_study.report.standard import data, figures
-from scaling_study.storage.results import Results
+from scaling_study.storage.results import Results, numbered
 from scaling_study.study.study import Study
 
 MOST_PANELS = 8
@@ -175,7 +175,7 @@ def _rows(results: Results, words: Words) -> _Rows:
     kept = labels["setting"].isin(shown)
     if not kept.all():
         results = results.of(labels.loc[kept, "condition"])
-    features = data.labelled(results.features, labels)
+    features = data.labelled(numbered(results.features), labels)
     incidence = summary.cumulative_incidence(results.runs, results.conditions)
     return _Rows(
         words,

@@ -1,0 +1,93 @@
+"""The command ``diagnose``: whether, and how, the columns of a table should be scaled."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scaling_study.cli.console import ProgressBar, log, say
+from scaling_study.errors import StudyError
+
+if TYPE_CHECKING:
+    from scaling_study.report.diagnosis.data import Diagnosis
+
+Names = list[str] | None
+
+
+def diagnose(
+    table: Annotated[Path, typer.Argument(help="A CSV or Parquet file.")],
+    target: Annotated[str, typer.Option(help="The column to predict.")],
+    optimizer: Annotated[
+        Names, typer.Option(help="A name, or your own as module:factory; repeatable.")
+    ] = None,
+    scaler: Annotated[Names, typer.Option(help="A scaler to try; repeatable.")] = None,
+    hidden: Annotated[str, typer.Option(help="Hidden layers of the network: 16 or 32,32.")] = "16",
+    task: Annotated[str | None, typer.Option(help="regression or classification.")] = None,
+    scale: Annotated[Names, typer.Option(help="Scale these columns only; repeatable.")] = None,
+    drop: Annotated[Names, typer.Option(help="Leave a column out; repeatable.")] = None,
+    groups: Annotated[
+        str | None, typer.Option(help="Hold out whole groups of rows, by this column.")
+    ] = None,
+    time: Annotated[str | None, typer.Option(help="Hold out the last rows by this column.")] = None,
+    splits: Annotated[int | None, typer.Option(min=4, help="Number of splits, 8.")] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option("-o", "--output-dir", help="Folder of the report.")
+    ] = None,
+    results_dir: Annotated[Path | None, typer.Option(help="Folder of the runs.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print less.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print more.")] = False,
+) -> None:
+    """Say whether, and how, the columns of a table should be scaled.
+
+    The runs are stored in results/TABLE by default, and the report in reports/TABLE; each
+    diagnosis replaces them.
+    """
+    from scaling_study.execution import diagnose as run
+    from scaling_study.report.diagnosis.data import file_name
+    from scaling_study.report.page import write_report
+
+    log(verbose)
+    chosen: dict[str, Any] = {"optimizers": optimizer, "scalers": scaler, "splits": splits}
+    options = {key: value for key, value in chosen.items() if value}
+    name = file_name(table.name)
+    with ProgressBar(quiet or as_json) as on_progress:
+        found = run.diagnose(
+            table,
+            target=target,
+            hidden=_widths(hidden),
+            output_dir=results_dir or Path("results") / name,
+            overwrite=results_dir is None,
+            on_progress=on_progress,
+            **options,
+            **{"task": task, "scale": scale, "drop": drop, "groups": groups, "time": time},
+        )
+    page = write_report(found.results, output_dir or Path("reports") / name, overwrite=True)
+    for warning in found.problem.warnings:
+        say(f"warning: {warning}")
+    if as_json:
+        typer.echo(json.dumps({**found.to_dict(), "report": str(page)}))
+    else:
+        typer.echo("\n".join(_lines(found, quiet)))
+        typer.echo(f"report: {page}")
+
+
+def _widths(text: str) -> list[int]:
+    try:
+        widths = [int(part) for part in text.split(",")]
+    except ValueError:
+        widths = [0]
+    if min(widths) < 1:
+        raise StudyError(f"--hidden {text}: write whole numbers above 0, such as 16 or 32,32")
+    return widths
+
+
+def _lines(found: "Diagnosis", quiet: bool) -> list[str]:
+    """Return the answer and, unless quiet, how the table was read and the scalers' scores."""
+    if quiet:
+        return found.answer
+    from scaling_study.report.diagnosis.data import summary_rows
+
+    rows = summary_rows(found).map(lambda cell: str(cell).partition("\n")[0])
+    return [*found.problem.notes, "", *found.answer, "", rows.to_string(index=False), ""]

@@ -1,0 +1,294 @@
+"""The diagnosis of a table: a study that tunes learning rates, and one that measures at them."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scaling_study.analysis.column_table import conditioning
+from scaling_study.analysis.diagnosis import RAW, best_rates
+from scaling_study.analysis.tuning import DEFAULT_RATES
+from scaling_study.errors import StudyError
+from scaling_study.execution import preflight
+from scaling_study.execution.executors import local_devices
+from scaling_study.execution.runner import Progress, run
+from scaling_study.report.diagnosis.data import TUNING, Diagnosis, file_name
+from scaling_study.storage.results import Results
+from scaling_study.study import scalers, tables
+from scaling_study.study.conditions import problem_of
+from scaling_study.study.problems import Problem
+
+SPLITS = 8  # that tune, and as many that measure
+UPDATES, BATCH = 1200, 32
+MOST_ROWS = 2_000  # that are trained on
+SCALERS = ("none", "standard", "minmax", "robust", "maxabs")
+OPTIMIZERS = ("adam", "sgd")
+USUAL_RATE = 1e-3  # default learning rate of a user's own optimizer
+MOST_RATES = 7
+
+
+def diagnose(
+    x: Any,
+    y: Any = None,
+    *,
+    target: str | None = None,
+    optimizers: Sequence[str] = OPTIMIZERS,
+    scalers: Sequence[str] = SCALERS,
+    hidden: int | Sequence[int] = 16,
+    splits: int = SPLITS,
+    updates: int = UPDATES,
+    output_dir: str | Path | None = None,
+    overwrite: bool = False,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    **options: Any,
+) -> Diagnosis:
+    """Return whether, and how, the columns of a table should be scaled.
+
+    A linear model and a network are trained on raw and on scaled columns, at each optimizer's
+    default learning rate and at a tuned one, on several splits.
+
+    Parameters
+    ----------
+    x : str, Path, DataFrame or array of shape (n_samples, n_features)
+        A CSV or Parquet file, or data.
+    y : array-like of shape (n_samples,), optional
+        The target; or give ``target``.
+    target : str, optional
+        The column of x to predict.
+    optimizers, scalers : sequence of str
+        Names, or your own as ``module:name``. Raw columns, ``none``, are always among them.
+    hidden : int or sequence of int
+        Widths of the hidden layers of the network, whose activation is tanh.
+    splits : int
+        Number of splits that are measured; as many others tune learning rates.
+    updates : int
+        Of each training, rounded down to whole epochs.
+    output_dir : str or Path, optional
+        Folder of the results, beside which the tuning runs get one; temporary by default.
+    overwrite : bool
+        Whether to delete other results there.
+    **options
+        How the table is read: ``task, scale, drop, groups, time, test_share, rows``, as of
+        `Problem.from_frame`.
+
+    Raises
+    ------
+    StudyError
+        If the table cannot be trained on as it is.
+    """
+    table = _table(x, y, target, options)
+    names = list(dict.fromkeys([RAW, *scalers]))
+    shared = _shared(table, updates)
+    models = ["linear", {"name": "mlp", "hidden": [_widths(hidden)], "activation": "tanh"}]
+    trained = {"models": models, "optimizers": list(optimizers), "scalers": names}
+    folder = Path(output_dir or Path(mkdtemp(prefix="scaling-study-")) / shared["name"])
+    grids = _grids(table["problem"], optimizers, names)
+    tuning = {
+        **shared,
+        "name": folder.name + TUNING,
+        "seeds": (0, splits),
+        "blocks": _blocks(trained, lambda model, *key: grids[key]),
+    }
+    how: dict[str, Any] = {"overwrite": overwrite, "on_progress": on_progress}
+    preflight.check_address_space()
+    with _client() as client:
+        tuned = run(tuning, output_dir=folder.with_name(tuning["name"]), client=client, **how)
+        measured = {
+            **shared,
+            "name": folder.name,
+            "title": f"Should the columns of {table['file']} be scaled?",
+            "report": "diagnosis",
+            "record": "importances",
+            "seeds": (splits, 2 * splits),
+            "blocks": _blocks(trained, _chosen(tuned)),
+        }
+        return Diagnosis(run(measured, output_dir=folder, client=client, **how))
+
+
+# The studies ----------------------------------------------------------------------------------
+
+
+def _table(x: Any, y: Any, target: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the problem of a study, with a control, and what its file is called."""
+    keys = {key: value for key, value in options.items() if value not in (None, (), [])}
+    keys.setdefault("rows", MOST_ROWS)
+    if isinstance(x, str | Path):
+        if target is None:
+            raise StudyError(f"{x}: name the column to predict, --target (target=...)")
+        table, file = {"table": str(Path(x).absolute())}, Path(x).name
+    else:
+        if (y is None) == (target is None):
+            raise StudyError("give the target either as y or as the name of a column, target=...")
+        frame = x
+        if y is not None:
+            frame, target = tables.frame_of(x, y)
+        elif not isinstance(x, pd.DataFrame):
+            raise StudyError("target=... is a column of a data frame; give an array's target as y")
+        table, file = tables.register(frame), "the table"
+    spec = {**table, "target": target, **keys}
+    spec = {k: list(v) if isinstance(v, tuple) else v for k, v in spec.items()}
+    problem = problem_of(tables.expand(spec)[0])
+    control = _control(problem)
+    return {"problem": {**spec, **({"control": control} if control else {})}, "file": file}
+
+
+def _control(problem: Problem) -> str:
+    """Return the column of numbers with the smallest deviation, which is shuffled.
+
+    Converged weights on raw columns are largest where numbers are small, so that a control of
+    such a unit shows most.
+    """
+    (u, _), kept = problem.draw(0), np.flatnonzero(problem.scaled)
+    if not len(kept):
+        return ""
+    binary = ((u == 0) | (u == 1)).all(axis=0)
+    kept = kept[~binary[kept]] if (~binary[kept]).any() else kept
+    return str(problem.columns[kept[u[:, kept].std(axis=0).argmin()]])
+
+
+def _shared(table: Mapping[str, Any], updates: int) -> dict[str, Any]:
+    """Return the keys of both studies."""
+    problem = problem_of(tables.expand(table["problem"])[0])
+    rows = len(problem.draw(0)[0])
+    per_epoch = -(-rows // BATCH)
+    return {
+        "name": file_name(table["file"].replace(" ", "-")),
+        "problem": table["problem"],
+        "design": "U",
+        "objective": "samples",
+        "target_scaler": "none" if problem.classes else "standard",
+        "batch_size": BATCH,
+        "updates": max(1, updates // per_epoch) * per_epoch,
+    }
+
+
+def _widths(hidden: int | Sequence[int]) -> list[int]:
+    return [hidden] if isinstance(hidden, int) else list(hidden)
+
+
+def _blocks(
+    trained: Mapping[str, Sequence[Any]], rates: Callable[..., list[float]]
+) -> dict[str, Any]:
+    """Return a block for each model, optimizer and scaler, with its learning rates."""
+    found = {}
+    for model in trained["models"]:
+        name = model if isinstance(model, str) else model["name"]
+        for optimizer in trained["optimizers"]:
+            for scaler in trained["scalers"]:
+                key = "-".join(_word(part) for part in (name, optimizer, scaler))
+                found[key] = {
+                    "model": model,
+                    "optimizer": optimizer,
+                    "scaler": scaler,
+                    "learning_rate": rates(name, optimizer, scaler),
+                }
+    return found
+
+
+def _word(name: str) -> str:
+    return "".join(c if c.isalnum() or c == "_" else "-" for c in name)
+
+
+def _default_rate(optimizer: str) -> float:
+    return DEFAULT_RATES.get(optimizer, USUAL_RATE)
+
+
+def _chosen(tuning: Results) -> Callable[..., list[float]]:
+    """Return a function of a cell to its default and its tuned learning rate."""
+    picked = best_rates(tuning.runs.assign(model=tuning.runs["model"].astype(str)))
+    keys = zip(
+        picked["model"].str.partition("(")[0], picked["optimizer"], picked["scaler"], strict=True
+    )
+    rates = dict(zip(keys, picked["learning_rate"], strict=True))
+
+    def of_cell(model: str, optimizer: str, scaler: str) -> list[float]:
+        default = _default_rate(optimizer)
+        return list(dict.fromkeys([default, float(rates[model, optimizer, scaler])]))
+
+    return of_cell
+
+
+def _grids(
+    table: Mapping[str, Any], optimizers: Sequence[str], names: Sequence[str]
+) -> dict[tuple[str, str], list[float]]:
+    """Return the learning rates to try by optimizer and scaler.
+
+    The scale of the inputs sets the smallest: for gradient descent a tenth of what the largest
+    eigenvalue of a linear model's Hessian allows, for other optimizers, which move a weight by
+    about the learning rate, a hundredth over the largest deviation of a column. Each grid goes
+    from there to 1 (0.1), in decades, or more where they would be many, with the default.
+    """
+    problem = problem_of(tables.expand(table)[0])
+    known = [name for name in names if name in scalers.AFFINE]
+    found = conditioning(problem.draw(0)[0], known, problem.scaled).set_index("scaler")
+    grids = {}
+    for optimizer in optimizers:
+        for name in names:
+            row = found.loc[name if name in found.index else RAW]
+            largest, spread = float(row["largest"]), float(row["spread"])
+            if optimizer.startswith("sgd"):
+                first = math.floor(math.log10(1 / largest)) - 1
+                exponents = range(min(first, -3), 1)
+            else:
+                exponents = range(min(-4, math.floor(math.log10(1e-2 / spread))), 0)
+            grids[optimizer, name] = _rates(exponents, _default_rate(optimizer))
+    return grids
+
+
+def _rates(exponents: range, default: float) -> list[float]:
+    step = -(-len(exponents) // MOST_RATES)
+    found = {float(f"1e{exponent}") for exponent in exponents[::-1][::step]}
+    return sorted({*found, default})
+
+
+# Where they are computed ----------------------------------------------------------------------
+
+
+@contextmanager
+def _client() -> Iterator["_OneDeviceAGroup"]:
+    """Yield local devices of which each compiles and trains groups of its own."""
+    from threadpoolctl import threadpool_limits
+
+    client = _OneDeviceAGroup(local_devices(None))
+    try:
+        with threadpool_limits(1, "blas"):  # the devices' threads use the cores
+            yield client
+    finally:
+        client.close()
+
+
+class _OneDeviceAGroup:
+    """A client whose groups are each computed on one device, so that each is compiled once.
+
+    A diagnosis has few chunks of several programs, whose compilation takes longer than they do.
+    """
+
+    def __init__(self, devices: Sequence[Any]) -> None:
+        self._devices = list(devices)
+        self._threads = [ThreadPoolExecutor(1) for _ in devices]
+
+    def __str__(self) -> str:
+        return f"{len(self._devices)} local devices"
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Return the future of a call, on the device of the chunk's group."""
+        chunk = arguments[1] if len(arguments) > 1 else "0"
+        place = int(str(chunk).partition("-")[0]) % len(self._devices)
+        return self._threads[place].submit(self._call, place, function, arguments)
+
+    def _call(self, place: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        import jax
+
+        with jax.default_device(self._devices[place]):
+            return function(*arguments)
+
+    def close(self) -> None:
+        """Start no more calls."""
+        for threads in self._threads:
+            threads.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,86 @@
+"""What is said of columns: units, offsets, outliers, skew, collinearity, and conditioning."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, StandardScaler
+
+from scaling_study.analysis.column_table import column_table, conditioning, rank_agreement
+
+NAMES = ("a", "b", "c")
+
+
+def columns(unit: float = 1.0, offset: float = 0.0) -> np.ndarray:
+    """Return three normal columns, the last in another unit with an offset in its deviations."""
+    z = np.random.default_rng(0).standard_normal((200, 3))
+    z[:, 2] = unit * (z[:, 2] + offset)
+    return z
+
+
+def remarks(x):
+    return dict(column_table(x, NAMES)[["feature", "remarks"]].to_numpy())
+
+
+def test_usual_columns_have_no_remarks():
+    assert set(remarks(columns()).values()) == {""}
+
+
+@given(st.floats(3, 9), st.sampled_from([-1, 1]))
+def test_another_unit_is_named(decades, sign):
+    found = remarks(columns(unit=10.0 ** (sign * decades)))
+    assert ("as large" if sign > 0 else "as small") in found["c"]
+    assert found["a"] == found["b"] == ""
+
+
+@given(st.floats(3, 7))
+def test_an_offset_is_named_with_the_digits_that_it_costs(decades):
+    table = column_table(columns(offset=10.0**decades), NAMES)
+    assert "offset of" in table["remarks"].iloc[2]
+    assert table["digits_lost"].iloc[2] == pytest.approx(decades, abs=0.1)
+
+
+def test_outliers_skew_and_copies_are_named():
+    x = columns()
+    x[:8, 0] = 50
+    x[:, 1] = np.exp(2 * x[:, 1])
+    x[:, 2] = x[:, 0] + 1e-3 * x[:, 2]
+    found = remarks(x)
+    assert "outliers" in found["a"]
+    assert "skew" in found["b"]
+    assert "nearly collinear with a" in found["c"]
+
+
+def test_columns_of_zeros_and_ones_have_no_outliers():
+    x = columns()
+    x[:, 0] = np.arange(200) < 3
+    assert remarks(x)["a"] == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "scaler"),
+    [("standard", StandardScaler), ("minmax", MinMaxScaler), ("maxabs", MaxAbsScaler)],
+)
+def test_condition_numbers_are_those_of_scaled_inputs(name, scaler):
+    x = columns(unit=30.0, offset=2.0)
+    z = np.column_stack([scaler().fit_transform(x), np.ones(len(x))])
+    values = np.linalg.eigvalsh(2 * z.T @ z / len(z))
+    row = conditioning(x, [name]).iloc[0]
+    assert row["kappa"] == pytest.approx(values[-1] / values[0], rel=1e-9)
+    assert row["largest"] == pytest.approx(values[-1], rel=1e-9)
+
+
+def test_columns_that_are_not_scaled_keep_their_unit():
+    x = columns(unit=1000.0)
+    part = conditioning(x, ["none", "standard"], [True, True, False]).set_index("scaler")["kappa"]
+    assert part["standard"] == pytest.approx(part["none"], rel=0.5)
+    assert conditioning(x, ["standard"])["kappa"].iloc[0] < 3
+
+
+def test_methods_that_rank_alike_agree():
+    import pandas as pd
+
+    shares = pd.DataFrame({"p": [0.6, 0.3, 0.1], "same": [0.4, 0.35, 0.25], "other": [0, 1, 2]})
+    found = rank_agreement(shares, "p")
+    assert found["same"] == 1
+    assert found["other"] == -1
