@@ -15,7 +15,7 @@ import typer
 from scaling_study import __version__
 from scaling_study.cli.catalogue import KINDS, catalogue
 from scaling_study.cli.console import FAILED, USAGE, ProgressBar, fail, log, say
-from scaling_study.cli.diagnosis import diagnose
+from scaling_study.cli.diagnosis import diagnose, say_tables
 from scaling_study.errors import RunInterrupted, StudyError
 from scaling_study.execution.signals import INTERRUPTED, leave
 from scaling_study.execution.signals import check as check_signals
@@ -370,6 +370,7 @@ def _run(
             options["client"] = stack.enter_context(cluster.connect(scheduler))
         results = runner.run(study, on_progress=on_progress, **options)
     summary = results.manifest["summary"]
+    say_tables(results.study, quiet)
     if not quiet:
         rate = summary["runs_per_second"]
         pace = f"{rate:,.0f} runs/s" if rate else "all were stored already"
