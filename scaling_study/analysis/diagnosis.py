@@ -158,7 +158,8 @@ def differences(scores: pd.DataFrame, baseline: str = RAW) -> pd.DataFrame:
 def recommended(scores: pd.DataFrame) -> str:
     """Return the scaler to use: the best one, or a more usual one that is as good.
 
-    The usual one is as good unless the best is better by `SMALLEST`, and beyond noise. Scores are means over all trainings, within a seed.
+    The usual one is as good unless the best is better by `SMALLEST`, and beyond noise. Scores are
+    means over all trainings, within a seed.
     """
     means = scores.groupby(["scaler", "seed"], sort=False)["value"].mean().reset_index()
     means = means.assign(overlap=scores["overlap"].iloc[0])

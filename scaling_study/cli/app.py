@@ -17,7 +17,7 @@ from scaling_study.cli import claims as claims_files
 from scaling_study.cli.catalogue import KINDS, catalogue
 from scaling_study.cli.compare import compare
 from scaling_study.cli.console import FAILED, USAGE, ProgressBar, fail, log, say
-from scaling_study.cli.diagnosis import diagnose
+from scaling_study.cli.diagnosis import diagnose, say_tables
 from scaling_study.errors import RunInterrupted, StudyError
 from scaling_study.execution.signals import INTERRUPTED, leave
 from scaling_study.execution.signals import check as check_signals
@@ -431,6 +431,7 @@ def _run(
     if watch:
         on_progress.watch(finished=True)
     summary = results.manifest["summary"]
+    say_tables(results.study, quiet)
     if not quiet:
         rate = summary["runs_per_second"]
         pace = f"{rate:,.0f} runs/s" if rate else "all were stored already"

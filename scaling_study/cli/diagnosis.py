@@ -11,6 +11,7 @@ from scaling_study.errors import StudyError
 
 if TYPE_CHECKING:
     from scaling_study.report.diagnosis.data import Diagnosis
+    from scaling_study.study.study import Study
 
 Names = list[str] | None
 
@@ -71,6 +72,18 @@ def diagnose(
     else:
         typer.echo("\n".join(_lines(found, quiet)))
         typer.echo(f"report: {page}")
+
+
+def say_tables(study: "Study", quiet: bool = False) -> None:
+    """Print how each table of a study is read, and in any case what is wrong with it."""
+    from scaling_study.study.conditions import problem_of
+
+    for component in dict.fromkeys(part for part in study.components() if part.is_table):
+        problem = problem_of(component)
+        for warning in problem.warnings:
+            say(f"warning: {component}: {warning}")
+        for note in () if quiet else problem.notes:
+            say(f"{component}: {note}")
 
 
 def _widths(text: str) -> list[int]:

@@ -226,12 +226,12 @@ def _grids(
     """
     problem = problem_of(tables.expand(table)[0])
     known = [name for name in names if name in scalers.AFFINE]
-    found = conditioning(problem.draw(0)[0], known, problem.scaled).set_index("scaler")
+    found = conditioning(problem.draw(0)[0], known, problem.scaled)
+    sizes = dict(zip(found["scaler"], found[["largest", "spread"]].to_numpy(), strict=True))
     grids = {}
     for optimizer in optimizers:
         for name in names:
-            row = found.loc[name if name in found.index else RAW]
-            largest, spread = float(row["largest"]), float(row["spread"])
+            largest, spread = map(float, sizes.get(name, sizes[RAW]))
             if optimizer.startswith("sgd"):
                 first = math.floor(math.log10(1 / largest)) - 1
                 exponents = range(min(first, -3), 1)

@@ -22,7 +22,7 @@ NARROWEST, WIDEST = 1024, 65_536
 
 def read_plan(
     study: Study | str | Path | dict[str, Any],
-    seeds: str | tuple[int, int] | None = None,
+    seeds: str | int | range | tuple[int, int] | None = None,
     settings: list[str] | None = None,
     chunk_size: int | None = None,
     *,

@@ -64,7 +64,7 @@ OnCurves = Callable[[Sequence[Condition], range, Any], None]
 def run(
     study: Study | str | Path | dict[str, Any],
     *,
-    seeds: str | tuple[int, int] | None = None,
+    seeds: str | int | range | tuple[int, int] | None = None,
     settings: list[str] | None = None,
     output_dir: str | Path | None = None,
     overwrite: bool = False,
@@ -82,8 +82,9 @@ def run(
     ----------
     study : Study, str, Path or dict
         A study, the name of a preset, the path of a TOML file, or a mapping like one.
-    seeds : str or (int, int), optional
-        ``"A:B"``, from A to B - 1. The study's own by default.
+    seeds : str, int, range or (int, int), optional
+        ``"A:B"``, from A to B - 1, or ``range(A, B)``; a number of seeds from 0. The study's own
+        by default.
     settings : list of str, optional
         ``key=value`` overrides, as ``--set`` on the command line.
     output_dir : str or Path, optional

@@ -241,7 +241,7 @@ class Results:
             for name in names
         }
         frame = pd.DataFrame(joined)
-        if frame["feature"].dtype == object:
+        if frame["feature"].dtype.kind not in "iu":
             frame["feature"] = pd.Categorical(frame["feature"], frame["feature"].unique())
         return self._with_axes(frame, joined["condition"])
 

@@ -145,6 +145,11 @@ def _target(column: pd.Series, name: str, task: str | None) -> Target:
             f"target {name!r} has {len(values):,} distinct {kind}s, and at most {MOST_CLASSES}"
             f" classes are trained{'; write task = ' + repr(TASKS[0]) if number else ''}"
         )
+    if len(values) > rows / 2:
+        raise StudyError(
+            f"target {name!r} has {len(values):,} distinct labels in {rows:,} rows; a class needs"
+            " several rows to be learned and tested"
+        )
     labels = sorted(values.tolist(), key=lambda v: v if number else str(v))
     return Target(name, tuple(labels), inferred)
 
@@ -237,5 +242,4 @@ def _is_copy(frame: pd.DataFrame, column: Column, target: Target) -> bool:
         size = np.sqrt((a @ a) * (b @ b))
         return bool(size > 0 and abs(a @ b) >= (1 - COPY) * size)
     pairs = pair.astype(str).drop_duplicates()
-    each_once = len(pairs) == x.nunique() == y.nunique()
-    return bool(each_once and y.nunique() == len(target.labels))
+    return len(pairs) == x.nunique() == y.nunique() == len(target.labels)

@@ -21,7 +21,8 @@ def problem_of(component: Component) -> Problem:
     problem = component.build("problem", EVERY_PROBLEM)
     if not isinstance(problem, Problem):
         raise StudyError(f"problem {component.name!r} returns no scaling_study.Problem")
-    return checks.with_numbers(problem)
+    with error_context(f"problem {component.name!r}"):
+        return checks.with_numbers(problem)
 
 
 def user_problems(study: Study) -> dict[str, Problem]:

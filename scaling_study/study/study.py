@@ -132,8 +132,8 @@ class Study:
             }
         )
 
-    def with_seeds(self, seeds: str | tuple[int, int] | None) -> "Study":
-        """Return the study with other seeds, ``"A:B"`` or a pair; unchanged if None."""
+    def with_seeds(self, seeds: str | int | range | tuple[int, int] | None) -> "Study":
+        """Return the study with other seeds, as of `read_seeds`; unchanged if None."""
         if seeds is None:
             return self
         changed = replace(self, seeds=read_seeds(seeds))
@@ -143,8 +143,10 @@ class Study:
 
 
 def read_seeds(value: Any) -> tuple[int, int]:
-    """Read ``"A:B"`` (from A up to but not including B), a pair, or a count."""
+    """Read ``"A:B"`` (from A up to but not including B), a range, a pair, or a count."""
     try:
+        if isinstance(value, range) and value.step == 1:
+            value = value.start, value.stop
         if isinstance(value, str):
             first, last = (int(part) for part in value.split(":"))
         else:

@@ -314,6 +314,7 @@ def test_whatever_an_axis_holds_only_a_study_error_comes_of_it(key, value):
 def test_a_range_of_seeds_can_be_written_three_ways(first, count):
     last = min(first + count, 2**31)
     assert read_seeds(f"{first}:{last}") == read_seeds([first, last]) == (first, last)
+    assert read_seeds(range(first, last)) == (first, last)
     assert read_seeds(count) == (0, count)
     assert parse({}).with_seeds(f"{first}:{last}").seeds == (first, last)
 

@@ -97,6 +97,7 @@ ONE = np.r_[np.nan, np.ones(ROWS - 1)]
 REFUSED = {
     "no such column": (houses().drop(columns="price"), "unknown column 'price'"),
     "constant target": (bad(price=3), "target 'price' is 3 in every row"),
+    "labels": (bad(price=[f"l{k}" for k in range(ROWS)]), "80 distinct labels in 80 rows"),
     "missing target": (bad(price=ONE), "missing in 1 of 80 rows"),
     "all missing": (houses()[["price"]].assign(a=np.nan), "no column is left"),
     "one row": (houses()[:1], "1 row; at least 8"),

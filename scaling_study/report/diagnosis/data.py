@@ -12,7 +12,15 @@ from scaling_study.analysis.column_table import column_table, conditioning
 from scaling_study.analysis.diagnosis import RAW, REFERENCE, TRAINING, Splits
 from scaling_study.errors import StudyError
 from scaling_study.report.document import Words
-from scaling_study.report.labels import MINUS, estimate, hundredths, number, percent, scaler_name
+from scaling_study.report.labels import (
+    MINUS,
+    MISSING,
+    estimate,
+    hundredths,
+    number,
+    percent,
+    scaler_name,
+)
 from scaling_study.storage.results import Results, load
 from scaling_study.study import datasets, scalers
 from scaling_study.study.conditions import problem_of
@@ -297,7 +305,7 @@ def summary_rows(of: Diagnosis) -> pd.DataFrame:
         table[f"mean score, {rates} rate"] = [number(x) for x in means.loc[names, rates].tolist()]
     for outcome in ("better", "equivalent", "unclear", "worse"):
         known = counts[outcome] if outcome in counts else pd.Series(0, counts.index)
-        table[outcome] = ["" if n == RAW else str(known.get(n, 0)) for n in names]
+        table[outcome] = [MISSING if n == RAW else str(known.get(n, 0)) for n in names]
     return table
 
 

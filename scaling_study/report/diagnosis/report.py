@@ -33,7 +33,7 @@ def report_of(of: Diagnosis) -> Report:
         words.table("summary", data.summary_rows(of)),
     )
     sections = [words.section("scores", *first), _columns(of, words)]
-    if facts["read"]:
+    if facts["read"] and of.verdict != "untrained":
         shown = data.shown_shares(of)
         shares = words.figure("shares", shown, figures.shares)
         agreement = words.table("agreement", data.agreement_rows(of))
