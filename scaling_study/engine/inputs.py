@@ -7,13 +7,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from scaling_study.engine.models import WRITTEN_OUT
 from scaling_study.engine.monitor import Target
 from scaling_study.engine.objective import AffineMaps
 from scaling_study.engine.program import tiles_of
 from scaling_study.engine.train import Data, PenalisedOptimum
 from scaling_study.study import draws, encoding, optimum
-from scaling_study.study.conditions import Chunk, Condition, Group, problem_of, segment_epochs
+from scaling_study.study.conditions import (
+    WRITTEN_OUT,
+    Chunk,
+    Condition,
+    Group,
+    problem_of,
+    segment_epochs,
+)
 from scaling_study.study.encoding import Encoding
 
 FEATURE_TOLERANCE = 0.1  # relative distance of a converged weight from its best value

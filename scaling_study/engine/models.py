@@ -11,6 +11,7 @@ from flax.typing import Array
 
 from scaling_study.errors import StudyError, unknown
 from scaling_study.study.component import Component
+from scaling_study.study.conditions import WRITTEN_OUT
 
 Parameters = Any  # a pytree of arrays, as Flax makes it
 
@@ -34,7 +35,6 @@ INITIALIZERS: dict[str, Callable[[], Any]] = {
 }
 NORMS = ("batch", "layer")
 NORM_EPS = 1e-5  # added to a variance, as in Flax and PyTorch
-WRITTEN_OUT = 4  # contractions of at most so many inputs are written out term by term
 
 
 class MLP(nn.Module):

@@ -9,6 +9,7 @@ import numpy as np
 from scaling_study.engine import models
 from scaling_study.engine.models import Parameters
 from scaling_study.engine.objective import Array
+from scaling_study.study.conditions import WRITTEN_OUT
 
 PerFeature = Any  # a list of an array of runs for each feature; of many features, one array
 
@@ -77,7 +78,7 @@ def weights_of(parameters: Parameters, features: int) -> PerFeature:
 
 def is_array(kernel: Any, features: int) -> bool:
     """Return whether what is kept of each feature is one array: of one run, or many features."""
-    return not isinstance(kernel, list) and (kernel.ndim == 2 or features > models.WRITTEN_OUT)
+    return not isinstance(kernel, list) and (kernel.ndim == 2 or features > WRITTEN_OUT)
 
 
 def distance(weights: PerFeature, best: Array) -> PerFeature:

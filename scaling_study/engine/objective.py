@@ -33,6 +33,7 @@ import optax
 from scaling_study.engine import models
 from scaling_study.engine.batching import Batching
 from scaling_study.engine.models import Parameters
+from scaling_study.study.conditions import WRITTEN_OUT
 
 Array = jax.Array
 
@@ -322,7 +323,7 @@ def of_moments(
     features: int, batching: Batching, seeds_last: bool = True
 ) -> SecondMoments | MomentMatrices:
     """Return the objective that needs only second moments."""
-    form = SecondMoments if features <= models.WRITTEN_OUT else MomentMatrices
+    form = SecondMoments if features <= WRITTEN_OUT else MomentMatrices
     return form(features, batching, seeds_last)
 
 

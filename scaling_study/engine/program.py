@@ -20,6 +20,7 @@ from scaling_study.engine.train import Budget, Data, Trainer, Training, Update
 from scaling_study.study.conditions import (
     SMALL_NETWORK,
     TRACED_SEEDS,
+    WRITTEN_OUT,
     Group,
     Static,
     problem_of,
@@ -128,7 +129,7 @@ class ChunkProgram:
             self.group.static.dtype,
             linear=self.trainer.single_unit,
             curves=self.budget.curves,
-            as_list=not self.trainer.single_run and self.budget.features <= models.WRITTEN_OUT,
+            as_list=not self.trainer.single_run and self.budget.features <= WRITTEN_OUT,
         )
 
     def first(self, trace: Trace, seeds: Any, data: Data, order: Any, count: Any) -> Training:

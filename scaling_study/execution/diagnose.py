@@ -1,9 +1,7 @@
 """The diagnosis of a table: a study that tunes learning rates, and one that measures at them."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -16,7 +14,6 @@ from scaling_study.analysis.diagnosis import RAW, best_rates
 from scaling_study.analysis.tuning import DEFAULT_RATES
 from scaling_study.errors import StudyError
 from scaling_study.execution import preflight
-from scaling_study.execution.executors import local_devices
 from scaling_study.execution.runner import Progress, run
 from scaling_study.report.diagnosis.data import TUNING, Diagnosis, file_name
 from scaling_study.storage.results import Results
@@ -97,18 +94,17 @@ def diagnose(
     }
     how: dict[str, Any] = {"overwrite": overwrite, "on_progress": on_progress}
     preflight.check_address_space()
-    with _client() as client:
-        tuned = run(tuning, output_dir=folder.with_name(tuning["name"]), client=client, **how)
-        measured = {
-            **shared,
-            "name": folder.name,
-            "title": f"Should the columns of {table['file']} be scaled?",
-            "report": "diagnosis",
-            "record": "importances",
-            "seeds": (splits, 2 * splits),
-            "blocks": _blocks(trained, _chosen(tuned)),
-        }
-        return Diagnosis(run(measured, output_dir=folder, client=client, **how))
+    tuned = run(tuning, output_dir=folder.with_name(tuning["name"]), **how)
+    measured = {
+        **shared,
+        "name": folder.name,
+        "title": f"Should the columns of {table['file']} be scaled?",
+        "report": "diagnosis",
+        "record": "importances",
+        "seeds": (splits, 2 * splits),
+        "blocks": _blocks(trained, _chosen(tuned)),
+    }
+    return Diagnosis(run(measured, output_dir=folder, **how))
 
 
 # The studies ----------------------------------------------------------------------------------
@@ -245,50 +241,3 @@ def _rates(exponents: range, default: float) -> list[float]:
     step = -(-len(exponents) // MOST_RATES)
     found = {float(f"1e{exponent}") for exponent in exponents[::-1][::step]}
     return sorted({*found, default})
-
-
-# Where they are computed ----------------------------------------------------------------------
-
-
-@contextmanager
-def _client() -> Iterator["_OneDeviceAGroup"]:
-    """Yield local devices of which each compiles and trains groups of its own."""
-    from threadpoolctl import threadpool_limits
-
-    client = _OneDeviceAGroup(local_devices(None))
-    try:
-        with threadpool_limits(1, "blas"):  # the devices' threads use the cores
-            yield client
-    finally:
-        client.close()
-
-
-class _OneDeviceAGroup:
-    """A client whose groups are each computed on one device, so that each is compiled once.
-
-    A diagnosis has few chunks of several programs, whose compilation takes longer than they do.
-    """
-
-    def __init__(self, devices: Sequence[Any]) -> None:
-        self._devices = list(devices)
-        self._threads = [ThreadPoolExecutor(1) for _ in devices]
-
-    def __str__(self) -> str:
-        return f"{len(self._devices)} local devices"
-
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Return the future of a call, on the device of the chunk's group."""
-        chunk = arguments[1] if len(arguments) > 1 else "0"
-        place = int(str(chunk).partition("-")[0]) % len(self._devices)
-        return self._threads[place].submit(self._call, place, function, arguments)
-
-    def _call(self, place: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        import jax
-
-        with jax.default_device(self._devices[place]):
-            return function(*arguments)
-
-    def close(self) -> None:
-        """Start no more calls."""
-        for threads in self._threads:
-            threads.shutdown(wait=False, cancel_futures=True)

@@ -28,6 +28,7 @@ from scaling_study.study.values import error_context, whole
 TRACED_SEEDS = 8
 TRACE_SLOTS = 25, 200  # fewest and most points of a trace
 TRACE_POINTS = 12_800  # of a seed's conditions together, where the fewest allow
+WRITTEN_OUT = 4  # features up to which sums over them are written out term by term
 SMALL_NETWORK = 100  # parameters, up to which the runs of a tile lie side by side
 LARGE_NETWORK = 2**15  # parameters that the seeds of a network's chunk have together, about
 TABLE_CHUNK = 6, 8  # conditions and seeds of a chunk of a user's table
@@ -382,6 +383,12 @@ def chunk_shape(static: Static, conditions: int, chunk_runs: int | None = None) 
     )
 
 
+def numbers_of_moments(features: int) -> int:
+    """Return how many numbers the second moments of a batch are kept as."""
+    size = features + 2
+    return size * (size + 1) // 2 if features <= WRITTEN_OUT else size**2
+
+
 def seeds_of_network(static: Static) -> int:
     """Return the most seeds of a chunk of a network: a power of two, fewer for larger ones."""
     size = estimated_parameters(static)
@@ -418,7 +425,7 @@ def segment_epochs(group: Group) -> Iterator[int]:
         yield left
         return
     per_epoch = {
-        "moments": batches * (features + 2) ** 2,
+        "moments": batches * numbers_of_moments(features),
         "samples": batches * static.batch_size * (features + 1),
     }[static.objective]
     runs = shape.seeds * (shape.conditions if static.transformed else 1)

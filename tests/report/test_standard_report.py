@@ -26,7 +26,13 @@ def test_one_row_for_each_condition(summaries: data.Summaries, results: Results)
     files = data.files(summaries, results.conditions)
     found = files["tables/conditions.csv"]
     assert found["condition"].tolist() == results.conditions["condition"].tolist()
-    assert {"scaler", "converged_low", "weight_error_n", "larger_high", "updates"} <= set(found)
+    assert {
+        "scaler",
+        "converged_low",
+        "weight_error_n",
+        "last_weight_larger_high",
+        "updates",
+    } <= set(found)
     assert len(files["tables/features.csv"]) == 2 * len(results.conditions)
     assert set(files["tables/features.csv"]["feature"]) == {1, 2}
 
