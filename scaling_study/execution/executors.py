@@ -251,7 +251,7 @@ def device_slots(count: int | None = None) -> list[Any]:
     check_platform()
     devices = jax.local_devices()
     if devices[0].platform == "cpu":
-        devices = devices[:1] * max(count or 1, os.cpu_count() or 1)
+        devices = devices[:1] * (os.cpu_count() or 1)
     if count is None:
         return devices
     if not 1 <= count <= len(devices):

@@ -11,7 +11,7 @@ import pandas as pd
 from scaling_study.analysis.summary import DIVERGED_OR_FAILED
 from scaling_study.errors import StudyError
 from scaling_study.report import style
-from scaling_study.report.standard.data import curves
+from scaling_study.report.traces import curves
 from scaling_study.storage.results import SHARE, Results
 
 CONTROLS = ("optimizer", "learning_rate", "scale_factor", "scaler", "model")

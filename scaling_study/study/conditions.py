@@ -406,7 +406,8 @@ def estimated_parameters(static: Static) -> int:
 def hidden_of(static: Static) -> tuple[int, ...]:
     """Return the widths of a model's hidden layers, if its parameters say so."""
     hidden = dict(static.model.parameters).get("hidden", ())
-    return (hidden,) if isinstance(hidden, int) else tuple(hidden)
+    widths = hidden if isinstance(hidden, list | tuple) else (hidden,)
+    return tuple(width for width in widths if isinstance(width, int))  # others are refused later
 
 
 def trace_epochs(epochs: int, conditions: int) -> int:

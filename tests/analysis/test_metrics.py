@@ -50,7 +50,7 @@ def test_first_and_last_are_the_runs_own_features(table, paper):
 
 
 def test_the_last_is_the_scaled_feature_and_the_first_the_only_other_one(tmp_path):
-    # Of diabetes' ten columns the third is scaled.
+    # Of diabetes' ten columns the third, bmi, is scaled.
     blocks = {"two": {"problem": "article"}, "ten": {"problem": "diabetes"}}
     study = {"design": "U", "sampling": "full", "epochs": 2, "seeds": 3, "blocks": blocks}
     results = scaling_study.run(study, output_dir=tmp_path / "wide", devices=1)
@@ -61,7 +61,7 @@ def test_the_last_is_the_scaled_feature_and_the_first_the_only_other_one(tmp_pat
     runs = table.runs.set_index(["block", "seed"])
     assert runs.loc["two"]["weight_first"].tolist() == weights.loc["two"][0].tolist()
     assert runs.loc["two"]["weight_last"].tolist() == weights.loc["two"][1].tolist()
-    assert runs.loc["ten"]["weight_last"].tolist() == weights.loc["ten"][2].tolist()
+    assert runs.loc["ten"]["weight_last"].tolist() == weights.loc["ten"]["bmi"].tolist()
     assert runs.loc["ten"]["weight_first"].isna().all()
     of_ten = (table.runs["block"] == "ten").to_numpy()
     for name in (

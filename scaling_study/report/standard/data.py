@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from scaling_study.analysis import summary
@@ -22,7 +21,6 @@ from scaling_study.report.labels import (
 from scaling_study.storage.results import Results, numbered
 
 MOST_RUNS = 1_500_000  # that are held as data frames at once
-MOST_POINTS = 67  # of a curve
 MOST_DRAWN = 1e100  # matplotlib's scales overflow beyond some power of ten
 
 
@@ -285,27 +283,6 @@ def labelled(frame: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(
         condition=ids, setting=ids.map(names["setting"]), scaler=ids.map(names["scaler"])
     )
-
-
-def curves(results: Results) -> pd.DataFrame:
-    """Return the traces with the loss at update 0, and NaN from where a run has diverged."""
-    columns = ["condition", "seed", "feature", "update", "loss", "grad_norm"]
-    traces = numbered(results.traces)
-    if traces.empty:  # no seed of the study is traced
-        return pd.DataFrame(columns=columns)
-    keys = ["condition", "seed"]
-    points = np.unique(traces["update"])
-    step = -(-len(points) // MOST_POINTS)
-    kept = traces["update"].isin(points[::-1][::step])  # the last one among them
-    traced = traces.loc[kept, columns].astype({"condition": str})
-    ends = results.runs[[*keys, "initial_loss", "diverged_at"]].astype({"condition": str})
-    start = traced[[*keys, "feature"]].drop_duplicates().merge(ends, on=keys)
-    start = start.rename(columns={"initial_loss": "loss"}).assign(update=0, grad_norm=np.nan)
-    whole = pd.concat([start[columns], traced.dropna(subset=["loss"])], ignore_index=True)
-    whole = whole.merge(ends, on=keys, how="left")
-    gone = (whole["update"] >= whole["diverged_at"]) & (whole["update"] > 0)
-    whole.loc[gone, ["loss", "grad_norm"]] = np.nan
-    return whole.replace([np.inf, -np.inf], np.nan)
 
 
 def over_seeds(frame: pd.DataFrame, column: str, by: list[str]) -> pd.DataFrame:

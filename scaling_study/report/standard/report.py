@@ -10,6 +10,7 @@ from scaling_study.analysis import summary
 from scaling_study.report.document import Figure, Report, Words
 from scaling_study.report.labels import label_conditions, listing, scaler_name, slug
 from scaling_study.report.standard import data, figures
+from scaling_study.report.traces import curves
 from scaling_study.storage.results import Results, numbered
 from scaling_study.study.study import Study
 
@@ -182,7 +183,7 @@ def _rows(results: Results, words: Words) -> _Rows:
         list(dict.fromkeys(labels["setting"])),
         data.labelled(results.runs, labels),
         features.assign(training_unit=summary.training_units(features)),
-        data.labelled(data.curves(results), labels),
+        data.labelled(curves(results), labels),
         data.labelled(incidence, labels),
     )
 
