@@ -26,6 +26,7 @@ html_theme_options = {
 }
 html_sidebars = {name: [] for name in ("index", "quickstart", "science", "gallery")}
 html_show_sourcelink = False
+html_context = {"default_mode": "auto"}  # the theme's own setting in the absence of a choice
 
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
@@ -52,6 +53,12 @@ PAGES = {
 }
 
 
+def _page(report):
+    """Return the page of a report, or its text where it has none."""
+    page = report.replace("report.md", "index.html")
+    return page if (REPORTS.parent / page).exists() else report
+
+
 def _outside(app, docname, source):
     """Turn links to files outside of docs/ into links to the site's pages and reports."""
     up = "../" * docname.count("/")
@@ -65,7 +72,7 @@ def _outside(app, docname, source):
         if target in PAGES:
             return f"]({up}{PAGES[target]})"
         if target.startswith("reports/"):
-            return f"](site:{up}{target.replace('report.md', 'index.html')})"
+            return f"](site:{up}{_page(target)})"
         return found[0]
 
     source[0] = re.sub(r"\]\(((?:\.\./)+[^)#]+)\)", to_site, source[0])
@@ -76,7 +83,7 @@ def _included(app, relative_path, parent, source):
     text = re.sub(r"\]\(docs/([^)]+)\)", r"](\1)", source[0])
     text = re.sub(
         r"\]\((?:\.\./)?(reports/[^)]+)\)",
-        lambda found: f"](site:{found[1].replace('report.md', 'index.html')})",
+        lambda found: f"](site:{_page(found[1])})",
         text,
     )
     for file, page in PAGES.items():

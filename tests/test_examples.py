@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from sklearn.datasets import load_diabetes
 
 from scaling_study.cli import app as cli
 from scaling_study.execution.preflight import read_plan
@@ -52,9 +53,13 @@ def test_a_page_of_the_documentation_runs(page, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:vert:DeprecationWarning")  # seaborn's use of Matplotlib
+@pytest.mark.filterwarnings("ignore:vert:PendingDeprecationWarning")
 def test_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
+    houses = load_diabetes(as_frame=True).frame.rename(columns={"target": "price"})
+    houses.to_csv("houses.csv", index=False)
     run_page(ROOT / "README.md", tmp_path)
 
 
