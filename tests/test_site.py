@@ -33,7 +33,7 @@ def site(tmp_path_factory) -> Path:
 
 
 def test_every_local_link_resolves(site):
-    others = {"reports", "_static"}  # not written by this build: pages of reports, a template of the theme
+    others = {"reports", "_static"}  # copied, a template of the theme
     pages = [page for page in site.rglob("*.html") if not others & set(page.parts)]
     assert len(pages) > 30
     for page in pages:
