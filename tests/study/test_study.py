@@ -10,13 +10,16 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from scaling_study.errors import StudyError
+from scaling_study.study import tables
 from scaling_study.study.component import Component
 from scaling_study.study.conditions import Condition, expand, group
 from scaling_study.study.problems import PROBLEMS
 from scaling_study.study.scalers import AFFINE, SCALERS
 from scaling_study.study.study import AXES, parse, presets, read_seeds, read_study
 
-COMPONENT_AXES = [key for key, axis in AXES.items() if axis.read == Component.expand]
+COMPONENT_AXES = [
+    key for key, axis in AXES.items() if axis.read in (Component.expand, tables.expand)
+]
 POSITIVE_AXES = ["scale_factor", "learning_rate", "tolerance", "target_loss"]
 PENALTY_AXES = ["l1_penalty", "l2_penalty"]
 COUNT_AXES = ["batch_size", "epochs", "updates"]
