@@ -247,11 +247,11 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def small_report(_: Any, results: Any, folder: Path, formats: Any) -> None:
+def small_report(_: Any, about: Any, folder: Path, formats: Any) -> None:
     """Write what stands for a report: its figures would take most of the time."""
     (folder / "figures").mkdir()
     for name in ("index.html", "report.md", *(f"figures/a.{suffix}" for suffix in formats)):
-        (folder / name).write_text(f"{name} of {results.count} runs", encoding="utf-8")
+        (folder / name).write_text(f"{name} of {about.heading}", encoding="utf-8")
 
 
 def inject(name: str, whole: Path, folder: Path) -> int:
