@@ -132,14 +132,14 @@ def _read(study: Study, conditions: Sequence[Condition], name: str, raw: Any) ->
             raise StudyError("must be a table")
         if not isinstance(raw.get("quote"), str):
             raise StudyError("quote must be the sentence that is judged, as text")
-        own = {key: value for key, value in raw.items() if key not in MODELS[1:]}
-        found = [_read_one(study, conditions, name, own)]
+        shared = {key: value for key, value in raw.items() if key not in MODELS[1:]}
+        found = [_read_one(study, conditions, name, shared)]
     for models in MODELS[1:]:
         if models in raw:
             with error_context(f"claims.{name}.{models}"):
                 if not isinstance(raw[models], Mapping):
                     raise StudyError("must be a table")
-                changed = {**own, **raw[models], "models": models}
+                changed = {**shared, **raw[models], "models": models}
                 if "versus" in raw[models] and not raw[models]["versus"]:
                     del changed["versus"]
                 found.append(_read_one(study, conditions, name, changed))

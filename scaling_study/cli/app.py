@@ -188,9 +188,9 @@ def confirm(
 
     place = folder or Path("results") / read_study(name, set_ or [], allow_code=allow_code).name
     stored = load(place, allow_code=allow_code)
-    own, new = stored.study.seeds, read_seeds(seeds)
-    if new[0] < own[1] and own[0] < new[1]:
-        raise StudyError(f"--seeds {seeds}: {place} has seeds {own[0]}:{own[1]}; name others")
+    used, new = stored.study.seeds, read_seeds(seeds)
+    if new[0] < used[1] and used[0] < new[1]:
+        raise StudyError(f"--seeds {seeds}: {place} has seeds {used[0]}:{used[1]}; name others")
     options: dict[str, Any] = {"seeds": seeds, "settings": set_, "devices": devices}
     options |= {"output_dir": output_dir or place.with_name(f"{place.name}-fresh")}
     options |= {"overwrite": overwrite, "allow_code": allow_code}

@@ -158,6 +158,9 @@ def _fill(
     store.finish(manifest)
 
 
+# Matrices of a chunk are small and many: with a thread for each core BLAS waits for its threads
+# at each of them, up to a hundred times as long where chunks keep the cores busy.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def train(
     planned: Plan,
     todo: Sequence[Chunk],
@@ -191,21 +194,6 @@ def train(
     compile_seconds, run_seconds : float
         Of all chunks. Remote workers compile during ``run_seconds``.
     """
-    # Matrices of a chunk are small and many: with a thread for each core BLAS waits for its
-    # threads at each of them, up to a hundred times as long where chunks keep the cores busy.
-    with threadpool_limits(1, user_api="blas"):
-        return _train(planned, todo, executor, put, fail_fast, on_progress, on_curves)
-
-
-def _train(
-    planned: Plan,
-    todo: Sequence[Chunk],
-    executor: Executor,
-    put: Callable[[Chunk, bytes], list[str]],
-    fail_fast: bool,
-    on_progress: OnProgress,
-    on_curves: OnCurves | None,
-) -> tuple[float, float]:
     submit = _submitter(planned, executor, on_curves)
     programs = _Programs(planned, todo, executor)
     stored, trained = planned.runs - planned.runs_of(todo), 0
@@ -236,7 +224,7 @@ class _Programs:
         self._begun: dict[int, Any] = {}
 
     def wait_for(self, group: int) -> None:
-        """Wait until a group's program is compiled, which were asked for in order."""
+        """Wait until the program of a group is compiled; groups are asked for in their order."""
         for index in [index for index in self._begun if index < group]:
             del self._begun[index]
         while self._later and len(self._begun) <= COMPILERS:

@@ -11,6 +11,7 @@ from typing import Any
 from scaling_study.analysis.claims import read_claims
 from scaling_study.errors import StudyError
 from scaling_study.report.discovery import report_of
+from scaling_study.report.document import About
 from scaling_study.report.explorer import EXPLORER, explorer
 from scaling_study.report.render import (
     FILES,
@@ -80,15 +81,12 @@ def write_report(
         _refuse_another(target, results.study, overwrite)
     shown = _with_claims(results, claims) if claims else results
     shown = _with_fresh(shown, fresh) if fresh else shown
-    report = report_of(shown.study).build(shown)
-    about, page = about_study(shown), explorer(results) if explore else ""
-    if explore:
-        link = f"[{EXPLORER}]({EXPLORER}): choose the condition that is plotted"
-        about = replace(about, entries=(*about.entries, ("explorer", link)))
+    report, about = report_of(shown.study).build(shown), about_study(shown)
+    page = explorer(results) if explore else ""
     try:
         with written_whole(target) as folder:
-            render(report, about, folder, formats)
-            if explore:
+            render(report, _with_link(about) if page else about, folder, formats)
+            if page:
                 (folder / EXPLORER).write_text(page, encoding="utf-8", newline="\n")
             for name in (STUDY, MANIFEST):
                 shutil.copyfile(results.folder / name, folder / name)
@@ -97,6 +95,12 @@ def write_report(
     except OSError as error:
         raise StudyError(f"{target}: cannot be written ({error.strerror})") from None
     return target / PAGE
+
+
+def _with_link(about: About) -> About:
+    """Add a link to the explorer."""
+    link = f"[{EXPLORER}]({EXPLORER}): choose the condition that is plotted"
+    return replace(about, entries=(*about.entries, ("explorer", link)))
 
 
 def _with_fresh(results: Results, fresh: Results) -> Results:

@@ -398,7 +398,7 @@ def seeds_of_network(static: Static) -> int:
 
 
 def estimated_parameters(static: Static) -> int:
-    """Return the number of parameters of an MLP; of any other module, those of one like it."""
+    """Return the number of parameters of an MLP; any other module is counted as a linear model."""
     widths = [shape_of(static.problem)[1], *hidden_of(static), 1]
     return sum(a * b + b for a, b in pairwise(widths))
 

@@ -385,8 +385,8 @@ def test_a_tuned_cell_covers_the_choice_of_its_rate(paper):
             continue
         assert sum(sample.confidence.weights) == pytest.approx(1)
         known = sample.values[np.isfinite(sample.values)]
-        own = part_of(known, share=claim.of_shares, bounds=(0, 1))
-        assert own in sample.confidence.parts
+        part = part_of(known, share=claim.of_shares, bounds=(0, 1))
+        assert part in sample.confidence.parts
 
 
 # The gate -----------------------------------------------------------------------------------

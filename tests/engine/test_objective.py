@@ -236,9 +236,10 @@ def test_a_networks_gradient_is_its_losss_slope(activation, hidden):
     sampling=st.sampled_from(["reshuffled", "replacement", "full"]),
     design=st.sampled_from("FU"),
     size=st.sampled_from([0.0, 0.1, 10.0]),
+    features=st.sampled_from([3, 6]),  # of either form of the moments
 )
 def test_moments_and_samples_are_the_same_loss_and_gradient(
-    seed, scaler, target_scaler, factor, offset, sampling, design, size
+    seed, scaler, target_scaler, factor, offset, sampling, design, size, features
 ):
     results = []
     for way in WAYS:
@@ -246,7 +247,7 @@ def test_moments_and_samples_are_the_same_loss_and_gradient(
             range(seed, seed + 2),
             objective=way,
             dtype="float64",
-            problem=SMALL,
+            problem={**SMALL, "features": features},
             scaler=scaler,
             target_scaler=target_scaler,
             scale_factor=factor,

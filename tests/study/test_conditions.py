@@ -479,6 +479,17 @@ def test_a_chunk_is_whole_tiles_within_the_bound(count, objective, chunk_runs):
         assert shape.conditions * shape.seeds <= chunk_runs
 
 
+@pytest.mark.parametrize(
+    ("hidden", "features", "seeds"),
+    [(16, 2, 32), ([16], 30, 8), ([64, 64], 30, 4), ([256, 256], 30, 1), ([512], 784, 1)],
+)
+def test_a_chunk_of_a_larger_network_has_fewer_seeds(hidden, features, seeds):
+    model = {"name": "mlp", "hidden": [hidden] if isinstance(hidden, list) else hidden}
+    problem = {"name": "gaussian", "features": features, "samples": 64}
+    (condition,) = expand(parse({"problem": problem, "model": model}))
+    assert chunk_shape(split(condition), 1).seeds == seeds
+
+
 @pytest.mark.parametrize("chunk_runs", [0, -1, 1.5, "many", True])
 def test_a_bad_chunk_size_is_refused(chunk_runs, refused):
     refused(lambda: group(conditions_of(), chunk_runs), "chunk size", repr(chunk_runs))

@@ -89,6 +89,19 @@ def test_a_linear_target_is_the_laws(name, design, offset, target_scaler):
     np.testing.assert_allclose(run.y, run.law, rtol=0, atol=1e-13 * np.abs(run.law).max())
 
 
+@pytest.mark.parametrize("scaler", ["none", "standard", "quantile"])
+def test_data_that_seeds_share_are_encoded_as_a_copy_for_each_seed_is(scaler):
+    axes = {"problem": "gaussian", "design": "U", "data_seed": 3, "scaler": scaler}
+    (condition,) = expand(parse(axes))
+    static = split(condition)
+    shared = draws.draw(static, range(4))
+    copied = draws.Draw(*(part.copy() for part in shared))
+    assert (shared.shared, copied.shared) == (True, False)
+    found = (encoding.encode(static, drawn, [condition]) for drawn in (shared, copied))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("target_scaler", AFFINE)
 @pytest.mark.parametrize("scaler", [*AFFINE, *TRANSFORMERS])
 @pytest.mark.parametrize("name", PROBLEMS)
