@@ -9,7 +9,6 @@ the study's text and the identity of a chunk.
 import hashlib
 import itertools
 import json
-import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 
 from scaling_study.errors import StudyError, unknown
 from scaling_study.study import scalers
-from scaling_study.study.component import FEWER_CONDITIONS, MOST_CONDITIONS, Component
+from scaling_study.study.component import Component
 from scaling_study.study.sources import check_data, check_scalers, problem_of, shape_of
 from scaling_study.study.study import Study
 from scaling_study.study.values import error_context, whole
@@ -194,9 +193,6 @@ def expand(study: Study) -> list[Condition]:
     StudyError
         If a condition is not valid, or occurs twice in its block.
     """
-    count = sum(math.prod(map(len, grid.values())) for grid in study.blocks.values())
-    if count > MOST_CONDITIONS:
-        raise StudyError(f"{study.origin}: {count:,} conditions; {FEWER_CONDITIONS}")
     conditions = []
     for name, grid in study.blocks.items():
         with error_context(f"{study.origin}: blocks.{name}"):

@@ -4,6 +4,7 @@ Top-level axes apply to every block; ``[blocks.NAME]`` overrides them. A scalar 
 grid axis.
 """
 
+import math
 import tomllib
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,12 @@ from scaling_study.errors import StudyError, unknown
 from scaling_study.files import read_text
 from scaling_study.study import tables, values
 from scaling_study.study.axes import AXES, BUDGETS, read_grid
-from scaling_study.study.component import EVERYTHING, Component
+from scaling_study.study.component import (
+    EVERYTHING,
+    FEWER_CONDITIONS,
+    MOST_CONDITIONS,
+    Component,
+)
 from scaling_study.study.estimators import Comparison, read_comparisons
 from scaling_study.study.values import error_context
 
@@ -227,11 +233,14 @@ def parse(
         given = {"name": Path(origin).stem, **raw}
         single = values.read_known(given, SINGLE)
         axes = {key: value for key, value in raw.items() if key in AXES}
-        blocks = {}
+        blocks, conditions = {}, 0
         for name, block in _blocks(raw).items():
             with error_context(f"blocks.{name}"):
                 _refuse_study_keys(block)
                 blocks[name] = read_grid(block, axes, allowed)
+            conditions += math.prod(map(len, blocks[name].values()))
+            if conditions > MOST_CONDITIONS:  # the blocks that follow are not read
+                raise StudyError(f"{conditions:,} conditions or more; {FEWER_CONDITIONS}")
         study = Study(
             blocks=blocks,
             seeds=read_seeds(raw.get("seeds", 16)),
