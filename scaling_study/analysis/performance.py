@@ -4,6 +4,7 @@ A run that diverged is worse than every other one: its loss is infinite, so that
 within a seed count it and no cell has to be left out.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from scaling_study.analysis import requirements
 from scaling_study.analysis.registry import column, log_time, measure, register
 from scaling_study.analysis.run_table import Array, Seeds, Table
 from scaling_study.study import draws
+from scaling_study.study.component import Component
 from scaling_study.study.conditions import Condition, problem_of, split
 
 TOLERANCE = 1e-3  # excess share below which a run has converged, unless a study says otherwise
@@ -70,12 +72,18 @@ def _law_loss(table: Table) -> Array:
         problem = problem_of(condition.problem)
         if problem.classes or problem.held_out is not None or condition.design != "U":
             return np.nan
-        drawn = draws.draw(split(condition), seeds.tolist())
-        target = problem.law(drawn.u) + drawn.noise
-        share = (drawn.noise**2).mean(axis=-1) / target.var(axis=-1)
-        return np.broadcast_to(share, len(seeds))
+        return _noise_share(condition.problem, condition.data_seed, tuple(seeds.tolist()))
 
     return table.by_condition(of) * column(table, "loss_null")
+
+
+# Thousands of conditions share their data: drawing them again for each took most of the time.
+@lru_cache(maxsize=256)
+def _noise_share(problem: Component, data_seed: int | str, seeds: tuple[int, ...]) -> Array:
+    """Return the mean square of the noise over the target's variance, one value a seed."""
+    drawn = draws.rows_of(problem, data_seed, seeds)
+    target = problem_of(problem).law(drawn.u) + drawn.noise
+    return (drawn.noise**2).mean(axis=-1) / target.var(axis=-1)
 
 
 @measure()
@@ -120,6 +128,7 @@ def _linear_error(table: Table) -> Array:
     """Return 1 - R² of linear models on fresh rows, from their weights in original units."""
     if "weight_original_first" not in table.runs or "bias_original" not in table.runs:
         return np.full(len(table), np.nan)
+    weights, bias = table.function_weights("weight_original"), table["bias_original"]
 
     def of(condition: Condition, seeds: Seeds, rows: Any) -> Array | float:
         if requirements.quadratic_pair(condition, "") or condition.offset:
@@ -127,10 +136,9 @@ def _linear_error(table: Table) -> Array:
         if problem_of(condition.problem).held_out is not None:
             return np.nan
         inputs, target = _fresh(condition, seeds)
-        slopes = table.function_weights("weight_original")[rows]
         with np.errstate(invalid="ignore", over="ignore"):
-            predicted = np.einsum("snj,sj->sn", inputs, slopes)
-            missed = target - predicted - table["bias_original"][rows][:, None]
+            predicted = np.einsum("snj,sj->sn", inputs, weights[rows])
+            missed = target - predicted - bias[rows][:, None]
             return (missed**2).mean(axis=1) / target.var(axis=1)
 
     found = np.full(len(table), np.nan)
@@ -144,7 +152,7 @@ def _fresh(condition: Condition, seeds: Seeds) -> tuple[Array, Array]:
     from scaling_study.analysis.run_table import feature_pair
 
     problem = problem_of(condition.problem)
-    drawn = draws.held_out(split(condition), seeds.tolist())
+    drawn = _held_out_rows(condition.problem, condition.data_seed, tuple(seeds.tolist()))
     scale = np.array(problem.reference_scale, float)
     if condition.design == "F":
         scale[problem.scaled_feature] = condition.scale_factor
@@ -154,6 +162,11 @@ def _fresh(condition: Condition, seeds: Seeds) -> tuple[Array, Array]:
     inputs = drawn.u[..., list(feature_pair(condition))]
     shape = (len(seeds), *inputs.shape[1:])
     return np.broadcast_to(inputs, shape), np.broadcast_to(law + drawn.noise, shape[:2])
+
+
+@lru_cache(maxsize=8)
+def _held_out_rows(problem: Component, data_seed: int | str, seeds: tuple[int, ...]) -> draws.Draw:
+    return draws.rows_of(problem, data_seed, seeds, "held_out")
 
 
 SCORES = {

@@ -13,7 +13,7 @@ from scaling_study.analysis.summary import DIVERGED_OR_FAILED
 from scaling_study.storage.results import Results
 from scaling_study.storage.schema import FEATURE_COLUMNS
 from scaling_study.study.component import Component
-from scaling_study.study.conditions import Condition, expand, problem_of, shape_of
+from scaling_study.study.conditions import Condition, problem_of, shape_of
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -46,8 +46,8 @@ class Table:
             for frame in (results.runs, results.features)
         )
         self.runs = runs.reset_index(drop=True)
-        by_id = {condition.id: condition for condition in expand(results.study)}
-        self.conditions = {str(name): by_id[str(name)] for name in runs["condition"].unique()}
+        names = map(str, runs["condition"].unique())
+        self.conditions = {name: results.by_id[name] for name in names}
         for name, values in self._feature_columns(features).items():
             self.runs[name] = values
         budget = self.by_condition(lambda condition, _: condition.updates)

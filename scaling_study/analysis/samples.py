@@ -7,7 +7,7 @@ else, of which tuning seeds choose one. A cell is the units that share the value
 ``by`` axes; in a comparison it has units on both sides, paired by seed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,15 +128,15 @@ def _cells(claim: Claim, units: Units) -> Iterator[tuple[dict[str, str], tuple[R
         for key, rows in _groups(units.axes, by):
             yield key, (rows,)
         return
-    words = units.axes[versus.axis].map(word)
-    base = units.axes[words == versus.baseline]
-    for key, _ in _groups(base, by):
-        first = _where(units.axes, words == versus.baseline, key)
+    columns = {str(axis): units.axes[axis].to_numpy(object) for axis in units.axes}
+    words = units.axes[versus.axis].map(word).to_numpy(object)
+    for key, _ in _groups(units.axes[words == versus.baseline], by):
+        first = _where(columns, words == versus.baseline, key)
         for other in versus.others:
-            second = _where(units.axes, words == other, key)
+            second = _where(columns, words == other, key)
             if not len(second):  # a scaler undoes every factor alike, and one is run
                 rest = {axis: value for axis, value in key.items() if axis != "scale_factor"}
-                second = _where(units.axes, words == other, rest)
+                second = _where(columns, words == other, rest)
             if len(second):
                 named = {versus.axis: other} if len(versus.others) > 1 else {}
                 yield key | named, (first, second)
@@ -153,10 +153,10 @@ def _groups(axes: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[dict[str, s
         yield dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True)), rows
 
 
-def _where(axes: pd.DataFrame, mask: pd.Series, key: dict[str, str]) -> Rows:
+def _where(columns: Mapping[str, Any], mask: NDArray[np.bool_], key: dict[str, str]) -> Rows:
     for axis, value in key.items():
-        mask = mask & (axes[axis] == value)
-    return np.flatnonzero(mask.to_numpy())
+        mask = mask & (columns[axis] == value)
+    return np.flatnonzero(mask)
 
 
 class _Cell(NamedTuple):

@@ -25,7 +25,6 @@ from scaling_study.analysis.recorded import processes
 from scaling_study.analysis.samples import Sample, samples
 from scaling_study.analysis.tuning import pluralize
 from scaling_study.storage.results import Results
-from scaling_study.study.conditions import expand
 from scaling_study.study.values import error_context
 
 VERDICTS = ("supported", "refuted", "inconclusive", "not testable")
@@ -110,7 +109,7 @@ def _with_reasons(verdict: Verdict, results: Results) -> Verdict:
     """Add why the measure is undefined for some runs, if some cells have no value at all."""
     if not len(verdict.cells) or verdict.cells["n"].min() > 0:
         return verdict
-    some, _ = unmeasured(verdict.claim, expand(results.study), results.study.record)
+    some, _ = unmeasured(verdict.claim, list(results.by_id.values()), results.study.record)
     return verdict._replace(reason="; ".join([verdict.reason, *some]))
 
 

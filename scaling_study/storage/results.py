@@ -23,6 +23,7 @@ from scaling_study.storage.schema import (
     TRACE_COLUMNS,
     parse_chunk_name,
 )
+from scaling_study.study.conditions import Condition, expand
 from scaling_study.study.study import Study
 from scaling_study.study.values import error_context
 
@@ -109,12 +110,18 @@ class Results:
             )
         return contents
 
+    @cached_property
+    def by_id(self) -> dict[str, Condition]:
+        """The conditions of the study, by their ids."""
+        return {condition.id: condition for condition in expand(self.study)}
+
     def of(self, conditions: Iterable[str]) -> "Results":
         """Return the results of some conditions, given by their ids."""
         part = copy.copy(self)
         for name, value in vars(Results).items():
             if isinstance(value, cached_property):
                 part.__dict__.pop(name, None)
+        part.by_id = self.by_id
         part._only = set(conditions)
         kept = self.conditions["condition"].isin(part._only)
         part.conditions = self.conditions[kept].reset_index(drop=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from scaling_study.study import checks
 from scaling_study.study.checks import HELD_OUT
+from scaling_study.study.component import Component
 from scaling_study.study.conditions import Static, batches_per_epoch, problem_of, shape_of
 from scaling_study.study.values import error_context
 
@@ -34,22 +35,27 @@ class Draw(NamedTuple):
 
 def draw(static: Static, seeds: Sequence[int]) -> Draw:
     """Return the training data of each seed; those of one seed if the data stream is fixed."""
-    return _stacked(static, seeds, "draw")
+    return rows_of(static.problem, static.data_seed, seeds)
 
 
 def held_out(static: Static, seeds: Sequence[int]) -> Draw:
     """Return the held-out rows of each seed, in canonical units."""
-    return _stacked(static, seeds, "held_out")
+    return rows_of(static.problem, static.data_seed, seeds, "held_out")
 
 
-def _stacked(static: Static, seeds: Sequence[int], name: str) -> Draw:
-    """Return the rows of each seed, or raise a `DataError` with what is wrong with them."""
-    problem, trained = problem_of(static.problem), name == "draw"
-    distinct = list(seeds) if static.data_seed == "vary" else [int(static.data_seed)]
+def rows_of(
+    component: Component, data_seed: int | str, seeds: Sequence[int], name: str = "draw"
+) -> Draw:
+    """Return the rows of each seed, or raise a `DataError` with what is wrong with them.
+
+    ``name`` is "draw" for the training rows, or "held_out".
+    """
+    problem, trained = problem_of(component), name == "draw"
+    distinct = list(seeds) if data_seed == "vary" else [int(data_seed)]
     if name == "held_out" and problem.held_out is None:
         name, distinct = "draw", [HELD_OUT + seed for seed in distinct]
-    shape = shape_of(static.problem) if name == "draw" else None
-    with error_context(f"problem {static.problem.name!r}"):
+    shape = shape_of(component) if name == "draw" else None
+    with error_context(f"problem {component.name!r}"):
         parts = checks.stack(
             problem, getattr(problem, name), distinct, shape, name=name, trained=trained
         )

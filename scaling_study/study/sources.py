@@ -18,11 +18,18 @@ def problem_of(component: Component) -> Problem:
     """Return the problem that a component names; its rows are float64 arrays."""
     if component.is_table:
         return checks.with_numbers(tables.problem(component))
+    return _built(component) if component.is_code else _built_once(component)
+
+
+def _built(component: Component) -> Problem:
     problem = component.build("problem", EVERY_PROBLEM)
     if not isinstance(problem, Problem):
         raise StudyError(f"problem {component.name!r} returns no scaling_study.Problem")
     with error_context(f"problem {component.name!r}"):
         return checks.with_numbers(problem)
+
+
+_built_once = lru_cache(maxsize=256)(_built)  # the package's own problems have no state
 
 
 def user_problems(study: Study) -> dict[str, Problem]:
