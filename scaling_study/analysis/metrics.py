@@ -107,6 +107,24 @@ def distortion_permutation(table: Table) -> Array:
     return share_permutation(table) - np.where(_is_linear(table), reference, _true_share(table))
 
 
+@measure(requirements.attributed_pair, bounds=(-1.5, 1.5))
+def lead_permutation(table: Table) -> Array:
+    """Half the lead of the scaled feature over the other in permutation importance.
+
+    It is of shares, less the same lead under least squares, or of a network under the law. Where
+    both shares are above 0 it is `distortion_permutation`. In a model that is hardly trained both
+    may be below 0; each is then distorted, and neither leads.
+    """
+    recorded = [_recorded_of(table, "permutation", end) for end in ("first", "last")]
+    parts = _permutations(table, "weight_original")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        closed = np.where(table.completed[:, None], parts, np.nan)
+        closed = np.diff(closed, axis=-1)[:, 0] / np.abs(closed).sum(axis=-1)
+    lead = np.where(np.isnan(recorded[1]), closed, recorded[1] - recorded[0])
+    ols = _permutation(table, "weight_ols")
+    return lead / 2 - (np.where(_is_linear(table), ols, _true_share(table)) - 0.5)
+
+
 @measure(requirements.recorded, bounds=(-1, 1))
 def distortion_gradient(table: Table) -> Array:
     """Share of the mean |gradient| of a network's output less that of importance under the law."""

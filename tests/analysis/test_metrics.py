@@ -76,10 +76,8 @@ def test_the_last_is_the_scaled_feature_and_the_first_the_only_other_one(tmp_pat
 
 
 def test_permutation_share_is_that_of_every_permutation(table):
-    shares, distortion = (
-        MEASURES["share_permutation"](table),
-        MEASURES["distortion_permutation"](table),
-    )
+    names = ("share_permutation", "distortion_permutation", "lead_permutation")
+    shares, distortion, lead = (MEASURES[name](table) for name in names)
     alive = np.flatnonzero(~np.isnan(shares))
     for place in alive[:: len(alive) // 5]:
         run = table.runs.iloc[place]
@@ -92,16 +90,19 @@ def test_permutation_share_is_that_of_every_permutation(table):
         def importance(weight, u=u, y=y):
             e = y - u @ weight
             e = e - e.mean()
-            parts = [((e[:, None] + weight[j] * (u[:, j][:, None] - u[:, j][None])) ** 2).mean()
-                     - (e**2).mean() for j in range(2)]  # fmt: skip
-            return parts[1] / np.abs(parts).sum()
+            swapped = [weight[j] * (u[:, j][:, None] - u[:, j][None]) for j in range(2)]
+            parts = np.array([((e[:, None] + moved) ** 2).mean() for moved in swapped])
+            parts -= (e**2).mean()
+            return parts / np.abs(parts).sum()
 
         weight = scale * run[["weight_original_first", "weight_original_last"]].to_numpy(float)
         wanted = importance(weight)
-        assert shares[place] == pytest.approx(wanted, rel=1e-6)
+        assert shares[place] == pytest.approx(wanted[1], rel=1e-6)
         rows = np.column_stack([u, np.ones(len(u))])
         ols = np.linalg.lstsq(rows, y, rcond=None)[0][:2]
-        assert distortion[place] == pytest.approx(wanted - importance(ols), rel=1e-5, abs=1e-9)
+        missed = wanted - importance(ols)
+        assert distortion[place] == pytest.approx(missed[1], rel=1e-5, abs=1e-9)
+        assert lead[place] == pytest.approx((missed[1] - missed[0]) / 2, rel=1e-5, abs=1e-9)
 
 
 def test_ratios_are_of_last_over_first(table):

@@ -8,7 +8,7 @@ import pandas as pd
 
 from scaling_study.analysis.claims import MODELS, Claim
 from scaling_study.analysis.tuning import pluralize
-from scaling_study.analysis.verdicts import OUTCOMES, Verdict
+from scaling_study.analysis.verdicts import Verdict
 from scaling_study.report.labels import MISSING, listing, number
 
 NAMES = {
@@ -18,11 +18,14 @@ NAMES = {
     "normalized": "batch norm",
     "clipped": "clipping",
 }
+# What a cell says of its claim: it holds there, or it surely does not, or neither is sure.
+STANDINGS = HOLDS, CONTRADICTED, UNDECIDED = ("holds", "contradicted", "undecided")
 # The unit of a measure, by how its name begins.
 UNITS = {
     "log_": "decades (0.3 is a factor of two)",
     "size_of_distortion": "share of importance",
     "distortion": "share of importance",
+    "lead_": "share of importance",
     "share_": "share",
     "first_weight": "weight",
     "first_miss": "coefficient",
@@ -43,8 +46,8 @@ def plain(verdict: Verdict) -> str:
     claim, cells = verdict.claim, len(verdict.cells)
     if verdict.verdict == "not testable":
         return f"Cannot be tested: {verdict.reason}."
-    holds = int((verdict.cells["outcome"] == claim.expect).sum())
-    fails = int(verdict.cells["fails"].sum())
+    counts = standing(verdict).value_counts()
+    holds, fails = (int(counts.get(name, 0)) for name in (HOLDS, CONTRADICTED))
     if claim.control:
         return _plain_control(verdict, holds, cells)
     if cells == 1:
@@ -117,8 +120,7 @@ def facts_of(verdict: Verdict) -> dict[str, Any]:
         "twice": twice,
         "reason": verdict.reason,
         "cells": len(verdict.cells),
-        "holds": holding(verdict),
-        "counts": verdict.counts,
+        "outcomes": listing([f"{n} {name}" for name, n in verdict.counts.items() if n]),
         "file": f"tables/claims/{claim.name}.csv",
         "blocks": listing(list(claim.blocks)),
         "measure": listing([name.replace("_", " ") for name in claim.measure]),
@@ -133,41 +135,43 @@ def facts_of(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def holding(verdict: Verdict) -> int:
-    """Return in how many cells a claim holds."""
-    return (
-        int((verdict.cells["outcome"] == verdict.claim.expect).sum()) if len(verdict.cells) else 0
-    )
+def standing(verdict: Verdict) -> pd.Series:
+    """Return one of `STANDINGS` for each cell of a claim."""
+    if not len(verdict.cells):
+        return pd.Series(dtype=str)
+    holds = verdict.cells["outcome"] == verdict.claim.expect
+    found = np.select([holds, verdict.cells["fails"]], [HOLDS, CONTRADICTED], UNDECIDED)
+    return pd.Series(found, index=verdict.cells.index)
 
 
-def outcomes(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """Return a row per verdict: what of, and how many of its cells have each outcome."""
+def standings(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """Return a row per verdict: what of, and how many of its cells have each standing."""
     rows = [
         {
             "id": found.claim.id,
             "models": found.claim.models,
             "verdict": found.verdict,
-            **found.counts,
+            **dict.fromkeys(STANDINGS, 0),
+            **standing(found).value_counts(),
         }
         for found in verdicts
     ]
-    return pd.DataFrame(rows)[["id", "models", "verdict", *OUTCOMES]]
+    return pd.DataFrame(rows)
 
 
 def dots(found: dict[str, Verdict]) -> pd.DataFrame:
-    """Return a row for each cell of a claim: models, estimate, outcome, and the threshold band."""
+    """Return a row for each cell of a claim: models, estimate, standing, and the threshold band."""
     parts = []
     for models, verdict in found.items():
         if not len(verdict.cells):
             continue
         claim = verdict.claim
-        frame = verdict.cells[["value", "low", "high", "outcome"]].assign(
+        frame = verdict.cells[["value", "low", "high"]].assign(
+            standing=standing(verdict),
             models=NAMES[models],
             unit=unit_of(claim),
             null=claim.null,
             smallest=claim.smallest,
-            sign=claim.sign,
-            inside=claim.expect == "equivalent",
         )
         parts.append(frame)
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
@@ -193,6 +197,7 @@ def _cell(verdict: Verdict | None) -> str:
         return MISSING
     if not len(verdict.cells):
         return verdict.verdict
-    open_ = verdict.counts["inconclusive"]
-    said = f"{holding(verdict)} of {pluralize(len(verdict.cells), 'cell')}"
-    return f"{verdict.verdict}\n{said}" + (f", {open_} open" if open_ else "")
+    counts = standing(verdict).value_counts()
+    undecided = counts.get(UNDECIDED, 0)
+    said = f"{counts.get(HOLDS, 0)} of {pluralize(len(verdict.cells), 'cell')}"
+    return f"{verdict.verdict}\n{said}" + (f", {undecided} undecided" if undecided else "")

@@ -17,21 +17,16 @@ from matplotlib.ticker import FormatStrFormatter, NullFormatter, NullLocator
 from scaling_study.report import charts, style
 from scaling_study.report.labels import MINUS, number
 
-OUTCOMES = {
-    "beyond": style.GREEN,
-    "equivalent": style.SKY,
-    "opposite": style.VERMILION,
-    "inconclusive": style.PALE,
-}
+STANDINGS = {"holds": style.GREEN, "contradicted": style.VERMILION, "undecided": style.PALE}
 BAND = "#e9e9e9"
 LEAST_SQUARES = {**style.REFERENCE, "label": "least squares"}
 SCALE_FACTOR = "scale factor of the last feature"
 
 
 def claims(frame: pd.DataFrame) -> Figure:
-    """Draw the verdicts on networks beside those on a linear unit, and the outcomes of cells.
+    """Draw the verdicts on networks beside those on a linear unit, and what their cells say.
 
-    A row per verdict: ``id, models, verdict`` and a column of counts for each outcome.
+    A row per verdict: ``id, models, verdict`` and a column of counts for each of `STANDINGS`.
     """
     kinds = [name for name in ("networks", "linear") if name in set(frame["models"])]
     names = list(dict.fromkeys(frame["id"]))
@@ -39,23 +34,27 @@ def claims(frame: pd.DataFrame) -> Figure:
     figure, panels = charts.facets(kinds, height=height, sharey=True)
     for kind, axes in panels.items():
         rows = frame[frame["models"] == kind].set_index("id").reindex(names)
-        _outcome_bars(axes, rows)
+        _bars(axes, rows)
         axes.set_yticks(range(len(names)), names, fontsize=9)
         axes.set(xlim=(-0.02, 1), ylim=(len(names) - 0.4, -0.6), xlabel="share of cells")
-    patches = [Patch(color=colour, label=name) for name, colour in OUTCOMES.items()]
+    patches = [Patch(color=colour, label=name) for name, colour in STANDINGS.items()]
     figure.legend(
-        handles=patches, loc="outside upper center", ncols=4, fontsize=9, handlelength=1.2
+        handles=patches,
+        loc="outside upper center",
+        ncols=len(patches),
+        fontsize=9,
+        handlelength=1.2,
     )
     return figure
 
 
-def _outcome_bars(axes: Axes, rows: pd.DataFrame) -> None:
+def _bars(axes: Axes, rows: pd.DataFrame) -> None:
     places = np.arange(len(rows))
-    counts = rows[list(OUTCOMES)].astype(float)
+    counts = rows[list(STANDINGS)].astype(float)
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0).fillna(0)
     left = shares.cumsum(axis=1) - shares
-    for outcome, colour in OUTCOMES.items():
-        axes.barh(places, shares[outcome], left=left[outcome], color=colour, height=0.62)
+    for name, colour in STANDINGS.items():
+        axes.barh(places, shares[name], left=left[name], color=colour, height=0.62)
     for place, verdict in enumerate(rows["verdict"].fillna("not judged")):
         colour = style.VERDICTS.get(verdict, style.FAINT)
         axes.plot(-0.02, place, "s", markersize=7, clip_on=False, color=colour)
@@ -69,7 +68,7 @@ def _outcome_bars(axes: Axes, rows: pd.DataFrame) -> None:
 def dots(frame: pd.DataFrame) -> Figure:
     """Draw the cells of a claim along the axis of its effect, with the threshold band.
 
-    A row per cell: ``models, unit, value, low, high, outcome, null, smallest, sign, inside``.
+    A row per cell: ``models, unit, value, low, high, standing, null, smallest``.
     Models with another unit or threshold have a panel of their own.
     """
     scales = frame[["unit", "null", "smallest"]].astype(str).agg("|".join, axis=1)
@@ -81,8 +80,8 @@ def dots(frame: pd.DataFrame) -> Figure:
     for name, ax in zip(panels, axes, strict=True):
         _dots_of_scale(ax, frame[scales == name])
     looks: list[Any] = [
-        {"color": colour, "marker": "o", "linestyle": "", "label": outcome}
-        for outcome, colour in OUTCOMES.items()
+        {"color": colour, "marker": "o", "linestyle": "", "label": name}
+        for name, colour in STANDINGS.items()
     ]
     return charts.legend(figure, looks)
 
@@ -96,7 +95,7 @@ def _dots_of_scale(axes: Axes, frame: pd.DataFrame) -> None:
         rows = frame[frame["models"] == kind].sort_values("value")
         # Dots lie one above the other in a fixed pattern, so that many cells stay apart.
         beside = place + 0.28 * np.tile([0, 1, -1, 0.5, -0.5], len(rows) // 5 + 1)[: len(rows)]
-        colours = [OUTCOMES[name] for name in rows["outcome"]]
+        colours = [STANDINGS[name] for name in rows["standing"]]
         alpha = 0.9 if len(rows) < 60 else 0.55
         axes.hlines(beside, rows["low"], rows["high"], color=colours, linewidth=0.8, alpha=alpha)
         edge: Any = {"edgecolors": style.INK, "linewidths": 0.3, "zorder": 3}

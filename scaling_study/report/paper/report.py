@@ -47,7 +47,7 @@ def build(results: Results) -> Report:
     verdicts = judge_all(results, read_claims(results.study))
     covered = data.simulated_coverage()
     words = Words(__package__ or "", **_facts(results, verdicts, covered))
-    overview = words.figure("claims", claims.outcomes(verdicts), figures.claims)
+    overview = words.figure("claims", claims.standings(verdicts), figures.claims)
     coverage = words.table("coverage", data.coverage_table(covered))
     return Report(
         title=results.study.title or results.study.name,
