@@ -149,7 +149,7 @@ def standings(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     rows = [
         {
             "id": found.claim.id,
-            "models": found.claim.models,
+            "models": NAMES[found.claim.models],
             "verdict": found.verdict,
             **dict.fromkeys(STANDINGS, 0),
             **standing(found).value_counts(),

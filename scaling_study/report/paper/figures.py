@@ -28,7 +28,7 @@ def claims(frame: pd.DataFrame) -> Figure:
 
     A row per verdict: ``id, models, verdict`` and a column of counts for each of `STANDINGS`.
     """
-    kinds = [name for name in ("networks", "linear") if name in set(frame["models"])]
+    kinds = [name for name in ("networks", "linear unit") if name in set(frame["models"])]
     names = list(dict.fromkeys(frame["id"]))
     height = 0.27 * len(names)
     figure, panels = charts.facets(kinds, height=height, sharey=True)
