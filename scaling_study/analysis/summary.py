@@ -5,7 +5,7 @@ columns: ``name``, ``name_low``, ``name_high`` and ``name_n``. Runs that diverge
 counted and excluded from medians; ``name_missing`` counts the other runs without a finite value.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -47,21 +47,25 @@ def summarize_runs(runs: pd.DataFrame, conditions: pd.DataFrame) -> pd.DataFrame
         units of the training target); ``loss_ols`` (median).
     """
     budgets = conditions.set_index("condition")["updates"]
-    columns = ["condition", "status", "reason", "steps_to_target", "loss_ols", *RUN_MEASURES]
+    names = ("steps_to_target", "loss_ols", *RUN_MEASURES)
+    columns = {name: runs[name].to_numpy(np.float64) for name in names}
+    statuses = runs["status"].astype(str).to_numpy(object)
+    groups: Any = runs.groupby("condition", observed=True).indices
     rows = []
-    for condition, group in _by_condition(runs[columns]):
-        n, status = len(group), group["status"].astype(str)
-        row: dict[str, Any] = {"condition": condition, "updates": int(budgets[condition]), "n": n}
-        row["has_target"] = not (status == "no_target").any()
+    for condition, places in groups.items():
+        n, status = len(places), statuses[places]
+        row: dict[str, Any] = {"condition": str(condition), "updates": int(budgets[condition])}
+        row |= {"n": n, "has_target": not (status == "no_target").any()}
         judged = n if row["has_target"] else 0
         converged = int((status[:judged] == "converged").sum())
         row |= _columns("converged", proportion(converged, judged))
         row |= _columns("diverged", proportion(int((status == "diverged").sum()), n))
         row["failed"] = int((status == "failed").sum())
-        times = group["steps_to_target"].to_numpy(np.float64)[:judged]
+        times = columns["steps_to_target"][places[:judged]]
         row |= _columns("steps_to_target", censored_median(times, row["updates"]))
-        row |= _medians(RUN_MEASURES, group[~status.isin(DIVERGED_OR_FAILED)])
-        row["loss_ols"] = float(group["loss_ols"].median())
+        ended = places[~np.isin(status, DIVERGED_OR_FAILED)]
+        row |= _medians({name: columns[name][ended] for name in RUN_MEASURES})
+        row["loss_ols"] = float(pd.Series(columns["loss_ols"][places]).median())
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -93,7 +97,8 @@ def summarize_features(features: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFra
             significant = group["t_ols"].abs() >= SIGNIFICANT_T
             times = group.loc[group["weight_init"].notna() & significant, "steps_to_feature_target"]
             row |= _columns("reached", proportion(int(times.notna().sum()), len(times)))
-            row |= _medians(START_MEASURES, group) | _medians(FEATURE_MEASURES, completed)
+            row |= _medians({name: group[name] for name in START_MEASURES})
+            row |= _medians({name: completed[name] for name in FEATURE_MEASURES})
             row["movement_most"] = float(completed["movement"].max())
             row["weight_true"] = float(group["weight_true"].median())
             row["weight_ols"] = float(group["weight_ols"].median())
@@ -229,11 +234,11 @@ def _absolute_weights(
         yield condition, first, last
 
 
-def _medians(names: tuple[str, ...], frame: pd.DataFrame) -> dict[str, float]:
+def _medians(columns: Mapping[str, Any]) -> dict[str, float]:
     """Return the median of each column, and how many of its values are not finite, if not all."""
     row = {}
-    for name in names:
-        values = frame[name].to_numpy(np.float64)
+    for name, column in columns.items():
+        values = np.asarray(column, np.float64)
         finite = np.isfinite(values)
         row |= _columns(name, median(values[finite]))
         row[f"{name}_missing"] = int((~finite).sum()) if finite.any() else 0
