@@ -16,7 +16,7 @@ from scaling_study.storage.results import Results
 from scaling_study.study import scalers
 
 COVERAGE_SAMPLE_SIZES = (10, 30, 200)
-COVERAGE_STUDIES = 2_000
+COVERAGE_STUDIES = 10_000  # with fewer, coverages of 96 and 97 % cannot be told apart
 COVERAGE_RNG_SEED = 7
 RATES = ("default", "tuned")
 # A predicted and a measured number of updates agree within this share, or within one update.
