@@ -220,16 +220,20 @@ def _forward_dense(model: MLP, parameters: Parameters, x: Array) -> Array:
     return x if model.classes > 2 else x[:, 0]
 
 
+UNROLLED = 16  # terms of a sum, up to which it is faster than a loop; 24 took six times as long
+
+
 def contract(x: Array, kernel: Array) -> Array:
     """Return sum_j x[:, j] kernel[j], with x (n_rows, n_in, ...) and kernel (n_in, n_out, ...).
 
     XLA's loops for a CPU do not run along the runs inside a reduction that is fused with other
-    work, which made a layer 20 times as slow; so one row's sums are a loop of their own.
+    work, which made a layer 20 times as slow; so one row's sums are a loop of their own. A single
+    output's few terms LLVM unrolls.
     """
     inputs, outputs = kernel.shape[:2]
     if inputs <= WRITTEN_OUT:
         return sum(x[:, j, None] * kernel[j] for j in range(inputs))  # type: ignore[return-value]
-    if outputs == 1 or len(x) > 1:
+    if (outputs == 1 and inputs <= UNROLLED) or len(x) > 1:
         return jnp.sum(x[:, :, None] * kernel, axis=1)
     return _contract_in_loop(x, kernel)
 
