@@ -107,22 +107,29 @@ def distortion_permutation(table: Table) -> Array:
     return share_permutation(table) - np.where(_is_linear(table), reference, _true_share(table))
 
 
-@measure(requirements.attributed_pair, bounds=(-1.5, 1.5))
+@measure(requirements.attributed_pair, bounds=(-1, 1))
 def lead_permutation(table: Table) -> Array:
-    """Half the lead of the scaled feature over the other in permutation importance.
+    """Half the difference between the shares of permutation importance of the two features.
 
-    It is of shares, less the same lead under least squares, or of a network under the law. Where
-    both shares are above 0 it is `distortion_permutation`. In a model that is hardly trained both
-    may be below 0; each is then distorted, and neither leads.
+    It is the scaled feature's share less the other's, less the same under least squares; of a
+    network, under the law. It equals `distortion_permutation` where no share is negative. In a
+    hardly trained model both may be: both are distorted then, and neither feature leads.
     """
-    recorded = [_recorded_of(table, "permutation", end) for end in ("first", "last")]
-    parts = _permutations(table, "weight_original")
+    ols, law = _lead(table, "weight_ols"), _recorded_lead(table, "true")
+    found, recorded = _lead(table, "weight_original"), _recorded_lead(table, "permutation")
+    found = np.where(np.isnan(recorded), table.if_completed(found), recorded)
+    return found - np.where(_is_linear(table), ols, law)
+
+
+def _lead(table: Table, name: str) -> Array:
+    parts = _permutations(table, name)
     with np.errstate(invalid="ignore", divide="ignore"):
-        closed = np.where(table.completed[:, None], parts, np.nan)
-        closed = np.diff(closed, axis=-1)[:, 0] / np.abs(closed).sum(axis=-1)
-    lead = np.where(np.isnan(recorded[1]), closed, recorded[1] - recorded[0])
-    ols = _permutation(table, "weight_ols")
-    return lead / 2 - (np.where(_is_linear(table), ols, _true_share(table)) - 0.5)
+        return (parts[:, -1] - parts[:, 0]) / np.abs(parts).sum(axis=-1) / 2
+
+
+def _recorded_lead(table: Table, method: str) -> Array:
+    last, first = (_recorded_of(table, method, end) for end in ("last", "first"))
+    return (last - first) / 2
 
 
 @measure(requirements.recorded, bounds=(-1, 1))

@@ -12,6 +12,7 @@ from scaling_study.analysis import theory
 from scaling_study.analysis.summary import DIVERGED_OR_FAILED
 from scaling_study.storage.results import Results
 from scaling_study.storage.schema import FEATURE_COLUMNS
+from scaling_study.study import draws
 from scaling_study.study.component import Component
 from scaling_study.study.conditions import Condition, problem_of, shape_of
 
@@ -121,7 +122,7 @@ class Table:
         """Covariance of the two features in canonical units, shape (n, 2, 2)."""
 
         def of_pair(condition: Condition, seeds: Seeds) -> Array:
-            whole = _covariances(condition.problem, condition.data_seed, tuple(seeds))
+            whole = _covariances(condition.problem, condition.data_seed, tuple(seeds.tolist()))
             pair = list(feature_pair(condition))
             return whole[:, np.array(pair)[:, None], pair]
 
@@ -153,8 +154,4 @@ def feature_pair(condition: Condition) -> tuple[int, int]:
 
 @lru_cache(maxsize=256)
 def _covariances(problem: Component, data_seed: int | str, seeds: tuple[int, ...]) -> Array:
-    drawn = problem_of(problem)
-    if data_seed != "vary":
-        u = drawn.draw(int(data_seed))[0]
-        return np.broadcast_to(theory.covariance(u), (len(seeds), u.shape[1], u.shape[1]))
-    return theory.covariance(np.stack([drawn.draw(int(seed))[0] for seed in seeds]))
+    return theory.covariance(draws.rows_of(problem, data_seed, seeds).u)

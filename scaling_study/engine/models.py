@@ -220,15 +220,15 @@ def _forward_dense(model: MLP, parameters: Parameters, x: Array) -> Array:
     return x if model.classes > 2 else x[:, 0]
 
 
-UNROLLED = 16  # terms of a sum, up to which it is faster than a loop; 24 took six times as long
+UNROLLED = 16  # terms up to which a sum is faster than a loop; with 24 it took six times as long
 
 
 def contract(x: Array, kernel: Array) -> Array:
     """Return sum_j x[:, j] kernel[j], with x (n_rows, n_in, ...) and kernel (n_in, n_out, ...).
 
     XLA's loops for a CPU do not run along the runs inside a reduction that is fused with other
-    work, which made a layer 20 times as slow; so one row's sums are a loop of their own. A single
-    output's few terms LLVM unrolls.
+    work, which made a layer 20 times as slow; so one row's sums are a loop of their own,
+    but for the few terms of a single output.
     """
     inputs, outputs = kernel.shape[:2]
     if inputs <= WRITTEN_OUT:

@@ -119,9 +119,8 @@ class Results:
         """Return the results of some conditions, given by their ids."""
         part = copy.copy(self)
         for name, value in vars(Results).items():
-            if isinstance(value, cached_property):
+            if isinstance(value, cached_property) and name != "by_id":  # of the whole study
                 part.__dict__.pop(name, None)
-        part.by_id = self.by_id
         part._only = set(conditions)
         kept = self.conditions["condition"].isin(part._only)
         part.conditions = self.conditions[kept].reset_index(drop=True)

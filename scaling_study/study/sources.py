@@ -29,7 +29,7 @@ def _built(component: Component) -> Problem:
         return checks.with_numbers(problem)
 
 
-_built_once = lru_cache(maxsize=256)(_built)  # the package's own problems have no state
+_built_once = lru_cache(maxsize=256)(_built)  # the package's own never change
 
 
 def user_problems(study: Study) -> dict[str, Problem]:

@@ -233,14 +233,14 @@ def parse(
         given = {"name": Path(origin).stem, **raw}
         single = values.read_known(given, SINGLE)
         axes = {key: value for key, value in raw.items() if key in AXES}
-        blocks, conditions = {}, 0
+        blocks, count = {}, 0
         for name, block in _blocks(raw).items():
             with error_context(f"blocks.{name}"):
                 _refuse_study_keys(block)
                 blocks[name] = read_grid(block, axes, allowed)
-            conditions += math.prod(map(len, blocks[name].values()))
-            if conditions > MOST_CONDITIONS:  # the blocks that follow are not read
-                raise StudyError(f"{conditions:,} conditions or more; {FEWER_CONDITIONS}")
+            count += math.prod(map(len, blocks[name].values()))
+            if count > MOST_CONDITIONS:  # the blocks that follow are not read
+                raise StudyError(f"{count:,} conditions or more; {FEWER_CONDITIONS}")
         study = Study(
             blocks=blocks,
             seeds=read_seeds(raw.get("seeds", 16)),

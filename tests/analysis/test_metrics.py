@@ -105,6 +105,27 @@ def test_permutation_share_is_that_of_every_permutation(table):
         assert lead[place] == pytest.approx((missed[1] - missed[0]) / 2, rel=1e-5, abs=1e-9)
 
 
+def test_the_lead_is_reversed_where_the_features_are_exchanged(whole, monkeypatch):
+    of_pair = ~np.isnan(MEASURES["lead_permutation"](whole))
+    runs = whole.take(of_pair)
+    networks = ~runs.runs["model"].astype(str).str.startswith("linear").to_numpy()
+    assert networks.any()
+    assert not networks.all()
+    lead = MEASURES["lead_permutation"](runs)
+    exchanged = runs.take(np.ones(len(runs), bool))
+    swap = {"first": "last", "last": "first"}
+    ends = [str(name).rpartition("_") for name in runs.runs if str(name).endswith(tuple(swap))]
+    for name, _, end in ends:
+        exchanged.runs[f"{name}_{swap[end]}"] = runs.runs[f"{name}_{end}"].to_numpy()
+    monkeypatch.setattr(type(runs), "scales", runs.scales[:, ::-1])
+    monkeypatch.setattr(type(runs), "covariance", runs.covariance[:, ::-1, ::-1])
+    np.testing.assert_allclose(MEASURES["lead_permutation"](exchanged), -lead, atol=1e-12)
+    recorded = [runs[f"share_{name}_{end}"][networks] for name in ("permutation", "true")
+                for end in swap]  # fmt: skip
+    wanted = (recorded[1] - recorded[0] - recorded[3] + recorded[2]) / 2
+    np.testing.assert_allclose(lead[networks], wanted, atol=1e-12)
+
+
 def test_ratios_are_of_last_over_first(table):
     alive = table.completed
     found = MEASURES["log_movement_ratio"](table)[alive]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scaling_study.engine import models
-from scaling_study.engine.models import ACROSS_AN_AXIS, ACTIVATIONS, INITIALIZERS, MODELS
+from scaling_study.engine.models import ACROSS_AN_AXIS, ACTIVATIONS, INITIALIZERS, MODELS, UNROLLED
 from scaling_study.errors import StudyError
 from scaling_study.study.component import Component
 
@@ -203,6 +203,8 @@ FORWARD = [
     ({"name": "linear"}, 1),
     ({"name": "mlp", "hidden": 1}, 1),
     ({"name": "mlp", "hidden": 6}, 1),
+    ({"name": "mlp", "hidden": UNROLLED}, 1),
+    ({"name": "mlp", "hidden": UNROLLED + 1}, 1),
     ({"name": "mlp", "hidden": (6, 5), "activation": "tanh"}, 1),
     ({"name": "mlp", "hidden": (6, 5), "activation": "tanh"}, 5),
     ({"name": "test_models:OddOneOut"}, 5),

@@ -23,7 +23,7 @@ from scaling_study.report.document import Figure, Words
 from scaling_study.report.page import write_report
 from scaling_study.report.paper import data
 from scaling_study.report.paper import report as paper_report
-from scaling_study.report.paper.claims import NAMES, plain
+from scaling_study.report.paper.claims import NAMES, STANDINGS, dots, plain, standings
 from scaling_study.storage.results import load
 
 BLOCKED = """
@@ -144,6 +144,16 @@ def test_each_claim_has_a_plain_line_its_unit_its_null_and_its_threshold(report)
 def test_a_verdict_is_said_in_one_plain_line(quantifier, centres, line):
     claim = replace(CLAIM, quantifier=quantifier)
     assert plain(judged(0, centres, claim)) == line
+
+
+@pytest.mark.parametrize("expect", ["beyond", "equivalent"])
+def test_cells_hold_or_contradict_a_claim_or_leave_it_undecided(expect):
+    found = judged(0, [3, 0, -3, 0.5], replace(CLAIM, expect=expect))
+    (row,) = standings([found]).to_dict("records")
+    assert [row[name] for name in STANDINGS] == [1, 2, 1]
+    cells = dots({"linear": found})["standing"]
+    holds = {"beyond": 3, "equivalent": 0}[expect]
+    assert [3, 0, -3, 0.5][cells.tolist().index("holds")] == holds
 
 
 def test_what_cannot_be_tested_and_controls_are_said():

@@ -300,6 +300,13 @@ def test_the_results_of_some_conditions_remember_nothing_of_the_whole(stored):
     assert results.count == CONDITIONS * SEEDS
 
 
+def test_a_part_of_the_results_needs_no_code_of_the_study(stored, monkeypatch):
+    monkeypatch.setattr(results_of, "expand", lambda study: pytest.fail("the study was expanded"))
+    results = scaling_study.load(stored)
+    part = results.of(results.conditions["condition"].head(1))
+    assert len(part.runs) == SEEDS
+
+
 def test_results_say_what_they_are(results, stored):
     said = repr(results)
     assert said.startswith(f"Results({str(stored)!r}: 16 runs of 4 conditions, ")

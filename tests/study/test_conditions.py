@@ -16,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from scaling_study.errors import StudyError
 from scaling_study.study.component import EVERYTHING, Component
 from scaling_study.study.conditions import (
+    CONDITIONS_LAST,
     batches_per_epoch,
     chunk_shape,
     expand,
@@ -488,6 +489,16 @@ def test_a_chunk_of_a_larger_network_has_fewer_seeds(hidden, features, seeds):
     problem = {"name": "gaussian", "features": features, "samples": 64}
     (condition,) = expand(parse({"problem": problem, "model": model}))
     assert chunk_shape(split(condition), 1).seeds == seeds
+
+
+@pytest.mark.parametrize(
+    ("count", "shape"),
+    [(24, (32, 2, 32)), (CONDITIONS_LAST, (16, 40, 1)), (63, (16, 63, 1)), (64, (4, 64, 1))],
+)
+def test_the_longer_axis_of_a_networks_tile_is_that_of_many_conditions(count, shape):
+    model = {"name": "mlp", "hidden": 16}
+    (condition,) = expand(parse({"problem": "uniform", "model": model}))
+    assert chunk_shape(split(condition), count)[1:] == shape
 
 
 @pytest.mark.parametrize("chunk_runs", [0, -1, 1.5, "many", True])
