@@ -3,7 +3,8 @@
     python bench/gpu.py FOLDER [WORKLOAD ...]
 
 Writes FOLDER/gpu.md and FOLDER/gpu.json. Programs are compiled before they are timed; each
-time is the median of three, from the orders on the host to the Parquet bytes of every chunk.
+time is the median of three, from the orders on the host to the Parquet bytes of every chunk. No
+measurement begins after `MOST_SECONDS`.
 """
 
 import json
@@ -19,10 +20,14 @@ import jax
 import network
 from conftest import Trainer
 
-WIDTHS = (None, 16384, 65536, 262144)  # runs a chunk; None as the project chooses
+WIDTHS = (16384, 65536, 262144)  # runs a chunk, beside what the project chooses
 SEEDS = {"throughput": "0:1024", "throughput-mlp": "0:1024", "throughput-network": "0:1024"}
 QUICK = {"throughput": "0:128", "throughput-mlp": "0:32", "throughput-network": "0:32"}
-WIDE = ((30, (64, 64), 64, 5), (30, (64, 64), 1024, 5), (85, (256, 256), 256, 2))
+WIDE = (
+    *((30, (64, 64), 64, 5), (30, (64, 64), 64, 100), (30, (64, 64), 1024, 5)),
+    *((30, (64, 64), 1024, 50), (85, (256, 256), 256, 2), (85, (256, 256), 256, 50)),
+)
+MOST_SECONDS = 270
 Row = dict[str, Any]
 
 
@@ -57,7 +62,8 @@ def whole(preset: str, folder: Path) -> Row:
     command = [sys.executable, "-m", "scaling_study", "run", preset, "--json", "-q"]
     begin = time.perf_counter()
     done = subprocess.run(
-        [*command, "--overwrite", "-o", str(folder)], capture_output=True, text=True, check=True
+        [*command, "--overwrite", "-o", str(folder)],
+        **{"capture_output": True, "text": True, "check": True, "timeout": MOST_SECONDS - 60},
     )
     seconds = time.perf_counter() - begin
     summary = json.loads(done.stdout.splitlines()[-1])
@@ -128,16 +134,22 @@ def main(folder: Path, quick: bool) -> None:
     """Measure and write the page, which is rewritten after each row."""
     rows: list[Row] = []
     seeds = QUICK if quick else SEEDS
-    cases = [
-        (throughput, preset, seeds[preset], width, record)
-        for preset in seeds
+    chosen = [
+        (throughput, preset, seeds[preset], None, record)
+        for preset in reversed(seeds)
         for record in ("curves", "standard")
-        for width in (WIDTHS if record == "curves" and not quick else WIDTHS[:1])
     ]
-    cases[:0] = [(beside_vmap, *shape) for shape in WIDE]  # type: ignore[assignment]
-    if not quick:
-        cases.append((whole, "paper", folder / "paper-runs"))  # type: ignore[arg-type]
+    paper = [] if quick else [(whole, "paper", folder / "paper-runs")]
+    widths = [
+        (throughput, preset, seeds[preset], width, "curves")
+        for preset in seeds
+        for width in (() if quick else WIDTHS)
+    ]
+    begin = time.perf_counter()
+    cases: list[Any] = [*((beside_vmap, *shape) for shape in WIDE), *chosen, *paper, *widths]
     for case in cases:
+        if time.perf_counter() - begin > MOST_SECONDS:
+            break
         attempt(rows, *case)
         (folder / "gpu.md").write_text(page(rows), encoding="utf-8")
         (folder / "gpu.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")

@@ -22,8 +22,8 @@ rm -rf "$site/scaling_study" build ./*.egg-info  # the checkout is what is impor
 
 "$PYTHON" -c 'import jax; print(jax.__version__, jax.devices())'
 if [ "${TESTS:-1}" = 1 ]; then
-    JAX_ENABLE_COMPILATION_CACHE=false timeout 200 "$PYTHON" -m pytest -m "not slow" -o addopts= \
-        --benchmark-disable -vv --tb=line -n "${WORKERS:-14}" --dist=loadfile -W default tests/engine \
+    JAX_ENABLE_COMPILATION_CACHE=false timeout -s INT 200 "$PYTHON" -m pytest -m "not slow" -o addopts= \
+        --benchmark-disable -vv --tb=short -n "${WORKERS:-14}" --dist=loadfile -W default tests/engine \
         >"$OUT/gpu-tests.txt" 2>&1 || true
     grep -c PASSED "$OUT/gpu-tests.txt" || true
     grep FAILED "$OUT/gpu-tests.txt" | sort -u | head -60 || true

@@ -18,7 +18,9 @@ from scaling_study.execution import signals
 from scaling_study.execution.cluster import ClusterMonitor, failure_reason
 from scaling_study.study.conditions import Group
 
-COMPILERS = 2  # programs that are compiled at once, and ahead of the one that is used
+# Programs that are compiled at once, and ahead of the one that is used.
+COMPILERS = max(2, (os.cpu_count() or 1) // 4)
+HOST_THREADS = 8  # that draw data and encode rows beside a GPU
 
 
 class Executor(Protocol):
@@ -67,8 +69,8 @@ class LocalDevices:
     """The devices of this machine, or some of them; an `Executor`.
 
     Calls that need a device take turns at its slots: a CPU has one for each core, so that all
-    cores share the programs compiled for it, and any other device has one. Each slot has two
-    threads: while one computes on the device, the other draws data or encodes rows.
+    cores share the programs compiled for it, and any other device has one. Each slot has some
+    threads: while one computes on the device, the others draw data or encode rows.
 
     Parameters
     ----------
@@ -85,11 +87,14 @@ class LocalDevices:
         self.environment = environment()
         self.names = [str(device) for device in self._slots]
         self.memory = device_memory()
-        single_core = len(self._slots) == 1 and self.platform == "cpu"
-        threads = 1 if single_core else 2 * len(self._slots)
+        slots, cores = len(self._slots), os.cpu_count() or 1
+        if self.platform == "cpu":
+            threads, compilers = 1 if slots == 1 else 2 * slots, min(COMPILERS, slots)
+        else:
+            threads, compilers = slots * min(HOST_THREADS, max(2, cores // slots)), COMPILERS
         self.max_pending = 2 * threads
         self._threads = ThreadPoolExecutor(threads)
-        self._compiler = ThreadPoolExecutor(min(COMPILERS, len(self._slots)))
+        self._compiler = ThreadPoolExecutor(compilers)
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for device in self._slots:
             self._free.put(device)

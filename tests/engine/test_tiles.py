@@ -67,5 +67,6 @@ def test_a_device_with_threads_to_fill_takes_a_chunk_at_once(platform, expected,
 @pytest.mark.parametrize(
     ("runs", "expected"), [(1, (1, 1)), (7, (1, 4)), (16, (2, 8)), (99, (6, 8))]
 )
-def test_a_tile_of_so_many_runs_divides_the_chunk(runs, expected):
+def test_a_tile_of_so_many_runs_divides_the_chunk(runs, expected, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     assert Tiles.of(ChunkShape(6, 8, 2, 4), runs) == (*expected, True)
