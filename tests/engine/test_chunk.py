@@ -523,6 +523,20 @@ def test_short_epochs_keep_the_bits_they_had():
     assert not loss.skip_full_loss
 
 
+@pytest.mark.parametrize("axis", ["data_seed", "init_seed", "order_seed"])
+def test_groups_that_differ_in_a_seed_share_a_program_and_no_bits_change(axis, monkeypatch):
+    groups = groups_of(**{**BASE, axis: [3, 4, "vary"], "batch_size": [5, 7]})
+    programs = [compiling.compiled(own, "standard") for own in groups]
+    assert len(groups) == 6
+    assert len({id(found) for found in programs}) == 2
+    shared = [rows_of(Chunk(i, 0, 0), **{**BASE, axis: [3, 4]}) for i in range(2)]
+    for place, frame in enumerate(shared):
+        monkeypatch.setattr(compiling, "_programs", {})
+        alone = rows_of(Chunk(place, 0, 0), **{**BASE, axis: [3, 4]})
+        assert_same_bits(frame, alone)
+    assert not shared[0]["final_loss"].equals(shared[1]["final_loss"])
+
+
 # Networks by matrix products ------------------------------------------------------------------
 
 FORMS = {
