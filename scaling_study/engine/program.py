@@ -87,8 +87,10 @@ def objective_of(group: Group, model: nn.Module, *, seeds_last: bool) -> Objecti
         problem.classes,
         seeds_last,
         by_row=not single_run and jax.default_backend() == "cpu" and isinstance(model, models.MLP),
-        # There all rows are many times a batch; other problems keep the bits they had.
-        skip_full_loss=problem.held_out is not None or batching.batches >= LONG_EPOCH,
+        # There all rows are many times a batch, or cost as much as the update.
+        skip_full_loss=problem.held_out is not None
+        or batching.batches >= LONG_EPOCH
+        or static.sampling == "full",
         single_run=single_run,
     )
 

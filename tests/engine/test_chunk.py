@@ -1,5 +1,7 @@
 """A chunk: its rows are those of plain runs, whoever else is in it and however it is cut."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pandas as pd
@@ -496,6 +498,27 @@ def test_adam_told_the_factor_does_not_feel_it():
         assert abs(weights(rescaled(factor=64.0, **ablation), 64.0) - plain).max() > 1e-3
     start = weights(rescaled(factor=64.0), 64.0, "glorot_uniform")
     assert abs(start - weights({"name": "adam", "eps": 1e-2}, 1.0, "glorot_uniform")).max() > 1e-3
+
+
+@pytest.mark.parametrize("target_loss", ["none", 0.3])
+def test_a_full_batch_that_is_not_visited_again_changes_no_run(target_loss, monkeypatch):
+    axes = {"problem": {"name": "sines", "samples": 64}, "design": "U", "sampling": "full"}
+    axes |= {"model": TANH, "learning_rate": 0.05, "updates": 60, "scale_factor": [1.0, 9.0]}
+    axes |= {"target_scaler": "standard", "target_loss": target_loss}
+    assert_close(*_with_and_without(monkeypatch, axes), rtol=1e-4)
+
+
+def _with_and_without(monkeypatch, axes):
+    """Return the rows where the full loss is skipped without a target, and where it never is."""
+    own = program.objective_of
+    for skip in (True, False):
+        monkeypatch.setattr(compiling, "_programs", {})
+        monkeypatch.setattr(
+            program,
+            "objective_of",
+            lambda *a, skip=skip, **k: replace(own(*a, **k), skip_full_loss=skip),
+        )
+        yield rows_of(**axes)
 
 
 @pytest.mark.parametrize("target_loss", ["none", 0.3])
