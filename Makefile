@@ -18,7 +18,7 @@ TESTS ?= tests
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -m "not slow" $(TESTS)
 
-test-slow: $(VENV)/installed  ## What takes minutes: kills at every file operation, signals
+test-slow: $(VENV)/installed  ## The rest: kills at every file operation, signals, whole sweeps
 	$(BIN)/python -m pytest -m slow
 
 torture: $(VENV)/installed  ## 50 kills, kills at each operation, 1,000 studies; half an hour

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from processes import SHARED_CACHE
 from tiny_folder import run
@@ -129,16 +130,32 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Results:
 ORDER = ("report", "cli", "execution", "storage", "tests", "analysis", "engine", "study")
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by their markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file to one process, and those of the small paper, which is trained once.
 
     What is end to end comes first; the order within a folder stays.
     """
+    _thin_sweeps(items)
     papers = {item.path for item in items if "paper" in getattr(item, "fixturenames", ())}
     for item in items:
         group = "paper" if item.path in papers else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: (item.path not in papers, ORDER.index(item.path.parent.name)))
+
+
+def _thin_sweeps(items: list[pytest.Item]) -> None:
+    """Mark as slow all but n cases, evenly spread, of a test with the marker ``sweep(n)``."""
+    sweeps: dict[Any, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sweep"):
+            sweeps.setdefault((item.path, item.name.partition("[")[0]), []).append(item)
+    for cases in sweeps.values():
+        marker: Any = cases[0].get_closest_marker("sweep")
+        quick = {round(i) for i in np.linspace(0, len(cases) - 1, marker.args[0])}
+        for place, item in enumerate(cases):
+            if place not in quick:
+                item.add_marker(pytest.mark.slow)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -38,6 +38,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("how", ["-m", "script"])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_imports_nothing_from_where_it_is_run(name, how, downloaded):

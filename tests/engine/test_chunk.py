@@ -71,6 +71,7 @@ PLAIN = [
 ]
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("axes", PLAIN, ids=lambda axes: "-".join(map(str, axes.values())))
 def test_a_run_is_what_a_plain_loop_over_it_gives(axes):
     affine = {"scaler": ["none", "standard", "robust"], "scale_factor": 30.0}
@@ -124,6 +125,7 @@ def sklearn_coefficients(condition, seed: int) -> np.ndarray:
     return LinearRegression().fit(x, y + noise).coef_
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_least_squares_weights_stored_are_scikit_learns(name):
     designs = ["U"] if PROBLEMS[name]().signal is not None else ["F", "U"]
@@ -267,6 +269,7 @@ CUTS = [
 ]
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("each", [True, False], ids=["by epoch", "by some"])
 @pytest.mark.parametrize(("axes", "numbers"), CUTS, ids=str)
 def test_a_budget_cut_into_segments_ends_where_an_uncut_one_does(axes, numbers, each, monkeypatch):
@@ -296,6 +299,7 @@ NOT_OF_TRAINING = ("condition", "weight_original", "weight_true", "weight_ols", 
 NOT_OF_TRAINING += ("weight_error_ols",)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("objective", ["moments", "samples"])
 @pytest.mark.parametrize("scaler", CANCELLING)
 def test_a_scaler_cancels_a_power_of_two_to_the_bit_and_any_other_factor_nearly(scaler, objective):
@@ -333,6 +337,7 @@ def test_float64_differs_from_float32_by_rounding(axes):
         np.testing.assert_allclose(column(single, name), column(double, name), rtol=2e-3)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", TRANSFORMERS)
 @pytest.mark.parametrize("model", ["linear", RELU], ids=str)
 def test_transformed_features_train(name, model):

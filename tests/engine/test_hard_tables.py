@@ -41,6 +41,7 @@ def descend(z: np.ndarray, y: np.ndarray, rate: float, updates: int, weight: flo
     return w, b, ((z @ w + b - y) ** 2).mean()
 
 
+@pytest.mark.sweep(4)
 @ways
 @dtypes
 @pytest.mark.parametrize("mean", [0.0, 1954.5, 1e5, 1.7e9])
@@ -56,6 +57,7 @@ def test_a_columns_mean_costs_no_digits(mean, objective, dtype):
     assert row["status"] == "converged"
 
 
+@pytest.mark.sweep(8)
 @ways
 @dtypes
 @pytest.mark.parametrize(
@@ -87,6 +89,7 @@ def test_training_is_that_of_a_plain_loop_in_float64(problem, objective, dtype):
     np.testing.assert_allclose(row["final_loss"], loss, rtol=ROUNDING[dtype] + far)
 
 
+@pytest.mark.sweep(6)
 @ways
 @dtypes
 @pytest.mark.parametrize("offset", [0.0, 1e3, 1e9])
@@ -121,6 +124,7 @@ def loss_of_stored(row, condition, seed: int) -> float:
     return float((((x - mean) @ weight + level - y) ** 2).mean() / divisor**2)
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("objective", WAYS)
 @pytest.mark.parametrize("name", list(PROBLEMS))
@@ -217,6 +221,7 @@ def test_a_column_transformer_scales_chosen_columns_and_leads_back_to_original_u
 # Classes -----------------------------------------------------------------------------------
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("scaler", ["none", "minmax", "standard", "robust", "maxabs", "power"])
 def test_a_linear_classifier_ends_at_maximum_likelihood_in_original_units(scaler):
     axes = {"problem": "hard_tables:spector", "design": "U", "scaler": scaler, "sampling": "full"}

@@ -66,6 +66,7 @@ def trained(model, dtype: str, features: int = 3, updates: int = 300):
     return parameters, z
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("hidden", [4, 16, 64, (16, 16)])
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
@@ -79,6 +80,7 @@ def test_integrated_gradients_of_trained_networks_are_complete(activation, hidde
     assert jnp.abs(value - level).max() > 1  # a thousandth is little of it
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("activation", sorted(models.ACTIVATIONS.keys() - {"identity"}))
 def test_integrated_gradients_are_complete_whatever_the_activation(activation):
     model = models.build(Component("mlp", (("activation", activation), ("hidden", (8, 8)))))

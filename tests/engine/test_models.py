@@ -77,6 +77,7 @@ def test_every_model_has_a_kernel_that_the_features_enter(name):
     np.testing.assert_array_equal(kernel, parameters["params"]["Dense_0"]["kernel"])
 
 
+@pytest.mark.sweep(10)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("hidden", [4, (4,), (4, FEATURES, 2)], ids=str)
 def test_a_network_is_its_matrix_products(activation, hidden):
@@ -215,6 +216,7 @@ FORWARD = [
 ]
 
 
+@pytest.mark.sweep(10)
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize(("model", "rows"), FORWARD, ids=str)
 def test_forward_over_a_block_is_apply_over_each_run(model, rows, shared):
@@ -242,6 +244,7 @@ def test_forward_over_a_block_is_apply_over_each_run(model, rows, shared):
                 np.testing.assert_allclose(a[(..., *place)], b, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation_trains_over_a_block_as_it_does_run_by_run(activation):
     model = build("mlp", hidden=(6, 5), activation=activation)

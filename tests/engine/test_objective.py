@@ -165,6 +165,7 @@ def test_a_batchs_loss_is_the_mean_over_its_rows(way, sampling):
             np.testing.assert_allclose(value[0, seed], squares[seed][rows].mean(), rtol=1e-10)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", TRANSFORMERS)
 @pytest.mark.parametrize("model", ["linear", {"name": "mlp", "hidden": 3, "activation": "tanh"}])
 def test_a_transformers_loss_is_that_of_the_transformed_data(name, model):
@@ -197,6 +198,7 @@ def test_a_quantile_transformer_is_scikit_learns():
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("activation", models.ACTIVATIONS)
 @pytest.mark.parametrize("hidden", [4, [[3, 2]]], ids=str)
 def test_a_networks_gradient_is_its_losss_slope(activation, hidden):
@@ -339,6 +341,7 @@ def test_the_order_within_a_batch_is_nothing(way):
         np.testing.assert_allclose(*losses, rtol=1e-12)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("poison", [np.nan, np.inf, 1e300])
 @pytest.mark.parametrize(
     "axes",
@@ -423,6 +426,7 @@ AXES = {
 }
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("sampling", ["reshuffled", "replacement", "full"])
 @pytest.mark.parametrize("kind", ["linear", "network", "deep", "transformed"])
 def test_row_by_row_is_all_rows_at_once(kind, sampling):
@@ -435,6 +439,7 @@ def test_row_by_row_is_all_rows_at_once(kind, sampling):
         assert_same_numbers(*found)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_conditions_last_is_seeds_last_turned_round(kind):
     axes = {**AXES, **BLOCKS[kind]}

@@ -93,6 +93,7 @@ ALL_APART = [(name, "optax") for name in OPTIMIZERS if name not in BY_LAYER] + [
 ]
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize(("name", "framework"), ALL_APART)
 @settings(max_examples=2, deadline=None, derandomize=True, database=None)
 @given(seed=st.integers(0, 2**32 - 1), cut=st.integers(1, 5))
@@ -257,6 +258,7 @@ RULES = {
 }
 
 
+@pytest.mark.sweep(10)
 @pytest.mark.parametrize("key", RULES, ids="-".join)
 def test_the_defaults_of_a_framework_give_its_rule(key):
     with jax.enable_x64(True):

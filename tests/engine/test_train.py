@@ -125,6 +125,7 @@ def test_two_updates_by_batches_are_the_numbers_worked_out_by_hand(way):
 # Many runs at once --------------------------------------------------------------------------
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.usefixtures("_in_float64")
 @pytest.mark.parametrize(
     ("name", "way", "model"),
@@ -188,6 +189,7 @@ def exploding(model: str, optimizer: str, rate: float = 30.0):
     return block, threshold, scan(block, 40, threshold)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "test_optimizers:clipped_by_layer"])
 @pytest.mark.parametrize("model", MODELS)
 def test_a_run_is_frozen_where_its_loss_first_is_above_the_ceiling(model, optimizer):
@@ -206,6 +208,7 @@ def test_a_run_is_frozen_where_its_loss_first_is_above_the_ceiling(model, optimi
             np.testing.assert_allclose(now[..., 1, seed], then[..., 1, seed], rtol=1e-5)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "test_optimizers:clipped_by_layer"])
 @pytest.mark.parametrize("model", MODELS)
 def test_a_run_does_not_notice_that_its_neighbour_diverged(model, optimizer):
@@ -270,6 +273,7 @@ CASES = [(name, "reshuffled") for name in STEPS]
 CASES += [("adam", "replacement"), ("sgd", "replacement"), (STEADY, "full"), ("sgd", "full")]
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(("optimizer", "sampling"), CASES, ids=str)
 def test_trainings_by_moments_and_by_samples_end_alike(optimizer, sampling):
     axes = {

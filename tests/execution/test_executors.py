@@ -51,6 +51,7 @@ def whole(tmp_path_factory) -> Path:
 # Dask ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_bits_and_one_that_dies_loses_only_its_chunk(whole, tmp_path):
     file = tmp_path / "study.toml"
     file.write_text(tomli_w.dumps(STUDY))

@@ -77,6 +77,7 @@ def study_file(tmp_path_factory) -> Path:
 # The same bits ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
 def test_another_process_writes_the_same_bytes_on_one_device_or_two(
     folder, study_file, tmp_path, devices
@@ -295,6 +296,7 @@ def test_a_plans_memory_is_what_the_compiled_program_says(name):
     assert 0.5 < planned.memory_of(own) / held < 2
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", presets())
 def test_no_presets_chunk_is_too_large_for_a_small_machine(name):
     assert plan(read_study(name)).summary()["memory_bytes"] < 5e8

@@ -144,6 +144,7 @@ def a_number_that_is_none(reference):
         case["step_loss"][50] = float("nan")
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(
     "change",
     [

@@ -521,6 +521,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(tmp_path, stored, study_file):
 # The compilation cache ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [b"", b"half", zlib.compress(b"no program"), "folder"])
 def test_an_unreadable_cache_entry_is_deleted_and_compiled_again(damage, tmp_path, study_file):
     places = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}

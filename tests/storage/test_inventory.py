@@ -112,6 +112,7 @@ def swapped(how: str, folder: Path, others: Path) -> bytes:
     return files(others if swap is None else folder)[swap or CHUNK].read_bytes()
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("finished", [True, False])
 @pytest.mark.parametrize("how", SWAPS)
 def test_a_chunk_that_is_not_what_its_name_says_is_named_and_made_again(
