@@ -43,8 +43,8 @@ bench: $(VENV)/installed  ## Measure speed beside peers; write reports/bench/
 docs: $(VENV)/documented  ## Write the documentation to build/docs; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
-$(VENV)/documented: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+$(VENV)/documented: $(VENV)/installed constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 $(VENV)/installed: pyproject.toml constraints.txt

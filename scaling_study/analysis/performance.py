@@ -34,8 +34,8 @@ RESTART_AXES = (
 @measure(share=True)
 def diverged(table: Table) -> Array:
     """1 where the run diverged, else 0; a run that failed has not been trained."""
-    status = table.runs["status"].astype(str).to_numpy()
-    return np.where(status == "failed", np.nan, status == "diverged")
+    failed = (table.runs["status"] == "failed").to_numpy()
+    return np.where(failed, np.nan, table.diverged)
 
 
 @measure(requirements.target)
@@ -126,7 +126,7 @@ def remaining_error(table: Table) -> Array:
 
 def _linear_error(table: Table) -> Array:
     """Return 1 - R² of linear models on fresh rows, from their weights in original units."""
-    if "weight_original_first" not in table.runs or "bias_original" not in table.runs:
+    if "weight_original_first" not in table or "bias_original" not in table:
         return np.full(len(table), np.nan)
     weights, bias = table.function_weights("weight_original"), table["bias_original"]
 
@@ -142,8 +142,8 @@ def _linear_error(table: Table) -> Array:
             return (missed**2).mean(axis=1) / target.var(axis=1)
 
     found = np.full(len(table), np.nan)
-    for name, rows in table.runs.groupby("condition", observed=True).indices.items():
-        found[rows] = of(table.conditions[str(name)], table.seeds[rows], rows)
+    for name, rows in table.places.items():
+        found[rows] = of(table.conditions[name], table.seeds[rows], rows)
     return found
 
 

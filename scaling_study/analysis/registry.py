@@ -72,7 +72,7 @@ def unfit(name: str, condition: Condition, record: str) -> str:
 
 def column(table: Table, name: str) -> Array:
     """Return a numeric column, NaN if the results do not have it."""
-    return table[name] if name in table.runs else np.full(len(table), np.nan)
+    return table[name] if name in table else np.full(len(table), np.nan)
 
 
 def log(values: Array) -> Array:

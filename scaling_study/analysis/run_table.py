@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from scaling_study.analysis import theory
 from scaling_study.analysis.summary import DIVERGED_OR_FAILED
 from scaling_study.storage.results import Results
-from scaling_study.storage.schema import FEATURE_COLUMNS
 from scaling_study.study import draws
 from scaling_study.study.component import Component
 from scaling_study.study.conditions import Condition, problem_of, shape_of
@@ -33,60 +32,51 @@ class Table:
     Attributes
     ----------
     runs : DataFrame
-        One row a run: ``condition, seed``, outcomes, every axis (``updates`` is the budget), and
-        each feature column twice: ``weight_last`` of the feature that the study scales, and
-        ``weight_first`` of the other one, NaN unless there are two features.
+        One row a run: ``condition, seed``, outcomes, every axis (``updates`` is the budget).
+        Columns of features are had by ``table["weight_last"]``, see `Results.pairs`.
     conditions : dict of str to Condition
         By id.
     """
 
     def __init__(self, results: Results, blocks: Sequence[str] = ()) -> None:
         wanted = list(blocks) or list(results.study.blocks)
-        runs, features = (
-            frame[frame["block"].isin(wanted).to_numpy()]
-            for frame in (results.runs, results.features)
-        )
-        self.runs = runs.reset_index(drop=True)
-        names = map(str, runs["condition"].unique())
+        codes = results.runs["block"].cat.codes.to_numpy()
+        chosen = np.isin(results.runs["block"].cat.categories, wanted)[codes]
+        self.runs = results.runs[chosen].reset_index(drop=True)
+        self._pairs, self._rows = results.pairs, np.flatnonzero(chosen)
+        names = map(str, self.runs["condition"].unique())
         self.conditions = {name: results.by_id[name] for name in names}
-        for name, values in self._feature_columns(features).items():
-            self.runs[name] = values
         budget = self.by_condition(lambda condition, _: condition.updates)
         self.runs["updates"] = pd.Categorical(budget.astype(int))
-
-    def _feature_columns(self, features: pd.DataFrame) -> dict[str, Array]:
-        """Return each feature column of the two features, one value a run."""
-        number = self.by_condition(lambda c, _: feature_count(c)).astype(int)
-        scaled = self.by_condition(lambda c, _: feature_pair(c)[1]).astype(int)
-        start = np.cumsum(number) - number  # features are in the order of their runs
-        pair = number == 2
-        columns = {}
-        shares = [str(name) for name in features if str(name).startswith("share_")]
-        for name in (*FEATURE_COLUMNS, *shares):
-            values = features[name].to_numpy(np.float64)
-            columns[f"{name}_last"] = values[start + scaled]
-            other = values[start + np.where(pair, 1 - scaled, 0)]
-            columns[f"{name}_first"] = np.where(pair, other, np.nan)
-        return columns
 
     def __len__(self) -> int:
         return len(self.runs)
 
     def __getitem__(self, name: str) -> Array:
-        """Return a numeric column."""
-        return self.runs[name].to_numpy(np.float64)
+        """Return a numeric column of the runs, or of `Results.pairs`."""
+        if name in self.runs:
+            return self.runs[name].to_numpy(np.float64)
+        return self._pairs[name].to_numpy()[self._rows].astype(np.float64)
+
+    def __contains__(self, name: str) -> bool:
+        """Say whether there is a column of this name."""
+        return name in self.runs or name in self._pairs
 
     def take(self, rows: Any) -> "Table":
         """Return the table of a subset of the runs, by mask or index."""
+        rows = np.asarray(rows)
+        if rows.dtype.kind == "b" and rows.all():
+            return self  # no copy of what may be a million runs
         subset = object.__new__(Table)
         subset.runs = self.runs[rows].reset_index(drop=True)
+        subset._pairs, subset._rows = self._pairs, self._rows[rows]
         subset.conditions = self.conditions
         return subset
 
     @cached_property
     def diverged(self) -> Mask:
         """Whether a run diverged."""
-        return (self.runs["status"].astype(str) == "diverged").to_numpy()
+        return (self.runs["status"] == "diverged").to_numpy()
 
     @cached_property
     def completed(self) -> Mask:
@@ -100,7 +90,7 @@ class Table:
     @cached_property
     def has_target(self) -> Mask:
         """Whether a run had a target: its minimum loss is known, or its study set one."""
-        given = (self.runs["target_loss"].astype(str) != "none").to_numpy()
+        given = (self.runs["target_loss"] != "none").to_numpy()
         return given | np.isfinite(self["loss_least"])
 
     @cached_property
@@ -113,9 +103,23 @@ class Table:
     ) -> Array:
         """Return ``function(condition, seeds)`` of each condition's runs, shape (n, *shape)."""
         found = np.full((len(self), *shape), np.nan)
-        for name, rows in self.runs.groupby("condition", observed=True).indices.items():
-            found[rows] = function(self.conditions[str(name)], self.seeds[rows])
+        for name, rows in self.places.items():
+            found[rows] = function(self.conditions[name], self.seeds[rows])
         return found
+
+    @cached_property
+    def places(self) -> dict[str, NDArray[np.intp]]:
+        """The rows of each condition's runs."""
+        code, ids = self.condition_codes
+        ordered = np.argsort(code, kind="stable")
+        parts = np.split(ordered, np.cumsum(np.bincount(code))[:-1])
+        return dict(zip(ids, parts, strict=True))
+
+    @cached_property
+    def condition_codes(self) -> tuple[NDArray[np.intp], list[str]]:
+        """The place of each run's condition among the ids, in the order of the runs."""
+        code, ids = pd.factorize(self.runs["condition"])
+        return code, [str(name) for name in ids]
 
     @cached_property
     def covariance(self) -> Array:

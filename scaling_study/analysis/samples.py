@@ -43,6 +43,7 @@ class Sample(NamedTuple):
     confidence: Confidence
     missing: float  # share of the seeds without a value
     diverged: float  # share of the cell's runs that diverged
+    blocks: tuple[str, ...] = ()  # of the study, whose runs it has
 
 
 class Units(NamedTuple):
@@ -60,10 +61,10 @@ class Grid:
         self.table = table
         runs = table.runs
         names = [name for name in runs if name in CELL_AXES]
-        self._row, ids = pd.factorize(runs["condition"].astype(str))
+        self._row, self.ids = table.condition_codes
         first = np.unique(self._row, return_index=True)[1]
         self.axes = runs.loc[first, names].astype(str).reset_index(drop=True)
-        self.ids = [str(name) for name in ids]
+        self.blocks = self.axes["block"].to_numpy(object)
         self.seeds, self._column = np.unique(table.seeds, return_inverse=True)
         self.diverged = self.spread(table.diverged.astype(float))
 
@@ -183,7 +184,9 @@ class _Cell(NamedTuple):
             n = int(np.isfinite(values).sum())
             missing = 1 - n / max(1, len(values))
         confidence = Confidence(self._point(chosen), n, parts, weights)
-        return Sample(axes, seeds, values, confidence, missing, float(np.nanmean(lost)))
+        blocks = tuple(dict.fromkeys(self.grid.blocks[picks[:, 0]]))
+        share = float(np.nanmean(lost))
+        return Sample(axes, seeds, values, confidence, missing, share, blocks)
 
     def _parts(
         self, picks: Rows, chosen: Array, generator: np.random.Generator
@@ -258,6 +261,6 @@ def matching(runs: pd.DataFrame, where: Any) -> NDArray[np.bool_]:
     chosen = np.ones(len(runs), bool)
     for axis, wanted in where.items():
         column = runs[axis].astype("category")
-        names = [word(value) for value in column.cat.categories]
-        chosen &= np.isin(np.array(names, dtype=object), list(wanted))[column.cat.codes.to_numpy()]
+        known = [word(value) in wanted for value in column.cat.categories]
+        chosen &= np.array(known, dtype=bool)[column.cat.codes.to_numpy()]
     return chosen

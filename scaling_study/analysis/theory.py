@@ -6,6 +6,7 @@ without a source follow from there in a line or two.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from scaling_study.study import draws
 from scaling_study.study.canonical import canonical, orthogonal
+from scaling_study.study.component import Component
 from scaling_study.study.conditions import Condition, split
 from scaling_study.study.encoding import Encoding, encode
 
@@ -114,7 +116,13 @@ def training_inputs(condition: Condition, seeds: Sequence[int]) -> Array:
 
 def _encoded(condition: Condition, seeds: Sequence[int]) -> Encoding:
     static = split(condition)
-    return encode(static, draws.draw(static, seeds), [condition])
+    return encode(static, _drawn(static.problem, static.data_seed, tuple(seeds)), [condition])
+
+
+# Many conditions share their data, of which a report asks in turn.
+@lru_cache(maxsize=8)
+def _drawn(problem: Component, data_seed: int | str, seeds: tuple[int, ...]) -> draws.Draw:
+    return draws.rows_of(problem, data_seed, seeds)
 
 
 def _features_last(values: Array) -> Array:

@@ -81,7 +81,9 @@ def choices(table: Table, resamples: int = RESAMPLES) -> Choices:
     """
     tunes = tuning_seeds(table.seeds)
     axes = [name for name in table.runs if name in CELL_AXES and name != "learning_rate"]
-    cell = table.runs.groupby(axes, observed=True, sort=False).ngroup().to_numpy()
+    code, _ = table.condition_codes
+    first = table.runs.iloc[np.unique(code, return_index=True)[1]]  # a run of each condition
+    cell = first.groupby(axes, observed=True, sort=False).ngroup().to_numpy()[code]
     rates, rate = np.unique(table["learning_rate"], return_inverse=True)
     _, seed = np.unique(table.seeds[tunes], return_inverse=True)
     counts, costs = np.zeros((2, cell.max() + 1, len(rates), seed.max() + 1))

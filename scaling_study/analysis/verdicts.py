@@ -29,7 +29,7 @@ from scaling_study.study.values import error_context
 
 VERDICTS = ("supported", "refuted", "inconclusive", "not testable")
 OUTCOMES = ("beyond", "equivalent", "opposite", "inconclusive")
-CELL_COLUMNS = ("value", "low", "high", "n", "missing", "diverged", "outcome", "fails")
+CELL_COLUMNS = ("value", "low", "high", "n", "missing", "diverged", "outcome", "fails", "blocks")
 TAIL = (1 - CONFIDENCE) / 2
 CLEAR_LEAD = 0.1  # of adjusted mutual information, by which one factor is better than the next
 THRESHOLDS = (0.5, 2.0)  # times the smallest effect, at which verdicts are shown too
@@ -215,7 +215,8 @@ def cells_of(claim: Claim, found: Sequence[Sample], smallest: float) -> pd.DataF
         }
         for sample in found
     ]
-    return pd.DataFrame(rows).assign(outcome=outcome, fails=fails)
+    blocks = [", ".join(sample.blocks) for sample in found]
+    return pd.DataFrame(rows).assign(outcome=outcome, fails=fails, blocks=blocks)
 
 
 def _tests(claim: Claim, confidence: Confidence, smallest: float) -> tuple[float, ...]:

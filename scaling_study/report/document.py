@@ -81,6 +81,10 @@ class Report:
     files : mapping of str to DataFrame or str
         Further files by their name in the report's folder: a frame is written as CSV at full
         precision, text as it is. ``tables/NAME.csv`` replaces what is shown of table NAME.
+    cells : DataFrame
+        The cells of claims, one a row, for the explorer: ``claim, said`` (its verdict), ``unit,
+        null, smallest, of`` (its other axes), ``value, low, high, standing``, and axes where
+        they have one value.
     """
 
     title: str
@@ -88,6 +92,7 @@ class Report:
     sections: tuple[Section, ...]
     limits: str = ""
     files: Mapping[str, pd.DataFrame | str] = field(default_factory=dict)
+    cells: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ Needs Vega-Altair and vl-convert, ``pip install 'scaling-study[explore]'``. A cl
 of learning rates and scale factors, or the controls, choose the cell that the other plots show.
 """
 
-import json
 from html import escape
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scaling_study.errors import StudyError
-from scaling_study.report import style
+from scaling_study.report import explorer_claims, style
 from scaling_study.report.explorer_data import CONTROLS, SETTING, ExplorerData, explorer_data
 from scaling_study.storage.results import Results
 
@@ -29,13 +28,15 @@ OUTCOMES = {
 }
 
 
-def explorer(results: Results) -> str:
+def explorer(results: Results, cells: pd.DataFrame | None = None) -> str:
     """Return the explorer of a study's results as HTML.
 
     Parameters
     ----------
     results : Results
         With stored runs; curves are of the seeds whose traces are kept.
+    cells : DataFrame, optional
+        Of the study's claims, see `Report.cells`.
 
     Returns
     -------
@@ -56,10 +57,13 @@ def explorer(results: Results) -> str:
         ) from None
     data = explorer_data(results)
     with alt.data_transformers.enable("default", max_rows=None):
-        body = _chart(data).to_html(
-            inline=True, fullhtml=False, embed_options={"renderer": "svg", "actions": False}
+        body = _chart(data, cells).to_html(
+            inline=True,
+            fullhtml=False,
+            embed_options={"renderer": "svg", "actions": False},
+            json_kwds={"separators": (",", ":")},
         )
-    columns = json.dumps({"columns": 2})[1:-1]
+    columns = '"columns":2'
     body = body.replace(columns, f'"columns": window.innerWidth < {NARROW} ? 1 : 2', 1)
     return _PAGE.format(
         title=escape(results.study.title or results.study.name), text=_text(data), body=body
@@ -146,7 +150,7 @@ def _start(conditions: pd.DataFrame) -> dict[str, Any]:
 # Plots ----------------------------------------------------------------------------------------
 
 
-def _chart(data: ExplorerData) -> Any:
+def _chart(data: ExplorerData, cells: pd.DataFrame | None) -> Any:
     import altair as alt
 
     controls = _Controls(data.conditions)
@@ -157,6 +161,9 @@ def _chart(data: ExplorerData) -> Any:
         plots.append(_gradients(data, controls))
     if len(data.importances):
         plots.append(_importances(data, controls))
+    if cells is not None and len(cells):
+        chosen = controls.params, controls.mapped
+        plots.append(explorer_claims.chart(cells, *chosen, width=WIDTH, height=HEIGHT))
     if not plots:
         raise StudyError("nothing to explore: no axis varies, and no run is traced")
     chart = alt.concat(*plots, columns=2, spacing=24)
@@ -338,9 +345,9 @@ a {{ color: inherit; }}
   margin: 0 0 1rem; }}
 .vega-embed .vega-bind label {{ display: flex; flex-wrap: wrap; align-items: center; gap: .4rem; }}
 .vega-embed .vega-bind-name {{ margin: 0; }}
-.vega-embed select {{ font: inherit; padding: .2rem .3rem; max-width: 20rem; min-height: 2.2rem; }}
+.vega-embed select {{ font: inherit; padding: .2rem .3rem; min-height: 2.2rem;
+  max-width: min(20rem, calc(100vw - 2rem)); }}
 .vega-embed svg {{ width: 100%; height: auto; overflow: visible; }}
-@media (max-width: 40rem) {{ .vega-embed select {{ max-width: 100%; }} }}
 @media (prefers-color-scheme: dark) {{
   body {{ background: #111; color: #eee; }}
   .vega-embed svg {{ filter: invert(1) hue-rotate(180deg); }}

@@ -12,14 +12,15 @@ from scaling_study.analysis.summary import DIVERGED_OR_FAILED
 from scaling_study.errors import StudyError
 from scaling_study.report import style
 from scaling_study.report.traces import curves
-from scaling_study.storage.results import SHARE, Results
+from scaling_study.storage.results import SHARE, Results, numbered
 
 CONTROLS = ("optimizer", "learning_rate", "scale_factor", "scaler", "model")
 SETTING = "setting"  # every other axis that varies, in one control
-MOST_NUMBERS = 300_000  # of all curves: about 2 MB as text
-FEWEST_POINTS, MOST_POINTS = 5, 40  # of a curve
+MOST_NUMBERS = 200_000  # of all curves: about 2 MB as text
+FEWEST_POINTS, MOST_POINTS = 4, 40  # of a curve
 MOST_CONDITIONS = 7_000
 MOST_FEATURES = 8
+AT_A_TIME = 512  # conditions whose traces are held in memory
 WEIGHT = "weight"
 
 
@@ -67,16 +68,15 @@ def explorer_data(results: Results) -> ExplorerData:
     kept = every.head(MOST_CONDITIONS)
     shown = results.of(kept) if len(kept) < len(every) else results
     number = pd.Series(np.arange(len(kept)), index=kept.to_numpy())
-    traces = curves(shown)
-    loss, norms = _curves(traces, number)
+    (loss, norms, importances), traced = _in_parts(shown, number)
     first, last = results.study.seeds
     return ExplorerData(
         conditions=_conditions(shown, number),
         curves=loss,
         gradients=norms,
-        importances=_importances(shown, number),
+        importances=importances,
         seeds=last - first,
-        traced=int(traces["seed"].nunique()),
+        traced=traced,
         left_out=len(every) - len(kept),
     )
 
@@ -89,11 +89,14 @@ def _conditions(results: Results, number: pd.Series) -> pd.DataFrame:
         found[name] = axes[name].astype(float) if is_number else axes[name].astype(str)
     others = axes[[c for c in axes if "." not in str(c) and c not in (*CONTROLS, "condition")]]
     others = others.astype(str)
-    varying = [name for name in others if others[name].nunique() > 1]
-    found[SETTING] = [
-        ", ".join(f"{str(n).replace('_', ' ')} {v}" for n, v in zip(varying, row, strict=True))
-        for row in others[varying].itertuples(index=False)
-    ]
+    found[SETTING], several = "", others["block"].nunique() > 1
+    for block, rows in others.groupby("block", sort=False):
+        # What is one value throughout a block is said by the block's name.
+        varying = [name for name in rows if rows[name].nunique() > 1]
+        named = [f"block {block}"] if several else []
+        for place, row in rows[varying].iterrows():
+            parts = [f"{str(name).replace('_', ' ')} {value}" for name, value in row.items()]
+            found.loc[place, SETTING] = ", ".join([*named, *parts])
     return found.merge(_outcomes(results.runs, number), on="c", how="left")
 
 
@@ -111,6 +114,21 @@ def _outcomes(runs: pd.DataFrame, number: pd.Series) -> pd.DataFrame:
     grouped = frame.groupby("c")
     found = grouped[["reached", "diverged"]].mean().assign(loss=grouped["loss"].median())
     return found.map(significant).reset_index()
+
+
+def _in_parts(results: Results, number: pd.Series) -> tuple[list[pd.DataFrame], int]:
+    """Return curves, gradients and importances, and the number of seeds that are traced.
+
+    They are read for some conditions at a time: the traces of a million runs take a gigabyte.
+    """
+    found: list[tuple[pd.DataFrame, ...]] = []
+    seeds: set[int] = set()
+    for start in range(0, len(number), AT_A_TIME):
+        part = results.of(number.index[start : start + AT_A_TIME])
+        traces = curves(part)
+        seeds |= set(traces["seed"])
+        found.append((*_curves(traces, number), _importances(part, number)))
+    return [pd.concat(frames, ignore_index=True) for frames in zip(*found, strict=True)], len(seeds)
 
 
 def _curves(traces: pd.DataFrame, number: pd.Series) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -154,7 +172,7 @@ def _spread(updates: np.ndarray, points: int) -> np.ndarray:
 
 def _importances(results: Results, number: pd.Series) -> pd.DataFrame:
     """Return the mean share of each feature by method, of the runs that did not diverge."""
-    features = results.features
+    features = numbered(results.features)
     features = features[features["feature"] < MOST_FEATURES]
     methods = [str(name) for name in features if str(name).startswith(SHARE)]
     frame = features[["condition", "seed", "feature", *methods]].astype({"condition": str})

@@ -18,7 +18,7 @@ def label_conditions(conditions: pd.DataFrame) -> pd.DataFrame:
     """Return ``condition, setting, scaler, reach`` of each condition, in the order of the study.
 
     The setting names every axis that varies within the study, the scaler apart; the reach is the
-    learning rate times the updates (training units).
+    learning rate times the updates (training units), NaN where one of them is no number.
     """
     # A column with a point is a part of another's text.
     axes = conditions.drop(columns=[c for c in conditions if "." in str(c)])
@@ -26,6 +26,10 @@ def label_conditions(conditions: pd.DataFrame) -> pd.DataFrame:
     ordered = ["optimizer", *(c for c in varying if c not in ("optimizer", "block"))]
     settings = axes[ordered].apply(_setting, axis=1)
     scalers = conditions["scaler"].astype(str)
+    # In a comparison across one of these it is the text of two numbers.
+    rate, updates = (
+        pd.to_numeric(conditions[name], errors="coerce") for name in ("learning_rate", "updates")
+    )
     if pd.DataFrame({"setting": settings, "scaler": scalers}).duplicated().any():
         settings = "block " + axes["block"].astype(str) + ", " + settings
     return pd.DataFrame(
@@ -33,7 +37,7 @@ def label_conditions(conditions: pd.DataFrame) -> pd.DataFrame:
             "condition": conditions["condition"].astype(str),
             "setting": settings,
             "scaler": scalers,
-            "reach": conditions["learning_rate"].astype(float) * conditions["updates"],
+            "reach": rate * updates,
         }
     )
 

@@ -82,7 +82,7 @@ def write_report(
     shown = _with_claims(results, claims) if claims else results
     shown = _with_fresh(shown, fresh) if fresh else shown
     report, about = report_of(shown.study).build(shown), about_study(shown)
-    page = explorer(results) if explore else ""
+    page = explorer(results, report.cells) if explore else ""
     try:
         with written_whole(target) as folder:
             render(report, _with_link(about) if page else about, folder, formats)

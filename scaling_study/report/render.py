@@ -2,7 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,15 @@ from markupsafe import Markup
 from scaling_study.errors import StudyError, unknown
 from scaling_study.report.document import About, Figure, Report, Table
 from scaling_study.report.labels import escape, slug
+from scaling_study.report.processes import each
 from scaling_study.report.style import RC
 from scaling_study.storage.results import Results
 from scaling_study.storage.schema import MANIFEST, STUDY
 from scaling_study.study.study import presets
 
 PAGE, TEXT, FILES = "index.html", "report.md", "files.json"
+UNLISTED = (".tex", ".html")  # files that the last section of a page does not name
+MANY_FIGURES = 16  # that are worth further processes
 # Formats of figures, each with what keeps dates and versions out of it.
 FORMATS: dict[str, dict[str, Any]] = {
     "svg": {"Date": None, "Creator": None},
@@ -40,17 +45,31 @@ def render(report: Report, about: About, folder: Path, formats: Sequence[str] = 
     _write_tables([item for item in items if isinstance(item, Table)], folder, report.files)
     for name, content in report.files.items():
         _write(folder / name, content if isinstance(content, str) else csv(content))
+    for name, template in ((PAGE, "page.html"), (TEXT, "page.md")):
+        _write(folder / name, page(report, about, numbers, formats, template))
+
+
+def page(
+    report: Report,
+    about: About,
+    numbers: Mapping[str, tuple[int, str]] | None = None,
+    formats: Sequence[str] = ("svg",),
+    template: str = "page.html",
+) -> str:
+    """Return a report as a page, without its files.
+
+    `numbers` has the number of each figure and the stem of its files, by its name.
+    """
     facts = {
         "report": report,
         "numbers": numbers,
         "format": formats[0],
         "formats": formats,
         "about": about,
-        "data": [n for n in sorted(report.files) if n.count("/") < 2 and not n.endswith(".tex")],
+        "data": [n for n in sorted(report.files) if n.count("/") < 2 and not n.endswith(UNLISTED)],
     }
-    for name, template in ((PAGE, "page.html"), (TEXT, "page.md")):
-        text = _environment().get_template(template).render(facts)
-        _write(folder / name, re.sub(r"\n{3,}", "\n\n", text))
+    text = _environment().get_template(template).render(facts)
+    return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def about_study(results: Results) -> About:
@@ -130,16 +149,27 @@ def _write_figures(
     numbers = {f.name: (n, f"{n:02d}-{f.name}") for n, f in enumerate(figures, 1)}
     if figures:  # an empty folder would be in no list of files
         (folder / "figures").mkdir()
-    for figure in figures:
+    draw = partial(_drawn, formats=formats)
+    drawn = each(draw, figures) if len(figures) >= MANY_FIGURES else map(draw, figures)
+    for figure, files in zip(figures, drawn, strict=True):
         stem = numbers[figure.name][1]
         _write(folder / "tables" / "figures" / f"{stem}.csv", csv(figure.data))
-        with matplotlib.rc_context(RC):
-            drawing = figure.draw(figure.data)
-            for name in formats:
-                path = folder / "figures" / f"{stem}.{name}"
-                drawing.savefig(path, metadata=FORMATS[name])
-                drawing.set_layout_engine("none")  # laid out once is enough for all
+        for name, content in zip(formats, files, strict=True):
+            (folder / "figures" / f"{stem}.{name}").write_bytes(content)
     return numbers
+
+
+def _drawn(figure: Figure, formats: Sequence[str]) -> list[bytes]:
+    """Return a figure in each format."""
+    files = []
+    with matplotlib.rc_context(RC):
+        drawing = figure.draw(figure.data)
+        for name in formats:
+            file = BytesIO()
+            drawing.savefig(file, format=name, metadata=FORMATS[name])
+            drawing.set_layout_engine("none")  # laid out once is enough for all
+            files.append(file.getvalue())
+    return files
 
 
 def _write_tables(tables: Sequence[Table], folder: Path, files: Iterable[str]) -> None:

@@ -1,7 +1,7 @@
 """Stored results as data frames: conditions, runs, features, traces and fits of estimators."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from scaling_study.storage.schema import (
     TRACE_COLUMNS,
     parse_chunk_name,
 )
-from scaling_study.study.conditions import Condition, expand
+from scaling_study.study.conditions import Condition, expand, problem_of
 from scaling_study.study.study import Study
 from scaling_study.study.values import error_context
 
@@ -78,6 +78,7 @@ class Results:
         self.folder = Path(folder)
         self._checked: set[str] = set()  # names of chunks without fault
         self._only: set[str] | None = None  # ids of conditions, if not all
+        self._ids: dict[str, frozenset[str]] = {}  # of the conditions of each chunk, once read
         self.fresh: Results | None = None
         self.manifest: dict[str, Any] = read_manifest(self.folder)
         if not {"chunks", "groups"} <= self.manifest.keys():
@@ -135,7 +136,8 @@ class Results:
     def runs(self) -> pd.DataFrame:
         """One row per run."""
         tables = self._tables(lambda name: "/" not in name and not name.startswith("trace_"))
-        frame = pa.concat_tables(tables, promote_options="permissive").to_pandas(use_threads=False)
+        whole = pa.concat_tables(list(tables), promote_options="permissive")
+        frame = whole.to_pandas(use_threads=False)
         return self._with_axes(frame, self._codes(frame["condition"]))
 
     @cached_property
@@ -180,11 +182,40 @@ class Results:
         return self._unfold(tables, _feature_columns)
 
     @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """One row per run, with each column of `features` twice, NaN where there is none.
+
+        ``weight_last`` is of the feature that the study scales, ``weight_first`` of the other
+        one, where there are two.
+        """
+        names = {"condition", *FEATURE_COLUMNS}
+        wanted = self._tables(lambda name: _stem(name) in names or name.startswith(SHARE))
+        parts: dict[str, dict[int, np.ndarray]] = {}  # of each column, by the place of a chunk
+        sizes: list[int] = []
+        for table in filter(len, wanted):
+            # The conditions of a chunk have one problem.
+            scaled = problem_of(self.by_id[table["condition"][0].as_py()].problem).scaled_feature
+            ends = {scaled: "last"} | ({1 - scaled: "first"} if _width(table) == 2 else {})
+            for name in table.column_names:
+                stem, _, place = name.partition("/")
+                if place:
+                    both = [parts.setdefault(f"{stem}_{end}", {}) for end in ("first", "last")]
+                    if end := ends.get(int(place)):
+                        both[end == "last"][len(sizes)] = table[name].to_numpy()
+            sizes.append(len(table))
+        missing = [np.full(size, np.nan, np.float32) for size in sizes]
+        columns = {}
+        for name in list(parts):
+            own = parts.pop(name)  # one after the other, so that no two copies of all are held
+            columns[name] = np.concatenate([own.get(k, none) for k, none in enumerate(missing)])
+        return pd.DataFrame(columns, copy=False)
+
+    @cached_property
     def traces(self) -> pd.DataFrame:
         """One row per recorded update and feature of each traced run."""
         names = {"condition", "seed", "weight_true", *(f"trace_{name}" for name in TRACE_COLUMNS)}
         tables = self._tables(lambda name: _stem(name) in names)
-        traced = [table.filter(table["trace_update"].is_valid()) for table in tables]
+        traced = (table.filter(table["trace_update"].is_valid()) for table in tables)
         return self._unfold(traced, _trace_columns)
 
     @cached_property
@@ -194,10 +225,12 @@ class Results:
         first, last = self.study.seeds
         return frame[frame["seed"].between(first, last - 1)].reset_index(drop=True)
 
-    def _tables(self, wanted: Callable[[str], bool]) -> list[pa.Table]:
-        """Return the wanted columns of every chunk, for the seeds of the study."""
-        tables = []
+    def _tables(self, wanted: Callable[[str], bool]) -> Iterator[pa.Table]:
+        """Yield the wanted columns of every chunk, for the seeds of the study."""
+        some = False
         for name, (chunk, checksum) in self._chunks.items():
+            if self._only is not None and self._only.isdisjoint(self._ids.get(name, self._only)):
+                continue
             file = self.folder / CHUNKS / name
             if name not in self._checked:
                 program = self.manifest.get("programs", {}).get(chunk.partition("-")[0], "")
@@ -206,13 +239,13 @@ class Results:
                     raise StudyError(f"{file}: {fault}; {RUN_AGAIN}")
                 self._checked.add(name)
             with error_context(file, *UNREADABLE):
-                table = _read(file, wanted, self.study.seeds, self._only)
+                table, self._ids[name] = _read(file, wanted, self.study.seeds, self._only)
                 table = table.replace_schema_metadata({GROUP: chunk.partition("-")[0]})
             if len(table) or self._only is None:
-                tables.append(table)
-        if not tables:
+                some = True
+                yield table
+        if not some:
             raise StudyError(f"{self.folder / CHUNKS}: no runs are stored here")
-        return tables
 
     def _codes(self, ids: pd.Series) -> np.ndarray:
         """Return the row of each run's condition in the table of conditions."""
@@ -224,7 +257,7 @@ class Results:
         return codes
 
     def _unfold(
-        self, tables: list[pa.Table], unfold: Callable[[pa.Table], tuple[int, Columns]]
+        self, tables: Iterable[pa.Table], unfold: Callable[[pa.Table], tuple[int, Columns]]
     ) -> pd.DataFrame:
         """Return a frame with several rows for each run.
 
@@ -289,17 +322,19 @@ def load(folder: str | Path, *, allow_code: bool = False) -> Results:
 
 def _read(
     file: Path, wanted: Callable[[str], bool], seeds: tuple[int, int], only: set[str] | None
-) -> pa.Table:
-    """Return the wanted columns of a chunk, for some seeds and, if given, some conditions."""
+) -> tuple[pa.Table, frozenset[str]]:
+    """Return the wanted columns of a chunk, for some seeds and, if given, some conditions.
+
+    Beside them the ids of all conditions of the chunk.
+    """
     parquet = open_parquet(read_bytes(file))
     columns = [name for name in parquet.schema_arrow.names if wanted(name)]
-    keys = {"seed"} if only is None else {"seed", "condition"}
-    table = parquet.read(columns=sorted({*columns, *keys}), use_threads=False)
-    seed = table["seed"].to_numpy()
+    table = parquet.read(columns=sorted({*columns, "seed", "condition"}), use_threads=False)
+    seed, ids = table["seed"].to_numpy(), table["condition"].to_pandas(use_threads=False)
     kept = (seed >= seeds[0]) & (seed < seeds[1])
     if only is not None:
-        kept &= table["condition"].to_pandas(use_threads=False).isin(only).to_numpy()
-    return table.select(columns).filter(pa.array(kept))
+        kept &= ids.isin(only).to_numpy()
+    return table.select(columns).filter(pa.array(kept)), frozenset(ids.unique())
 
 
 def _stem(column: str) -> str:

@@ -1,8 +1,14 @@
 """Estimates against closed forms, and what they refuse."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
+import statsmodels.api as sm
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scaling_study.analysis.intervals import (
     censored_median,
@@ -184,3 +190,17 @@ def test_means_of_groups_have_the_interval_of_their_rows() -> None:
     assert found.loc["new"].tolist() == pytest.approx(mean(values))
     plain = mean_by(frame.drop(columns="overlap"), ["data"]).set_index("data")
     assert plain.loc["same"].tolist() == pytest.approx(mean(values))
+
+
+@given(st.integers(2, 30), st.integers(2, 4), st.integers(0, 99))
+def test_a_slope_is_that_of_statsmodels_to_the_bit(seeds, levels, number) -> None:
+    random = np.random.default_rng(number)
+    x = np.tile(random.normal(size=levels), seeds)
+    y, cluster = random.normal(size=len(x)), np.repeat(np.arange(seeds), levels)
+    model = sm.OLS(y, sm.add_constant(x))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = model.fit(cov_type="cluster", cov_kwds={"groups": cluster}, use_t=True)
+    reach = float(fit.bse[1]) * float(scipy.stats.t.ppf(0.975, seeds - 1))
+    value = float(fit.params[1])
+    assert slope(x, y, cluster) == (value, value - reach, value + reach, seeds)

@@ -38,6 +38,11 @@ class Made:
     def diverged(self) -> np.ndarray:
         return np.isinf(self["value"])
 
+    @property
+    def condition_codes(self) -> tuple[np.ndarray, list[str]]:
+        code, ids = pd.factorize(self.runs["condition"])
+        return code, list(ids)
+
     def take(self, rows) -> "Made":
         return Made(self.runs[rows].reset_index(drop=True))
 
@@ -61,7 +66,8 @@ def table_of(centres, n=40, spread=0.5, axis="optimizer", seed=0):
 def made(runs):
     axes = [name for name in runs if name not in ("seed", "value")]
     condition = runs[axes].astype(str).agg("-".join, axis=1)
-    return Made(runs.assign(condition=condition).astype(dict.fromkeys(axes, "category")))
+    runs = runs.assign(condition=condition, block="b")
+    return Made(runs.astype(dict.fromkeys([*axes, "block"], "category")))
 
 
 def cells(**centres):

@@ -57,6 +57,38 @@ def test_a_difference_is_exit_code_1(call, stored, more_seeds):
     assert {"what": "seeds", "first": "0:4", "second": "0:8"} in found["provenance"]
 
 
+@pytest.fixture(scope="module")
+def faster(tmp_path_factory):
+    """Return results of the tiny study's runs of sgd at another learning rate."""
+    from tiny_folder import STUDY, run
+
+    folder = tmp_path_factory.mktemp("faster") / "faster"
+    run(folder, {**STUDY, "optimizer": "sgd", "learning_rate": 1e-7, "seeds": "0:8"})
+    return folder
+
+
+FIELDS = {
+    *("conditions", "unmatched", "across", "tolerance", "compared", "outcomes", "provenance"),
+    *("differences", "page"),
+}
+
+
+def test_exit_codes_say_same_different_or_not_comparable(call, more_seeds, faster):
+    code, out, _ = call(more_seeds, more_seeds, "--json")
+    same = json.loads(out)
+    assert (code, same["differences"], {*same}) == (0, [], FIELDS)
+    code, out, _ = call(more_seeds, faster, "--across", "learning_rate", "--json")
+    found = json.loads(out.splitlines()[-1])
+    assert (code, {*found}) == (1, FIELDS)
+    assert found["across"].keys() == {"learning_rate"}
+    first = found["differences"][0]
+    assert first["outcome"] == "differs"
+    assert {"setting", "scaler", "quantity", "first", "second", "value", "low", "high"} <= {*first}
+    assert first["p_adjusted"] < 0.05
+    assert sum(found["outcomes"].values()) == found["compared"]
+    assert call(more_seeds, "nowhere", "--json")[0] == 2
+
+
 def test_axes_that_leave_several_conditions_are_refused(call, stored, other):
     code, _, err = call(stored, other, "--across", "optimizer")
     assert (code, err.count("\n")) == (2, 1)

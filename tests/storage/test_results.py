@@ -48,6 +48,15 @@ def test_every_row_is_there_once(results, table, rows):
     assert set(frame["seed"]) == set(range(SEEDS))
 
 
+def test_pairs_are_the_features_side_by_side(results):
+    features, pairs = results.features, results.pairs
+    assert len(pairs) == len(results.runs)
+    for end, position in (("first", 0), ("last", 1)):
+        one = features[features["position"] == position]
+        for name in ("weight", "weight_ols", "grad_norm_init"):
+            np.testing.assert_array_equal(pairs[f"{name}_{end}"], one[name])
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_axes_are_categorical_columns_of_the_conditions(results, table):
     frame = getattr(results, table)

@@ -9,7 +9,7 @@ import pandas as pd
 from scaling_study.analysis.claims import MODELS, Claim
 from scaling_study.analysis.tuning import pluralize
 from scaling_study.analysis.verdicts import Verdict
-from scaling_study.report.labels import MISSING, listing, number
+from scaling_study.report.labels import MISSING, listing, number, slug
 
 NAMES = {
     "linear": "linear unit",
@@ -122,7 +122,8 @@ def facts_of(verdict: Verdict) -> dict[str, Any]:
         "cells": len(verdict.cells),
         "outcomes": listing([f"{n} {name}" for name, n in verdict.counts.items() if n]),
         "file": f"tables/claims/{claim.name}.csv",
-        "blocks": listing(list(claim.blocks)),
+        "blocks": claim.blocks,
+        "anchor": slug(NAMES[claim.models]),
         "measure": listing([name.replace("_", " ") for name in claim.measure]),
         "missing": float(verdict.cells["missing"].max()) if len(verdict.cells) else 0.0,
         "beside": [part for part in verdict.reason.split("; ") if part.startswith("beside it")],

@@ -30,11 +30,11 @@ class MissingConditionsError(LookupError):
 
 
 class TableCache:
-    """A study's tables, each made once."""
+    """A study's tables, of which the last two are kept: one of the paper takes 200 MB."""
 
     def __init__(self, results: Results) -> None:
         self.results = results
-        self.get = lru_cache(maxsize=None)(lambda *blocks: Table(results, blocks))
+        self.get = lru_cache(maxsize=2)(lambda *blocks: Table(results, blocks))
 
     @property
     def n_seeds(self) -> int:
@@ -80,7 +80,7 @@ def article(table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     names = ("weight_init", "weight", "weight_true", "weight_ols", "weight_original")
     parts = [
         table.runs[["condition", "seed", "status", "scaler"]].assign(
-            feature=place, **{name: table.runs[f"{name}_{end}"] for name in names}
+            feature=place, **{name: table[f"{name}_{end}"] for name in names}
         )
         for place, end in enumerate(("first", "last"))
     ]
@@ -117,14 +117,15 @@ def contribution_over_training(results: Results, table: Table) -> pd.DataFrame:
             if not (chosen.runs["scaler"] == "none").any():
                 raise MissingConditionsError(f"no raw runs with scale factor {factor:g}")
             panel = f"{optimizer}, rate {rate:g}, s = {factor:g}"
-            parts.append(_shares_over_time(results.traces, chosen).assign(panel=panel))
+            traced = results.of(chosen.runs["condition"].astype(str).unique()).traces
+            parts.append(_shares_over_time(traced, chosen).assign(panel=panel))
     return pd.concat(parts, ignore_index=True)
 
 
 def _shares_over_time(traces: pd.DataFrame, table: Table) -> pd.DataFrame:
     keys = ["condition", "seed"]
     runs = table.runs.assign(condition=table.runs["condition"].astype(str))
-    traces = traces[traces["condition"].isin(set(runs["condition"]))].astype({"condition": str})
+    traces = traces.astype({"condition": str})
     wide = traces.pivot(index=[*keys, "update"], columns="feature", values="weight").reset_index()
     deviation = np.sqrt(np.diagonal(table.covariance, axis1=-2, axis2=-1))
     units = np.stack(
@@ -179,8 +180,8 @@ def predicted_times(table: Table) -> pd.DataFrame:
     """
     predicted = np.full(len(table), np.inf)
     start = np.stack([table["weight_init_first"], table["weight_init_last"], table["bias_init"]], 1)
-    for name, rows in table.runs.groupby("condition", observed=True).indices.items():
-        condition = table.conditions[str(name)]
+    for name, rows in table.places.items():
+        condition = table.conditions[name]
         loss = theory.quadratic(condition, table.seeds[rows].tolist())
         predicted[rows] = theory.steps_to_target(
             loss.eigenvalues,
@@ -215,8 +216,8 @@ def agreement(times: pd.DataFrame) -> pd.DataFrame:
 def sgd_noise_floor(table: Table) -> pd.DataFrame:
     """Return the asymptotic loss of SGD above least squares, predicted and measured."""
     rows = []
-    for name, places in table.runs.groupby("condition", observed=True).indices.items():
-        condition = table.conditions[str(name)]
+    for name, places in table.places.items():
+        condition = table.conditions[name]
         loss = theory.quadratic(condition, table.seeds[places].tolist())
         rate, batch = condition.learning_rate, condition.batch_size
         floor = theory.sgd_floor(loss.eigenvalues, rate, batch, loss.loss_ols)
@@ -369,9 +370,9 @@ def penalties(tables: TableCache) -> tuple[pd.DataFrame, pd.DataFrame]:
 # Methods --------------------------------------------------------------------------------------
 
 
-def simulated_coverage() -> pd.DataFrame:
+def simulated_coverage(seed: int = COVERAGE_RNG_SEED) -> pd.DataFrame:
     """Return how often each interval covers the truth over simulated studies."""
-    generator = np.random.default_rng(COVERAGE_RNG_SEED)
+    generator = np.random.default_rng(seed)
     frames = [
         coverage.coverage(n, COVERAGE_STUDIES, generator=generator) for n in COVERAGE_SAMPLE_SIZES
     ]

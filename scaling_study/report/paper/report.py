@@ -17,8 +17,9 @@ from scaling_study.analysis.claims import read_claims
 from scaling_study.analysis.verdicts import VERDICTS, Verdict, judge_all
 from scaling_study.report.document import Figure, Report, Section, Table, Words
 from scaling_study.report.labels import listing, number, scaler_name
-from scaling_study.report.paper import CLAIMS, claims, data, figures, findings
+from scaling_study.report.paper import CLAIMS, cells, claims, data, figures, findings
 from scaling_study.report.paper.data import MissingConditionsError, TableCache, axis_text, choose
+from scaling_study.report.processes import each
 from scaling_study.report.render import latex
 from scaling_study.report.standard.figures import incidence, weights
 from scaling_study.storage.results import Results
@@ -44,8 +45,9 @@ def applies(study: Study) -> bool:
 
 def build(results: Results) -> Report:
     """Return the report of a study's results and claims."""
+    simulated = each(data.simulated_coverage, [data.COVERAGE_RNG_SEED])  # meanwhile
     verdicts = judge_all(results, read_claims(results.study))
-    covered = data.simulated_coverage()
+    (covered,) = simulated
     words = Words(__package__ or "", **_facts(results, verdicts, covered))
     overview = words.figure("claims", claims.standings(verdicts), figures.claims)
     coverage = words.table("coverage", data.coverage_table(covered))
@@ -62,7 +64,8 @@ def build(results: Results) -> Report:
             words.section("coverage", coverage),
         ),
         limits=words("limits"),
-        files=_files(results, verdicts, covered),
+        files=_files(results, verdicts, covered) | cells.pages(results, verdicts, words),
+        cells=cells.explored(verdicts),
     )
 
 
@@ -84,8 +87,12 @@ def _files(
         "tables/conditions.csv": rounded,
         "tables/conditions.tex": latex(short.rename(columns=LATEX_NAMES)),
         "tables/coverage.csv": covered,
-        **{f"tables/claims/{found.claim.name}.csv": found.cells for found in verdicts},
+        **{f"tables/claims/{found.claim.name}.csv": _csv_of(found) for found in verdicts},
     }
+
+
+def _csv_of(found: Verdict) -> pd.DataFrame:
+    return found.cells.drop(columns="blocks", errors="ignore")
 
 
 def _latex_row(found: Verdict) -> dict[str, str]:
@@ -166,6 +173,7 @@ def _pictures(verdicts: list[Verdict], words: Words) -> Iterator[Figure]:
             figures.dots,
             suffix=f"-{name}",
             id=name,
+            cells=cells.file_of(name),
             quote=" ".join(claim.quote.split()),
             quantifier=claim.quantifier,
             of_models=facts,

@@ -135,8 +135,8 @@ def _descent(table: Table) -> pd.DataFrame:
     """Return what theory says of each run of gradient descent, at its and at the best rate."""
     parts = []
     start = np.stack([table["weight_init_first"], table["weight_init_last"], table["bias_init"]], 1)
-    for name, rows in table.runs.groupby("condition", observed=True).indices.items():
-        condition = table.conditions[str(name)]
+    for name, rows in table.places.items():
+        condition = table.conditions[name]
         loss = theory.quadratic(condition, table.seeds[rows].tolist())
         target, best = condition.tolerance * loss.loss_explained, loss.best_learning_rate
         components = loss.components(start[rows])
