@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterable
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from scaling_study.study.values import error_context
 SHARE = "share_"  # prefix of the columns that record = "importances" adds
 GROUP = b"group"  # the key of a table's metadata that holds the index of its group
 Columns = dict[str, np.ndarray]
+SHOWN_AXES, SHOWN_ROWS = 6, 30  # of a page in a notebook
 
 
 def numbered(frame: pd.DataFrame) -> pd.DataFrame:
@@ -96,6 +98,18 @@ class Results:
             statuses = self.manifest["summary"].get("statuses") or {}
             parts += [f"{count:,} {name}" for name, count in statuses.items()]
         return f"Results({str(self.folder)!r}: {', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """Return what the runs are, and how those of each condition ended, as a table."""
+        said = f"<p>{escape(repr(self))}</p>"
+        if self.study.record == "curves":
+            return said
+        axes = [n for n in self.conditions if self.conditions[n].nunique(dropna=False) > 1]
+        axes = [n for n in axes if n != "condition" and n in self.runs][:SHOWN_AXES]
+        by = self.runs[axes].astype(str).assign(status=self.runs["status"].astype(str))
+        counts = by.value_counts(sort=False).unstack(fill_value=0) if axes else by.value_counts()
+        table = pd.DataFrame(counts).reset_index().rename_axis(columns=None)
+        return said + table.to_html(index=False, max_rows=SHOWN_ROWS)
 
     def _read_contents(self) -> dict[str, Content]:
         """Return the content of each chunk, all of which must be listed in the manifest."""
