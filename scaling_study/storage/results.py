@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from html import escape
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,33 @@ class Results:
             statuses = self.manifest["summary"].get("statuses") or {}
             parts += [f"{count:,} {name}" for name, count in statuses.items()]
         return f"Results({str(self.folder)!r}: {', '.join(parts)})"
+
+    @property
+    def plot(self) -> Any:
+        """Figures: ``plot.curves()``, ``plot.importance()``, ``plot.basin()``."""
+        # Reports are built on results; so a figure is found by name, as pandas finds its backend.
+        return import_module("scaling_study.report.plots").Plots(self)
+
+    def to_xarray(self) -> Any:
+        """Return the runs as an `xarray.Dataset` over ``condition`` and ``seed``.
+
+        The axes of a condition are coordinates along ``condition``.
+
+        Raises
+        ------
+        StudyError
+            If xarray is not installed.
+        """
+        try:
+            import_module("xarray")
+        except ImportError:
+            raise StudyError("to_xarray needs xarray: pip install xarray") from None
+        keys = ["condition", "seed"]
+        axes = [name for name in self.conditions if name != "condition" and name in self.runs]
+        texts = self.runs.astype(dict.fromkeys(self.runs.select_dtypes("category"), object))
+        found = texts.drop(columns=axes).set_index(keys).to_xarray()
+        own = self.conditions.set_index("condition")[axes].loc[found["condition"].to_numpy()]
+        return found.assign_coords({n: ("condition", own[n].to_numpy(object)) for n in axes})
 
     def _repr_html_(self) -> str:
         """Return what the runs are, and how those of each condition ended, as a table."""
