@@ -165,7 +165,7 @@ def build(component: Component, classes: int = 0) -> nn.Module:
         return SplitModule(factory, component.parameters)  # type: ignore[return-value]
     model = component.build("model", MODELS)
     if not isinstance(model, nn.Module):
-        raise StudyError(f"model {str(component)!r} makes no module of flax.linen or flax.nnx")
+        raise StudyError(f"model {str(component)!r} makes no flax.linen.Module or flax.nnx.Module")
     ours = isinstance(model, MLP | NormalizedMLP)
     return model.clone(classes=classes) if ours and classes else model
 
