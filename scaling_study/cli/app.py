@@ -24,8 +24,8 @@ from scaling_study.execution.signals import check as check_signals
 
 if TYPE_CHECKING:
     from scaling_study.storage.results import Results
+    from scaling_study.study.study import Study
 
-RANKED_BESIDE = ("adam", "sgd", "rmsprop")
 OUT_OF_MEMORY = ("failed to map segment", "annot allocate memory")  # messages of system loaders
 
 app = typer.Typer(
@@ -123,13 +123,12 @@ def run(
 @app.command()
 def status(
     folder: Folder,
-    allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
     """Print what is stored, missing and damaged; exit code 1 unless all is stored."""
     from scaling_study.storage.reader import status as status_of
 
-    found = status_of(folder, allow_code=allow_code)
+    found = status_of(folder)
     if as_json:
         typer.echo(json.dumps({**found._asdict(), "complete": found.complete}))
     else:
@@ -256,27 +255,24 @@ def rank(
 
     The runs are stored in results/rank by default, which each ranking replaces.
     """
-    from scaling_study.analysis import scale_sensitivity
-    from scaling_study.analysis.metrics import Table
+    from scaling_study.execution.rank import board, study_of
     from scaling_study.report.sensitivity.data import shown
 
-    names = list(dict.fromkeys([*RANKED_BESIDE, *optimizers]))
     results = _run(
-        "sensitivity",
+        study_of(optimizers, set_),
         None,
         quiet or as_json,
         verbose,
         seeds=seeds,
-        settings=[*(set_ or []), f"optimizer={json.dumps(names)}", "name=rank"],
         output_dir=output_dir,
         overwrite=overwrite or output_dir is None,
         devices=devices,
     )
-    board = scale_sensitivity.leaderboard(scale_sensitivity.grids(Table(results)))
+    ranked = board(results)
     if as_json:
-        typer.echo(board.to_json(orient="records"))
+        typer.echo(ranked.to_json(orient="records"))
     else:
-        typer.echo(shown(board).iloc[:, :5].to_string(index=False))
+        typer.echo(shown(ranked).iloc[:, :5].to_string(index=False))
     _exit_if_failed(results)
 
 
@@ -409,7 +405,7 @@ def _close_output() -> None:
 
 
 def _run(
-    study: str,
+    study: "str | Study",
     scheduler: str | None,
     quiet: bool,
     verbose: bool,
@@ -447,7 +443,7 @@ def _run(
     return results
 
 
-def _watch(study: str, options: dict[str, Any]) -> Any:
+def _watch(study: "str | Study", options: dict[str, Any]) -> Any:
     """Return what writes the page of a run, beside its results."""
     from scaling_study.report.watch import Watch
     from scaling_study.study.study import read_study

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax.typing import Array
 
+from scaling_study.engine.split_module import SplitModule, makes_nnx
 from scaling_study.errors import StudyError, unknown
 from scaling_study.study.component import Component
 from scaling_study.study.conditions import WRITTEN_OUT
@@ -146,7 +147,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {"linear": linear, "mlp": mlp}
 
 
 def build(component: Component, classes: int = 0) -> nn.Module:
-    """Return the module that a component names.
+    """Return the module that a component names; one of NNX as a `SplitModule`.
 
     Parameters
     ----------
@@ -157,11 +158,14 @@ def build(component: Component, classes: int = 0) -> nn.Module:
     Raises
     ------
     StudyError
-        If there is none, or it is not a Flax Linen module.
+        If there is none, or it is not a Flax module.
     """
+    factory: Any = component.resolve("model", MODELS)
+    if makes_nnx(factory):
+        return SplitModule(factory, component.parameters)  # type: ignore[return-value]
     model = component.build("model", MODELS)
     if not isinstance(model, nn.Module):
-        raise StudyError(f"model {component.name!r} makes no flax.linen.Module")
+        raise StudyError(f"model {str(component)!r} makes no flax.linen.Module or flax.nnx.Module")
     ours = isinstance(model, MLP | NormalizedMLP)
     return model.clone(classes=classes) if ours and classes else model
 
@@ -289,7 +293,7 @@ def check(model: nn.Module, features: int, classes: int = 0) -> None:
         classes.
     """
     rows = jnp.zeros((3, features))
-    found: Any = jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), rows)[0])
+    found: Any = jax.eval_shape(lambda: model.apply(model.init(jax.random.key(0), rows), rows))
     wanted = (3, classes) if classes > 2 else (3,)
     if found.shape != wanted:
         hint = "; return it without the last axis, [..., 0]" if found.shape == (3, 1) else ""

@@ -1,5 +1,6 @@
 """The diagnosis of a table: a study that tunes learning rates, and one that measures at them."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,9 +18,11 @@ from scaling_study.execution import preflight
 from scaling_study.execution.runner import Progress, run
 from scaling_study.report.diagnosis.data import TUNING, Diagnosis, file_name
 from scaling_study.storage.results import Results
-from scaling_study.study import scalers, tables
+from scaling_study.study import tables
+from scaling_study.study.component import Component
 from scaling_study.study.conditions import problem_of
 from scaling_study.study.problems import Problem
+from scaling_study.study.scalers import is_affine
 
 SPLITS = 8  # that tune, and as many that measure
 UPDATES, BATCH = 1200, 32
@@ -28,6 +31,7 @@ SCALERS = ("none", "standard", "minmax", "robust", "maxabs")
 OPTIMIZERS = ("adam", "sgd")
 USUAL_RATE = 1e-3  # default learning rate of a user's own optimizer
 MOST_RATES = 7
+MOST_MOMENTS = 64  # features up to which a linear model needs only the moments of its batches
 
 
 def diagnose(
@@ -35,9 +39,10 @@ def diagnose(
     y: Any = None,
     *,
     target: str | None = None,
-    optimizers: Sequence[str] = OPTIMIZERS,
-    scalers: Sequence[str] = SCALERS,
+    optimizers: Sequence[Any] = OPTIMIZERS,
+    scalers: Sequence[Any] = SCALERS,
     hidden: int | Sequence[int] = 16,
+    model: Any = None,
     splits: int = SPLITS,
     updates: int = UPDATES,
     output_dir: str | Path | None = None,
@@ -58,10 +63,13 @@ def diagnose(
         The target; or give ``target``.
     target : str, optional
         The column of x to predict.
-    optimizers, scalers : sequence of str
-        Names, or your own as ``module:name``. Raw columns, ``none``, are always among them.
+    optimizers, scalers : sequence of str, function or transformer
+        Names, or your own as ``module:name``, as functions that make Optax transformations, and
+        as transformers of scikit-learn. Raw columns, ``none``, are always among them.
     hidden : int or sequence of int
         Widths of the hidden layers of the network, whose activation is tanh.
+    model : str, flax.linen.Module or class of flax.nnx.Module, optional
+        A network to train in its place.
     splits : int
         Number of splits that are measured; as many others tune learning rates.
     updates : int
@@ -80,17 +88,22 @@ def diagnose(
         If the table cannot be trained on as it is.
     """
     table = _table(x, y, target, options)
-    names = list(dict.fromkeys([RAW, *scalers]))
     shared = _shared(table, updates)
-    models = ["linear", {"name": "mlp", "hidden": [_widths(hidden)], "activation": "tanh"}]
-    trained = {"models": models, "optimizers": list(optimizers), "scalers": names}
+    network = {"name": "mlp", "hidden": [_widths(hidden)], "activation": "tanh"}
+    trained = {
+        "model": ["linear", network if model is None else model],
+        "optimizer": optimizers,
+        "scaler": [RAW, *scalers],
+    }
+    trained = {axis: list(map(_component, values)) for axis, values in trained.items()}
+    trained = {axis: list(dict.fromkeys(values)) for axis, values in trained.items()}
     folder = Path(output_dir or Path(mkdtemp(prefix="scaling-study-")) / shared["name"])
-    grids = _grids(table["problem"], optimizers, names)
+    grids = _grids(table["problem"], trained["optimizer"], trained["scaler"])
     tuning = {
         **shared,
         "name": folder.name + TUNING,
         "seeds": (0, splits),
-        "blocks": _blocks(trained, lambda model, *key: grids[key]),
+        "blocks": _blocks(table["problem"], trained, lambda model, *key: grids[key]),
     }
     how: dict[str, Any] = {"overwrite": overwrite, "on_progress": on_progress}
     preflight.check_address_space()
@@ -102,7 +115,7 @@ def diagnose(
         "report": "diagnosis",
         "record": "importances",
         "seeds": (splits, 2 * splits),
-        "blocks": _blocks(trained, _chosen(tuned)),
+        "blocks": _blocks(table["problem"], trained, _chosen(tuned)),
     }
     return Diagnosis(run(measured, output_dir=folder, **how))
 
@@ -157,7 +170,6 @@ def _shared(table: Mapping[str, Any], updates: int) -> dict[str, Any]:
         "name": file_name(table["file"].replace(" ", "-")),
         "problem": table["problem"],
         "design": "U",
-        "objective": "samples",
         "target_scaler": "none" if problem.classes else "standard",
         "batch_size": BATCH,
         "updates": max(1, updates // per_epoch) * per_epoch,
@@ -168,22 +180,31 @@ def _widths(hidden: int | Sequence[int]) -> list[int]:
     return [hidden] if isinstance(hidden, int) else list(hidden)
 
 
+def _component(value: Any) -> Component:
+    found = Component.expand(value)
+    if len(found) > 1:
+        raise StudyError(f"{found[0].name}: give one value of each parameter, not several")
+    return found[0]
+
+
 def _blocks(
-    trained: Mapping[str, Sequence[Any]], rates: Callable[..., list[float]]
+    table: Mapping[str, Any],
+    trained: Mapping[str, Sequence[Component]],
+    rates: Callable[..., list[float]],
 ) -> dict[str, Any]:
     """Return a block for each model, optimizer and scaler, with its learning rates."""
+    problem = problem_of(tables.expand(table)[0])
+    few = not problem.classes and len(problem.columns) <= MOST_MOMENTS
     found = {}
-    for model in trained["models"]:
-        name = model if isinstance(model, str) else model["name"]
-        for optimizer in trained["optimizers"]:
-            for scaler in trained["scalers"]:
-                key = "-".join(_word(part) for part in (name, optimizer, scaler))
-                found[key] = {
-                    "model": model,
-                    "optimizer": optimizer,
-                    "scaler": scaler,
-                    "learning_rate": rates(name, optimizer, scaler),
-                }
+    for parts in itertools.product(*trained.values()):
+        model, optimizer, scaler = parts
+        key = "-".join(_word(str(part).partition("(hidden")[0]) for part in parts)
+        moments = few and model.name == "linear" and is_affine(scaler)
+        found[key] = {
+            **{axis: part.plain() for axis, part in zip(trained, parts, strict=True)},
+            "objective": "moments" if moments else "samples",
+            "learning_rate": rates(str(model).partition("(")[0], str(optimizer), str(scaler)),
+        }
     return found
 
 
@@ -191,8 +212,12 @@ def _word(name: str) -> str:
     return "".join(c if c.isalnum() or c == "_" else "-" for c in name)
 
 
-def _default_rate(optimizer: str) -> float:
-    return DEFAULT_RATES.get(optimizer, USUAL_RATE)
+def _default_rate(optimizer: Component) -> float:
+    return DEFAULT_RATES.get(_rule(optimizer), USUAL_RATE)
+
+
+def _rule(optimizer: Component) -> str:
+    return optimizer.name.rpartition(":")[2]  # Optax's own are named like those of the registry
 
 
 def _chosen(tuning: Results) -> Callable[..., list[float]]:
@@ -202,16 +227,18 @@ def _chosen(tuning: Results) -> Callable[..., list[float]]:
         picked["model"].str.partition("(")[0], picked["optimizer"], picked["scaler"], strict=True
     )
     rates = dict(zip(keys, picked["learning_rate"], strict=True))
+    components = {part for grid in tuning.study.blocks.values() for part in grid["optimizer"]}
+    defaults = {str(component): _default_rate(component) for component in components}
 
     def of_cell(model: str, optimizer: str, scaler: str) -> list[float]:
-        default = _default_rate(optimizer)
-        return list(dict.fromkeys([default, float(rates[model, optimizer, scaler])]))
+        found = [defaults[optimizer], float(rates[model, optimizer, scaler])]
+        return list(dict.fromkeys(found))
 
     return of_cell
 
 
 def _grids(
-    table: Mapping[str, Any], optimizers: Sequence[str], names: Sequence[str]
+    table: Mapping[str, Any], optimizers: Sequence[Component], named: Sequence[Component]
 ) -> dict[tuple[str, str], list[float]]:
     """Return the learning rates to try by optimizer and scaler.
 
@@ -221,19 +248,19 @@ def _grids(
     from there to 1 (0.1), in decades, or more where they would be many, with the default.
     """
     problem = problem_of(tables.expand(table)[0])
-    known = [name for name in names if name in scalers.AFFINE]
+    known = [scaler.name for scaler in named if is_affine(scaler)]
     found = conditioning(problem.draw(0)[0], known, problem.scaled)
     sizes = dict(zip(found["scaler"], found[["largest", "spread"]].to_numpy(), strict=True))
     grids = {}
     for optimizer in optimizers:
-        for name in names:
-            largest, spread = map(float, sizes.get(name, sizes[RAW]))
-            if optimizer.startswith("sgd"):
+        for scaler in named:
+            largest, spread = map(float, sizes.get(scaler.name, sizes[RAW]))
+            if _rule(optimizer).startswith("sgd"):
                 first = math.floor(math.log10(1 / largest)) - 1
                 exponents = range(min(first, -3), 1)
             else:
                 exponents = range(min(-4, math.floor(math.log10(1e-2 / spread))), 0)
-            grids[optimizer, name] = _rates(exponents, _default_rate(optimizer))
+            grids[str(optimizer), str(scaler)] = _rates(exponents, _default_rate(optimizer))
     return grids
 
 

@@ -15,6 +15,11 @@ class Content(NamedTuple):
     digest: str  # of the conditions' ids
     seeds: range
 
+    def runs_within(self, seeds: tuple[int, int]) -> int:
+        """Return the number of its runs with seeds in [first, last)."""
+        first, last = max(seeds[0], self.seeds.start), min(seeds[1], self.seeds.stop)
+        return self.conditions * max(0, last - first)
+
 
 def digest_of(ids: Iterable[str]) -> str:
     """Return sixteen hexadecimal digits that identify conditions in their order."""

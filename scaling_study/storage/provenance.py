@@ -1,7 +1,6 @@
 """The provenance of results: the versions, source and user's code that they were made by."""
 
 import hashlib
-import inspect
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -10,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from scaling_study.study import code
 from scaling_study.study.component import TABLE, Component, import_module
 from scaling_study.study.study import Study
 
@@ -34,12 +34,14 @@ def source_digest() -> str:
 
 
 def code_digests(components: Iterable[Component]) -> dict[str, str]:
-    """Return twelve digits of the module of each ``module:name`` among some components.
+    """Return twelve digits of the source of each ``module:name`` among some components.
 
-    Modules that it imports are covered by the digest of the compiled program.
+    It is of what defines the name in its module. Modules that it imports are covered by the
+    digest of the compiled program. The name of an object of this process has its digest.
     """
-    names = sorted({component.name for component in components if component.is_code})
-    return {name: _module_digest(name.partition(":")[0]) for name in names}
+    named = {part.name for part in components if part.is_code and not part.is_of_process}
+    pairs = [(name, *name.partition(":")[::2]) for name in sorted(named)]
+    return {name: code.source_digest(import_module(home), own) for name, home, own in pairs}
 
 
 def provenance(
@@ -111,14 +113,6 @@ def difference(theirs: Any, ours: Any, where: str = "") -> str:
 def short(text: str) -> str:
     """Return at most 60 characters of a text."""
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _module_digest(module: str) -> str:
-    try:
-        file = inspect.getsourcefile(import_module(module))
-    except TypeError:  # a module built into Python has none
-        file = None
-    return _digest([Path(file).read_bytes()]) if file else "no source"
 
 
 def _digest(parts: Iterable[bytes]) -> str:

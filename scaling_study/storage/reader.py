@@ -9,7 +9,7 @@ import pandas as pd
 
 from scaling_study.errors import DamagedError, StudyError
 from scaling_study.files import checksum_of, read_bytes
-from scaling_study.storage.contents import planned_contents
+from scaling_study.storage.contents import stored_contents
 from scaling_study.storage.inventory import (
     UNREADABLE,
     chunk_of,
@@ -30,7 +30,6 @@ from scaling_study.storage.schema import (
     check_manifest,
     has_valid_checksum,
 )
-from scaling_study.study.plan import plan
 from scaling_study.study.study import Study, read_study
 from scaling_study.study.values import error_context
 
@@ -215,14 +214,10 @@ class Status(NamedTuple):
         return lines if self.complete else [*lines, "run the same command again to continue"]
 
 
-def status(folder: str | Path, *, allow_code: bool = False) -> Status:
+def status(folder: str | Path) -> Status:
     """Return how much of a study is stored in a folder, without changing it.
 
-    Parameters
-    ----------
-    folder : str or Path
-    allow_code : bool
-        Whether a user's own problem or scaler, which the study names, may be imported.
+    Nothing that the study names is imported or read: the manifest says what is to be stored.
 
     Raises
     ------
@@ -231,22 +226,24 @@ def status(folder: str | Path, *, allow_code: bool = False) -> Status:
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    study = read_stored_study(folder, manifest, allow_code=allow_code)
-    planned = plan(study, manifest["identity"]["chunk_size"])
-    chunks = [] if study.record == "curves" else planned.chunks
-    contents = planned_contents(planned.groups, study.seeds) if chunks else {}
+    study = read_stored_study(folder, manifest)
+    if "groups" not in manifest:
+        raise StudyError(f"{folder}: an earlier release began this run; run its study again")
+    curves = study.record == "curves"
+    contents = {} if curves else stored_contents(manifest, study.seeds)
     inventory = take_inventory(folder, contents, manifest, study.seeds)
-    done = [chunk for chunk in chunks if str(chunk) in inventory.kept]
+    done = [chunk for chunk in contents if chunk in inventory.kept]
     found = {chunk_of(file) for file in inventory.faults} | inventory.kept.keys()
     tables = damaged_tables(folder, study, manifest)
     fits = study.estimators and ESTIMATORS not in tables
-    missing = [str(chunk) for chunk in chunks if str(chunk) not in found]
+    missing = [chunk for chunk in contents if chunk not in found]
+    runs = {chunk: content.runs_within(study.seeds) for chunk, content in contents.items()}
     return Status(
         study=study.name,
-        runs=planned.runs if chunks else 0,
-        runs_done=planned.runs_of(done),
-        chunks=len(chunks),
-        done=[str(chunk) for chunk in done],
+        runs=sum(runs.values()),
+        runs_done=sum(runs[chunk] for chunk in done),
+        chunks=len(contents),
+        done=done,
         missing=missing + [n for n in manifest.get("files", {}) if not (folder / n).exists()],
         damaged=[*(file.name for file in inventory.faults), *tables],
         faults=[*inventory.faults.values(), *("damaged" for _ in tables)],

@@ -3,6 +3,8 @@
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from html import escape
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from scaling_study.study.values import error_context
 SHARE = "share_"  # prefix of the columns that record = "importances" adds
 GROUP = b"group"  # the key of a table's metadata that holds the index of its group
 Columns = dict[str, np.ndarray]
+SHOWN_AXES, SHOWN_ROWS = 6, 30  # of a page in a notebook
 
 
 def numbered(frame: pd.DataFrame) -> pd.DataFrame:
@@ -97,6 +100,45 @@ class Results:
             statuses = self.manifest["summary"].get("statuses") or {}
             parts += [f"{count:,} {name}" for name, count in statuses.items()]
         return f"Results({str(self.folder)!r}: {', '.join(parts)})"
+
+    @property
+    def plot(self) -> Any:
+        """Figures: ``plot.curves()``, ``plot.importance()``, ``plot.basin()``."""
+        # Reports are built on results; so a figure is found by name, as pandas finds its backend.
+        return import_module("scaling_study.report.plots").Plots(self)
+
+    def to_xarray(self) -> Any:
+        """Return the runs as an `xarray.Dataset` over ``condition`` and ``seed``.
+
+        The axes of a condition are coordinates along ``condition``.
+
+        Raises
+        ------
+        StudyError
+            If xarray is not installed.
+        """
+        try:
+            import_module("xarray")
+        except ImportError:
+            raise StudyError("to_xarray needs xarray: pip install xarray") from None
+        keys = ["condition", "seed"]
+        axes = [name for name in self.conditions if name != "condition" and name in self.runs]
+        texts = self.runs.astype(dict.fromkeys(self.runs.select_dtypes("category"), object))
+        found = texts.drop(columns=axes).set_index(keys).to_xarray()
+        own = self.conditions.set_index("condition")[axes].loc[found["condition"].to_numpy()]
+        return found.assign_coords({n: ("condition", own[n].to_numpy(object)) for n in axes})
+
+    def _repr_html_(self) -> str:
+        """Return what the runs are, and how those of each condition ended, as a table."""
+        said = f"<p>{escape(repr(self))}</p>"
+        if self.study.record == "curves":
+            return said
+        axes = [n for n in self.conditions if self.conditions[n].nunique(dropna=False) > 1]
+        axes = [n for n in axes if n != "condition" and n in self.runs][:SHOWN_AXES]
+        by = self.runs[axes].astype(str).assign(status=self.runs["status"].astype(str))
+        counts = by.value_counts(sort=False).unstack(fill_value=0) if axes else by.value_counts()
+        table = pd.DataFrame(counts).reset_index().rename_axis(columns=None)
+        return said + table.to_html(index=False, max_rows=SHOWN_ROWS)
 
     def _read_contents(self) -> dict[str, Content]:
         """Return the content of each chunk, all of which must be listed in the manifest."""

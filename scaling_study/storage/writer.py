@@ -28,7 +28,7 @@ import pyarrow as pa
 from scaling_study.errors import CONTINUE, DamagedError, RunInterrupted, StudyError
 from scaling_study.files import checksum_of, read_bytes
 from scaling_study.storage import provenance as made
-from scaling_study.storage.contents import planned_contents
+from scaling_study.storage.contents import manifest_groups, planned_contents
 from scaling_study.storage.inventory import (
     Inventory,
     chunk_files,
@@ -99,6 +99,7 @@ class Store:
         self._inventory = Inventory({}, {}, {}, {})
         self._checksums: dict[str, str] = {}  # of the files beside the chunks
         self._rebuilding = False  # the manifest was lost
+        self._groups: list[dict[str, Any]] = []  # of the plan
         with error_context(folder, OSError):
             _check_is_ours(folder)
         with _writing(folder):
@@ -199,6 +200,7 @@ class Store:
         with _writing(self.folder):
             (self.folder / CHUNKS).mkdir(exist_ok=True)
             self._remove_invalid(planned)
+        self._groups = manifest_groups(planned.groups)
         frame = pd.DataFrame([condition.row() for condition in planned.conditions])
         texts = frame.columns[frame.dtypes == np.dtype(object)]
         self._write_tables(
@@ -319,7 +321,8 @@ class Store:
 
     def _write_unfinished(self) -> None:
         """Write the manifest of a run that is not over, with the seeds of a finished one."""
-        self._write_manifest({k: v for k, v in self._manifest.items() if k == "seeds" and v})
+        kept = {k: v for k, v in self._manifest.items() if k == "seeds" and v}
+        self._write_manifest({**kept, "groups": self._groups})
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
         shared = {

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from scaling_study.errors import CodeError, StudyError, unknown
+from scaling_study.study import code
 from scaling_study.study.values import error_context, listed
 
 
@@ -26,7 +27,7 @@ class _Everything:
 EVERYTHING: Container[str] = _Everything()
 TABLE = "table"  # the name of a problem that is a user's own table
 # Kinds whose reference may be to an object instead of a factory, and the method of such an object.
-OBJECTS = {"scaler": "fit", "problem": "draw"}
+OBJECTS = {"scaler": "fit", "problem": "draw", "model": "apply"}
 MOST_CONDITIONS = 1_000_000
 FEWER_CONDITIONS = f"a study has at most {MOST_CONDITIONS:,} conditions; list fewer values"
 _import_lock = threading.RLock()  # the search path belongs to the whole process
@@ -53,6 +54,11 @@ class Component:
         """Whether the name is a reference to code, ``package.module:attribute``."""
         return ":" in self.name
 
+    @property
+    def is_of_process(self) -> bool:
+        """Whether the code is an object of this process, which no other can import."""
+        return self.is_code and code.HERE in self.name
+
     @cached_property
     def canonical(self) -> str:
         """The component as JSON; whether its code is allowed does not change it."""
@@ -61,28 +67,34 @@ class Component:
 
     def within(self, allowed: Container[str]) -> "Component":
         """Return the component, which may import code only if its name is allowed."""
-        return replace(self, allowed=not self.is_code or self.name in allowed)
+        allow = not self.is_code or self.is_of_process or self.name in allowed
+        return replace(self, allowed=allow)
 
     def __str__(self) -> str:
         name, parameters = self.name, self.parameters
         if self.is_table:
             name = os.path.basename(self.source) or "frame"
             parameters = tuple(pair for pair in parameters if pair[0] not in ("digest", "control"))
+        elif self.is_of_process:
+            name = name.rpartition(":")[2][: -code.HIDDEN]
         if not parameters:
             return name
         return f"{name}({', '.join(f'{key}={value}' for key, value in parameters)})"
 
     @classmethod
     def expand(cls, value: object) -> list["Component"]:
-        """Read ``"name"`` or ``{name = "...", parameter = ...}``, one component per grid cell.
+        """Read ``"name"``, an object, or ``{name = "...", parameter = ...}``, one a grid cell.
 
         A parameter that is a list is a grid axis; a value that is itself a list is written as a
         list of lists: ``{name = "mlp", hidden = [[16, 16]]}``.
         """
-        table = {"name": value} if isinstance(value, str) else value
-        name = table.get("name") if isinstance(table, Mapping) else None
-        if not (isinstance(table, Mapping) and isinstance(name, str) and name):
-            raise StudyError(f'{value!r} is neither a name nor a table {{name = "...", ...}}')
+        table: dict[str, Any] = dict(value) if isinstance(value, Mapping) else {"name": value}
+        name = table.get("name")
+        if not (isinstance(name, str) and name):
+            table = code.described(value if name is None else name) | {
+                key: item for key, item in table.items() if key != "name"
+            }
+            name = table["name"]
         axes = {}
         for key in sorted(table.keys() - {"name"}):
             with error_context(f"{name}.{key}"):
@@ -125,6 +137,9 @@ class Component:
         """Return the factory, from the registry or from ``package.module:attribute``."""
         if self.name in registry:
             return registry[self.name]
+        if self.is_of_process:
+            with error_context(f"{kind} {self}"):
+                return self._factory(kind, code.kept(self.name))
         module, colon, attribute = self.name.partition(":")
         if not colon or module.endswith(".py") or "/" in module:
             raise self._unknown(kind, registry)
@@ -135,10 +150,14 @@ class Component:
             )
         with error_context(f"{kind} {self.name!r} cannot be imported", Exception, raises=CodeError):
             factory = getattr(import_module(module), attribute)
-        if callable(factory):
-            return factory
-        if hasattr(factory, OBJECTS.get(kind, "")):
-            return lambda: copy.deepcopy(factory)  # each data set fits a copy
+        return self._factory(kind, factory)
+
+    def _factory(self, kind: str, found: Any) -> Callable[..., Any]:
+        """Return what a reference leads to as a factory, which an object of some kinds is not."""
+        if not isinstance(found, type) and hasattr(found, OBJECTS.get(kind, "")):
+            return lambda: copy.deepcopy(found)  # each data set fits a copy
+        if callable(found):
+            return found
         raise StudyError(
             f"{kind} {self.name!r} cannot be called; name a class or a function that returns it"
         )

@@ -34,7 +34,7 @@ CONDITIONS_LAST = 40
 SMALL_NETWORK = 100  # parameters, up to which the runs of a tile lie side by side
 LARGE_NETWORK = 2**15  # parameters that the seeds of a network's chunk have together, about
 TABLE_CHUNK = 6, 8  # conditions and seeds of a chunk of a user's table
-PREPARED_NUMBERS = 2**22  # numbers of prepared batches that are held at once
+PREPARED_NUMBERS = 2**24  # numbers of prepared batches that are held at once
 
 
 @dataclass(frozen=True)

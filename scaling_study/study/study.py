@@ -8,6 +8,7 @@ import math
 import tomllib
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from html import escape
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ SINGLE: dict[str, values.Reader] = {
 STUDY_KEYS = (*SINGLE, "seeds", "blocks")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Study:
     """A whole design: blocks of grids, and the seeds of each of their conditions.
 
@@ -110,6 +111,21 @@ class Study:
     claims: Mapping[str, Any] = field(default_factory=dict, compare=False)
     origin: str = field(default="study", compare=False)
     allowed: Container[str] = field(default=EVERYTHING, compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        counts = [math.prod(map(len, grid.values())) for grid in self.blocks.values()]
+        first, last = self.seeds
+        of = f"{sum(counts):,} conditions in {len(counts)} blocks, seeds {first}:{last}"
+        return f"Study({self.name!r}: {of})"
+
+    def _repr_html_(self) -> str:
+        """Return the axes that vary in each block as a table."""
+        rows = []
+        for name, grid in self.blocks.items():
+            varied = {axis: part for axis, part in grid.items() if len(part) > 1}
+            cells = (f"{axis}: {', '.join(map(str, part))}" for axis, part in varied.items())
+            rows.append(f"<tr><th>{escape(name)}</th><td>{escape('; '.join(cells))}</td></tr>")
+        return f"<p>{escape(repr(self))}</p><table>{''.join(rows)}</table>"
 
     def comparisons(self) -> list[Comparison]:
         """Return the comparisons with scikit-learn's estimators."""

@@ -49,9 +49,17 @@ _frames: dict[str, pd.DataFrame] = {}  # tables that are not files, by their dig
 
 
 def expand(value: Any) -> list[Component]:
-    """Read a problem of a study: a table with its keys, or any other `Component`."""
+    """Read a problem of a study: a table with its keys, or any other `Component`.
+
+    In Python the table may be a data frame or arrays ``(X, y)``, which also are a problem alone.
+    """
+    if isinstance(value, pd.DataFrame):
+        raise StudyError('a data frame is a problem as {"table": frame, "target": "..."}')
+    if _are_arrays(value):
+        value = {TABLE: value}
     if not (isinstance(value, Mapping) and TABLE in value):
         return Component.expand(value)
+    value = _registered(value)
     values.check_keys(value.keys() - {TABLE}, READERS)
     path = values.text(value[TABLE])
     if "target" not in value:
@@ -64,10 +72,27 @@ def expand(value: Any) -> list[Component]:
     return [Component(TABLE, tuple(sorted(parameters.items())), source=path)]
 
 
+def _are_arrays(value: Any) -> bool:
+    return type(value) is tuple and len(value) == 2 and not isinstance(value[0], str)
+
+
+def _registered(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the keys of a table, data in place of a file registered in this process."""
+    table, named = value[TABLE], {}
+    if _are_arrays(table):
+        table, named["target"] = frame_of(*table)
+    if not isinstance(table, pd.DataFrame):
+        return value
+    keys = {k: list(v) if isinstance(v, tuple) else v for k, v in value.items() if k != TABLE}
+    return {**register(table), **named, **keys}
+
+
 def are_tables(value: Any) -> bool:
     """Whether all problems of a study's key are tables."""
     problems = value if isinstance(value, list) else [value]
-    return all(isinstance(item, Mapping) and TABLE in item for item in problems)
+    return all(
+        _are_arrays(item) or (isinstance(item, Mapping) and TABLE in item) for item in problems
+    )
 
 
 def located(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -414,7 +414,7 @@ def test_fail_fast_stops_at_the_first_failure(fail_fast, tmp_path):
         return
     with pytest.raises(RunInterrupted, match=r"--fail-fast: .*test_faults:broken fails"):
         run(tmp_path / "first", study, fail_fast=True)
-    assert folder_of.status(tmp_path / "first", allow_code=True).missing
+    assert folder_of.status(tmp_path / "first").missing
     status = run(tmp_path / "first", study).statuses
     assert status["failed"] == 2 * 600
     assert sum(status.values()) == 4 * 600
@@ -442,7 +442,7 @@ def test_runs_that_failed_are_counted_apart_and_tried_again(wrong, tmp_path):
     study = {**STUDY, "blocks": {"a": {"optimizer": ["test_faults:flaky", "sgd"]}}}
     first = run(tmp_path / "some", study)
     assert first.statuses["failed"] == 2 * 600
-    found = folder_of.status(tmp_path / "some", allow_code=True)
+    found = folder_of.status(tmp_path / "some")
     assert (found.complete, found.runs_failed, found.damaged) == (True, 2 * 600, [])
     assert any("1,200 runs, which the next run tries again" in line for line in found.lines())
     kept = chunks(tmp_path / "some")
@@ -457,7 +457,7 @@ def test_runs_that_failed_are_counted_apart_and_tried_again(wrong, tmp_path):
     assert mended.manifest["summary"]["failures"] == []
     assert len(mended.runs) == 4 * 600
     assert len(chunks(tmp_path / "some")) == len(kept)
-    assert folder_of.status(tmp_path / "some", allow_code=True).runs_failed == 0
+    assert folder_of.status(tmp_path / "some").runs_failed == 0
 
 
 # Memory and disk ----------------------------------------------------------------------------

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 
 from scaling_study.analysis import summary
-from scaling_study.report.document import Figure, Report, Words
+from scaling_study.report.diagnosis.figures import shares as shares_of
+from scaling_study.report.document import Figure, Report, Table, Words
 from scaling_study.report.labels import label_conditions, listing, scaler_name, slug
-from scaling_study.report.standard import data, figures
+from scaling_study.report.standard import data, figures, scalers
 from scaling_study.report.traces import curves
 from scaling_study.storage.results import Results, numbered
 from scaling_study.study.study import Study
@@ -28,7 +29,9 @@ def build(results: Results) -> Report:
     """Return the report of a study's results."""
     summaries = data.summarize(results)
     shared = _shared_axes(results.conditions)
-    words = Words(__package__ or "", **data.facts(summaries), shared=shared)
+    compared = scalers.compared(results)
+    said = scalers.differing(compared)
+    words = Words(__package__ or "", **data.facts(summaries), **said, shared=shared)
     rows = _rows(results, words)
     first, *others = rows.settings[:MOST_SETTINGS]
     more = [figure for s in others for figure in (*rows.weights(s), *rows.gradients(s))]
@@ -37,11 +40,14 @@ def build(results: Results) -> Report:
         for name, frame in data.tables(summaries).items()
         if len(frame)
     }
-    compared = [tables[name] for name in ("movement", "differences") if name in tables]
+    moved = [tables[name] for name in ("movement", "differences") if name in tables]
+    shares = scalers.importance_rows(results)
     sections = (
+        words.section("scalers", *_compared(words, compared)),
+        words.section("importance", *_importance(words, shares)),
         words.section("question", *rows.weights(first), tables["conditions"]),
         words.section("convergence", *rows.convergence(), *rows.losses()),
-        words.section("weights", *rows.weight_errors(), *compared),
+        words.section("weights", *rows.weight_errors(), *moved),
         words.section("gradients", *rows.gradients(first)),
         words.section("others", *more, folded=True),
         words.section("features", tables["features"], folded=True),
@@ -51,8 +57,25 @@ def build(results: Results) -> Report:
         lead=words("lead"),
         sections=tuple(section for section in sections if section.items),
         limits=words("limits"),
-        files=data.files(summaries, results.conditions),
+        files={
+            **data.files(summaries, results.conditions),
+            **({"tables/scalers.csv": compared} if len(compared) else {}),
+            **({"tables/importance.csv": shares} if len(shares) else {}),
+        },
     )
+
+
+def _compared(words: Words, compared: pd.DataFrame) -> Iterator[Table]:
+    if compared["difference"].notna().any():
+        yield words.table("scalers", scalers.comparison_table(compared), group="setting")
+
+
+def _importance(words: Words, shares: pd.DataFrame) -> Iterator[Figure | Table]:
+    if len(shares):
+        first = shares[shares["setting"] == shares["setting"].iloc[0]]
+        setting = first["setting"].iloc[0]
+        yield words.figure("importance", first, shares_of, setting=setting)
+        yield words.table("importance", scalers.importance_table(shares), group="setting")
 
 
 def _shared_axes(conditions: pd.DataFrame) -> str:
