@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scaling_study.errors import StudyError
     from scaling_study.execution.diagnose import diagnose
+    from scaling_study.execution.rank import rank
     from scaling_study.execution.runner import run
     from scaling_study.storage.results import Results, load
     from scaling_study.study.problems import Problem
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Problem", "Results", "Study", "StudyError", "diagnose", "load", "run"]
+__all__ = ["Problem", "Results", "Study", "StudyError", "diagnose", "load", "rank", "run"]
 
 _HOMES = {
     "Problem": "study.problems",
@@ -29,6 +30,7 @@ _HOMES = {
     "StudyError": "errors",
     "diagnose": "execution.diagnose",
     "load": "storage.results",
+    "rank": "execution.rank",
     "run": "execution.runner",
 }
 

@@ -142,13 +142,13 @@ def scored(
         As of `grids_of`.
     budgets : dict of str to float
     fastest : dict of str to float, optional
-        T* of each problem, by default that of these runs.
+        T* of problems; of the others, that of these runs.
     share : float
         Of each budget that counts; a later time is none.
     """
     for problem, grids in found.items():
         budget = share * budgets[problem]
-        least = least_updates(grids) if fastest is None else fastest[problem]
+        least = (fastest or {}).get(problem) or least_updates(grids)
         yield (
             problem,
             least,

@@ -3,6 +3,7 @@
 import json
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from scaling_study.storage.results import Results
 from scaling_study.study.study import Study, read_study
 
 PRESET = "benchmark"
+LEADERBOARD = "leaderboard.csv"
 COMMITTED = "benchmark.csv"  # the scores of the committed report, beside the preset
 DIGITS = 4  # of a score that is stored
 RATIOS = np.geomspace(1, 100, 61)
@@ -73,7 +75,9 @@ def beside(study: Study) -> pd.DataFrame:
         for name, grid in study.blocks.items()
     )
     found = committed()
-    taken = found["problem"].isin(list(study.blocks)) & ~found["optimizer"].isin(map(str, mine))
+    taken = found["problem"].isin(list(study.blocks)) & ~found["optimizer"].isin(
+        [str(value) for value in mine]
+    )
     return found[taken & same]
 
 
@@ -219,6 +223,23 @@ def for_page(board: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     for name, title in DETAILS.items():
         details[title] = board[name].map(_text)
     return main, details
+
+
+def read_leaderboard(folder: Path) -> pd.DataFrame:
+    """Return the leaderboard of a report's folder."""
+    return pd.read_csv(folder / LEADERBOARD, dtype={"group": "Int64"})
+
+
+def as_text(board: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Return the leaderboard for a terminal; a star marks the optimizers of the study."""
+    mine = {str(value) for grid in study.blocks.values() for value in grid["optimizer"]}
+    main = for_page(board)[0].replace(r"\n(.*)$", r" (\1)", regex=True)
+    return main.assign(
+        optimizer=[
+            f"* {label}" if name in mine else label
+            for name, label in zip(board["optimizer"], main["optimizer"], strict=True)
+        ]
+    )
 
 
 def _estimate(value: float, low: float, high: float) -> str:

@@ -44,7 +44,7 @@ def build(results: Results) -> Report:
         ),
         limits=words("limits"),
         files={
-            "leaderboard.csv": board,
+            data.LEADERBOARD: board,
             "by_problem.csv": frames.by_problem,
             "scores.csv": frames.scores,
             "schema.json": data.schema(),
