@@ -68,7 +68,7 @@ def by_problem(frame: pd.DataFrame, order: list[str]) -> Figure:
     figure = Figure(figsize=(style.WIDTH, 1.9 + 0.24 * len(table)), layout="constrained")
     axes = figure.subplots()
     bold = pd.DataFrame(False, index=table.index, columns=table.columns)
-    shown = table.clip(-0.99, 0.99)
+    shown = table.astype(float).clip(-0.99, 0.99)
     charts.number_map(axes, shown, bold, Normalize(0, 1.4), "Purples")
     for text in axes.texts:  # what number_map calls few is a problem that was hardly trained
         if text.get_text() == "few":
