@@ -99,7 +99,11 @@ def folds(seeds: Sequence[int], size: int = SET) -> list[Fold]:
 
 
 def time_score(updates: Array, fastest: float, budget: float) -> Array:
-    """Return ``log(B / T) / log(B / T*)`` within 0 and 1, 0 for a time beyond the budget."""
+    """Return ``log(B / T) / log(B / T*)`` within 0 and 1.
+
+    It is 0 for a time beyond the budget, and NaN, of a run that failed.
+    """
+    updates = np.nan_to_num(updates, nan=np.inf, posinf=np.inf)
     if not fastest < budget:
         return np.zeros(np.shape(updates))
     with np.errstate(divide="ignore"):
@@ -111,8 +115,11 @@ def least_updates(found: dict[str, Grid]) -> float:
 
     Over optimizers and rates; infinite if no rate reaches the target on most seeds.
     """
-    medians = [np.median(grid.updates[grid.reference], axis=-1).min() for grid in found.values()]
-    return max(1.0, float(min(medians)))
+    medians = [
+        np.median(np.nan_to_num(grid.updates[grid.reference], nan=np.inf, posinf=np.inf), axis=-1)
+        for grid in found.values()
+    ]
+    return max(1.0, float(np.min(medians)))
 
 
 def grids_of(results: Results) -> dict[str, dict[str, Grid]]:

@@ -105,7 +105,7 @@ def frames(results: Results) -> Frames:
     )
 
 
-ROUNDED = (*benchmark.SCORES, "failed")
+ROUNDED = (*benchmark.SCORES, "failed", "fastest")
 
 
 def _stability(scores: pd.DataFrame) -> dict[str, Any]:
