@@ -1,8 +1,10 @@
 """Sensitivity of an optimizer to the unit of a feature.
 
-Every optimizer has the same grid of learning rates h at every scale factor e. The progress
-Γ(e, h) of a run is the fraction of the decades of excess loss between its start and its target
-that it covered. Rates are chosen on half of the seeds and reported on the others:
+Every optimizer has the same grid of learning rates h at every scale factor e. The score Γ(e, h)
+of a run lies in [0, 1]. It is the progress, the fraction of the decades of excess loss between its
+start and its target that it covered, unless another is asked for, as the benchmark does
+(`scaling_study.analysis.benchmark`). Rates are chosen on half of the seeds and reported on the
+others:
 
 sensitivity
     Mean over e ≠ 1 of Γ(1, h₁) - Γ(e, h₁), with h₁ the best rate at e = 1: the loss of progress
@@ -22,6 +24,7 @@ rate_slope_below, rate_slope_above
     seed's own, so these two use all seeds.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +46,7 @@ WITHIN = 2.0  # times the fewest updates, in a basin
 STATUSES = ("ranked", "not trained", "diverged", "failed")
 WITH_RATES = STATUSES[:2]  # in the others no rate is better than another
 LOSSES = ("sensitivity", "sensitivity_tuned", "phi")  # 0 also where nothing is trained
-VALUES = ("progress", "remaining", "updates", "diverged", "failed")
+VALUES = ("score", "remaining", "updates", "diverged", "failed")
 ESTIMATES = (
     *LOSSES,
     *("tuned_at_reference", "tuned_everywhere", "one_rate", "basin_width", "excess"),
@@ -58,8 +61,8 @@ class Grid(NamedTuple):
     scales: Array
     rates: Array
     seeds: Array
-    #: Γ in [0, 1], shape (E, H, S): 1 if at most a thousandth of the initial excess loss remains.
-    progress: Array
+    #: Γ in [0, 1], shape (E, H, S); 1 is best.
+    score: Array
     #: Share of the initial excess loss in [0, 1], shape (E, H, S).
     remaining: Array
     #: To the target, infinite beyond the budget, shape (E, H, S).
@@ -67,11 +70,19 @@ class Grid(NamedTuple):
     #: 1 or 0, shape (E, H, S); a run that failed counts as diverged, too.
     diverged: Array
     failed: Array
+    #: Which seeds choose rates, shape (S,); if None, the smaller half.
+    tunes: NDArray[np.bool_] | None = None
 
     @property
     def tuning(self) -> NDArray[np.bool_]:
         """Which seeds choose rates; the others are reported."""
-        return tuning_seeds(self.seeds)
+        return tuning_seeds(self.seeds) if self.tunes is None else self.tunes
+
+    def fold(self, tuned_by: Sequence[int], reported: Sequence[int]) -> "Grid":
+        """Return the grid of some seeds, of which the first group chooses rates."""
+        used = np.isin(self.seeds, [*tuned_by, *reported])
+        arrays = {name: getattr(self, name)[..., used] for name in (*VALUES, "seeds")}
+        return self._replace(**arrays, tunes=np.isin(self.seeds[used], tuned_by))
 
     @property
     def reference(self) -> int:
@@ -82,8 +93,8 @@ class Grid(NamedTuple):
 
     @property
     def best(self) -> NDArray[np.intp]:
-        """Index of the best rate at each scale, by mean progress over the tuning seeds."""
-        return best_index(self.progress[..., self.tuning].mean(axis=-1))
+        """Index of the best rate at each scale, by mean score over the tuning seeds."""
+        return best_index(self.score[..., self.tuning].mean(axis=-1))
 
     @property
     def edge(self) -> NDArray[np.bool_]:
@@ -99,10 +110,10 @@ class Grid(NamedTuple):
         """
         if self.failed.all():
             return "failed"
-        if self.progress.mean(axis=-1).max() < PROGRESS and self.diverged.any():
+        if self.score.mean(axis=-1).max() < PROGRESS and self.diverged.any():
             return "diverged"
         reference = self.reference
-        reached = self.progress[reference, self.best[reference], ~self.tuning].mean()
+        reached = self.score[reference, self.best[reference], ~self.tuning].mean()
         return "ranked" if reached >= TRAINS else "not trained"
 
 
@@ -113,28 +124,34 @@ def remaining(table: Table) -> Array:
     return np.where(table.completed & (share < 1), np.maximum(share, 0), 1.0)
 
 
-def grids(table: Table) -> dict[str, Grid]:
+def progress(table: Table) -> Array:
+    """Return Γ of each run: 1 if at most a thousandth of the initial excess loss remains."""
+    return -np.log10(np.maximum(remaining(table), TOLERANCE)) / DECADES
+
+
+def grids(table: Table, score: Callable[[Table], Array] = progress) -> dict[str, Grid]:
     """Return each optimizer's runs as arrays.
 
     Parameters
     ----------
     table : Table
         Of one model, problem and budget, every scale factor with every rate and seed.
+    score : callable
+        ``score(table)`` is that of each run, in [0, 1].
 
     Raises
     ------
     StudyError
         If conditions of an optimizer differ in anything else, or cells are missing.
     """
-    left = remaining(table)
     frame = pd.DataFrame(
         {
             "optimizer": table.runs["optimizer"].astype(str).to_numpy(),
             "scale": table["scale_factor"],
             "rate": table["learning_rate"],
             "seed": table.seeds,
-            "progress": -np.log10(np.maximum(left, TOLERANCE)) / DECADES,
-            "remaining": left,
+            "score": score(table),
+            "remaining": remaining(table),
             "updates": 10 ** log_steps(table),
             "diverged": (~table.completed).astype(np.float64),
             "failed": (table.runs["status"] == "failed").to_numpy(np.float64),
@@ -162,13 +179,13 @@ def _grid(name: str, rows: pd.DataFrame) -> Grid:
 def per_seed(grid: Grid) -> dict[str, Array]:
     """Return the quantities of `ESTIMATES` without the slopes, a value for each reported seed."""
     reference, reported = grid.reference, ~grid.tuning
-    progress = grid.progress[..., reported]
+    score = grid.score[..., reported]
     scales = np.arange(len(grid.scales))
     others = scales != reference
-    one = int(best_index(grid.progress[..., grid.tuning].mean(axis=(0, 2))))
-    one_rate = progress[:, one].mean(axis=0)
-    without_retuning = progress[:, grid.best[reference]]
-    retuned = progress[scales, grid.best]
+    one = int(best_index(grid.score[..., grid.tuning].mean(axis=(0, 2))))
+    one_rate = score[:, one].mean(axis=0)
+    without_retuning = score[:, grid.best[reference]]
+    retuned = score[scales, grid.best]
     at_reference = without_retuning[reference]
     return {
         "sensitivity": (at_reference - without_retuning[others]).mean(axis=0),
@@ -265,7 +282,7 @@ def progress_by_rate(found: dict[str, Grid]) -> pd.DataFrame:
         columns = {
             "scale_factor": scales,
             "learning_rate": rates,
-            "gone": grid.progress[..., ~grid.tuning].mean(axis=-1),
+            "gone": grid.score[..., ~grid.tuning].mean(axis=-1),
             "diverged": grid.diverged[..., ~grid.tuning].mean(axis=-1),
             "best": best,
             "edge": best & grid.edge[:, None],
@@ -286,7 +303,7 @@ def progress_by_scale(found: dict[str, Grid]) -> pd.DataFrame:
     """
     rows = []
     for name, grid in found.items():
-        progress = grid.progress[..., ~grid.tuning]
+        progress = grid.score[..., ~grid.tuning]
         for place, scale in enumerate(grid.scales):
             chosen = {"once": grid.best[grid.reference], "at every unit": grid.best[place]}
             for tuned, rate in chosen.items():

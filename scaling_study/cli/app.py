@@ -18,6 +18,7 @@ from scaling_study.cli.catalogue import KINDS, catalogue
 from scaling_study.cli.compare import compare
 from scaling_study.cli.console import FAILED, USAGE, ProgressBar, fail, log, say
 from scaling_study.cli.diagnosis import diagnose, say_tables
+from scaling_study.cli.rank import rank
 from scaling_study.errors import RunInterrupted, StudyError
 from scaling_study.execution.signals import INTERRUPTED, leave
 from scaling_study.execution.signals import check as check_signals
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 
 app.command()(diagnose)
+app.command()(rank)
 
 StudyArgument = Annotated[str, typer.Argument(help="A preset's name or a TOML file.")]
 Seeds = Annotated[str | None, typer.Option(help="Seeds A to B - 1, given as A:B.")]
@@ -234,45 +236,6 @@ def reproduce(
         return
     results = _run(name, scheduler, quiet, verbose, overwrite=overwrite, **options)
     _report(results, output_dir, as_json, quiet, formats, overwrite=overwrite, explore=explore)
-    _exit_if_failed(results)
-
-
-@app.command()
-def rank(
-    optimizers: Annotated[
-        list[str], typer.Argument(help="Names, or your own as package.module:factory.")
-    ],
-    seeds: Seeds = None,
-    set_: Set = None,
-    output_dir: OutputDir = None,
-    overwrite: Overwrite = False,
-    devices: Devices = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
-    """Rank optimizers by scale sensitivity, together with adam, sgd and rmsprop.
-
-    The runs are stored in results/rank by default, which each ranking replaces.
-    """
-    from scaling_study.execution.rank import board, study_of
-    from scaling_study.report.sensitivity.data import shown
-
-    results = _run(
-        study_of(optimizers, set_),
-        None,
-        quiet or as_json,
-        verbose,
-        seeds=seeds,
-        output_dir=output_dir,
-        overwrite=overwrite or output_dir is None,
-        devices=devices,
-    )
-    ranked = board(results)
-    if as_json:
-        typer.echo(ranked.to_json(orient="records"))
-    else:
-        typer.echo(shown(ranked).iloc[:, :5].to_string(index=False))
     _exit_if_failed(results)
 
 

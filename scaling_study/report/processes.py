@@ -16,4 +16,5 @@ def each(function: Callable[..., Any], items: Iterable[Any]) -> Iterator[Any]:
     if cores == 1:
         return map(function, items)
     call = joblib.delayed(function)
-    return joblib.Parallel(n_jobs=cores, return_as="generator")(call(item) for item in items)
+    found: Any = joblib.Parallel(n_jobs=cores, return_as="generator")(call(x) for x in items)
+    return found

@@ -12,11 +12,23 @@ One column of a real data set, the scaled feature, can be corrupted:
 ``heavy_tails``
     The column becomes ``mean + sd sinh(2 (x - mean) / sd)`` in all rows. The map is monotone, so
     that no information is lost; a value at three deviations moves to two hundred.
+
+Which part of one is used:
+
+``columns``, ``rows``
+    The first so many columns, and at most so many training rows.
+``target``
+    A column that is predicted in place of the data set's own target, as a quantity.
+``positive``
+    A class that is told from all others: two classes.
+``standardised``
+    Columns have mean 0 and standard deviation 1 over all rows: the reference unit of a study
+    that changes the unit of one of them.
 """
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +37,7 @@ from scaling_study.errors import StudyError, unknown
 from scaling_study.study.problems import PROBLEMS, Problem, Rows, checked
 
 Array = NDArray[np.float64]
-SPLIT, OUTLIERS = 4, 5  # the random streams of this module
+SPLIT, OUTLIERS, LOGISTIC = 4, 5, 11  # the random streams of this module
 WRONG_UNIT = 1000.0
 TEST_SHARE = 0.25  # default share of the rows that are held out
 DATASETS: dict[str, Callable[..., Problem]] = {}
@@ -58,8 +70,14 @@ def _register_real(name: str, scaled: str, description: str) -> None:
         test_share: float = TEST_SHARE,
         outliers: float = 0.0,
         heavy_tails: bool = False,
+        columns: int | None = None,
+        target: str | None = None,
+        standardised: bool = False,
+        rows: int | None = None,
+        positive: int | None = None,
     ) -> Problem:
-        return _real(name, feature, test_share, outliers, heavy_tails)
+        table = _table(name, columns, target, positive, standardised=standardised)
+        return _real(table, feature, test_share, outliers, heavy_tails, rows)
 
     build.__name__, build.__doc__ = name, f"Return {description}"
     register(build)
@@ -96,6 +114,19 @@ def correlated(
         raise StudyError(f"informative: must be at most features = {features}, not {informative}")
     counts = {"n_informative": informative, "effective_rank": effective_rank}
     return _generated("make_regression", samples, noise, feature, n_features=features, **counts)
+
+
+@register
+def logistic(*, samples: int = 200, features: int = 10, strength: float = 1.0) -> Problem:
+    """Return two classes, P(1) = 1 / (1 + exp(-strength Σ u_j)), of standard normal features."""
+
+    def halves(seed: int) -> tuple[Rows, Rows]:
+        random = np.random.default_rng([LOGISTIC, seed])
+        u = random.standard_normal((2 * samples, features))
+        label = (random.logistic(size=2 * samples) < strength * u.sum(axis=1)).astype(np.float64)
+        return (u[:samples], label[:samples]), (u[samples:], label[samples:])
+
+    return of_unknown_law(halves, features, features - 1, classes=2)
 
 
 EVERY_PROBLEM: dict[str, Callable[..., Problem]] = {**PROBLEMS, **DATASETS}
@@ -154,7 +185,7 @@ def overlap(problem: str | Problem, test_share: float = TEST_SHARE) -> float:
 def chance(problem: str | Problem) -> float:
     """Return the score without learning: the share of the largest class, or an R² of 0."""
     if isinstance(problem, str):
-        if problem not in REAL:
+        if problem not in DATASETS:
             return 0.0
         problem = DATASETS[problem]()
     if not problem.classes:
@@ -164,11 +195,46 @@ def chance(problem: str | Problem) -> float:
     return float(np.bincount(labels.astype(np.intp)).max() / len(labels))
 
 
+class _Table(NamedTuple):
+    """The columns of a real data set that are used, and its target."""
+
+    x: Array
+    y: Array
+    names: tuple[str, ...]
+    classes: int  # 0 where the target is a quantity
+
+
+def _table(
+    name: str, columns: int | None, target: str | None, positive: int | None, *, standardised: bool
+) -> _Table:
+    """Return the part of a data set that is used; see the head of this module."""
+    x, y, names = load(name)
+    classes = 0 if name == "diabetes" else len(np.unique(y))
+    if target is not None:
+        place = _place(target, names)
+        y, classes = x[:, place], 0
+        x, names = np.delete(x, place, axis=1), names[:place] + names[place + 1 :]
+    if positive is not None:
+        if positive not in range(classes):
+            raise StudyError(f"positive: must be a class from 0 to {classes - 1}, not {positive}")
+        y, classes = (y == positive).astype(np.float64), 2
+    x, names = x[:, :columns], names[:columns]
+    if standardised:
+        deviation = x.std(axis=0)
+        x = (x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+    return _Table(x, y, names, classes)
+
+
 def _real(
-    name: str, feature: int | str, test_share: float, outliers: float, heavy_tails: bool
+    table: _Table,
+    feature: int | str,
+    test_share: float,
+    outliers: float,
+    heavy_tails: bool,
+    most_rows: int | None,
 ) -> Problem:
     """Return a real data set as a problem, the column of a feature perhaps corrupted."""
-    x, y, names = load(name)
+    x, y, names, classes = table
     place = _place(feature, names)
     if outliers and not x[:, place].any():
         raise StudyError(f"outliers: column {names[place]!r} is 0 in every row; take another")
@@ -177,6 +243,7 @@ def _real(
 
     def halves(seed: int) -> tuple[Rows, Rows]:
         trained, tested = split(seed, len(x), test_share)
+        trained = trained[:most_rows]
         rows = x[trained]
         if outliers:
             count = max(1, round(outliers * len(rows)))
@@ -184,7 +251,6 @@ def _real(
             rows[wrong, place] *= WRONG_UNIT
         return (rows, y[trained]), (x[tested], y[tested])
 
-    classes = 0 if name == "diabetes" else len(np.unique(y))
     return of_unknown_law(halves, x.shape[1], place, classes=classes, columns=names)
 
 

@@ -132,11 +132,13 @@ class Problem(NamedTuple):
 PROBLEMS: dict[str, Callable[..., Problem]] = {}
 READERS: dict[str, values.Reader] = {  # of the parameters of built-in problems
     **dict.fromkeys(("samples", "features", "informative", "effective_rank"), values.whole),
+    **dict.fromkeys(("rows", "columns"), values.whole),
     "noise": values.not_negative,
-    "correlation": values.number,
+    **dict.fromkeys(("correlation", "strength"), values.number),
+    "condition_number": lambda x: values.number(x, 1.0),
     "test_share": lambda x: values.number(x, 1e-300, "a share above 0 and at most 0.5", 0.5),
     "outliers": lambda x: values.number(x, 0, "a share from 0 to 0.5", 0.5),
-    "heavy_tails": values.truth,
+    **dict.fromkeys(("heavy_tails", "standardised"), values.truth),
 }
 
 
@@ -209,6 +211,28 @@ def _whitened(u: Array) -> Array:
     """Return the orthonormal features of a sample, each with its original sign."""
     q, r = np.linalg.qr(u - u.mean(axis=0))
     return q * np.sign(np.diag(r)) * len(u) ** 0.5
+
+
+@register
+def ill_conditioned(
+    *,
+    samples: int = 100,
+    features: int = 10,
+    noise: float = 0.1,
+    condition_number: float = 100.0,
+) -> Problem:
+    """Return normal features whose covariance is ill-conditioned: ``y = ±a ±b ... + noise``.
+
+    Its eigenvalues are spaced evenly in logarithm, their directions the same for every seed; the
+    features are then divided by their standard deviation, which leaves about the same condition
+    number. The coefficients are 1 and -1 in turn, so that they have a part in each direction.
+    """
+    random = np.random.default_rng([13, features])
+    rotation, _ = np.linalg.qr(random.standard_normal((features, features)))
+    mixing = rotation * np.geomspace(1, condition_number**-0.5, features)
+    mixing /= np.linalg.norm(mixing, axis=1, keepdims=True)
+    found = _sampled(10, samples, noise, features, transform=lambda u: u @ mixing.T)
+    return found._replace(coefficients=(-1.0) ** np.arange(features))
 
 
 @register

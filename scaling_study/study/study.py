@@ -37,7 +37,8 @@ REPORTS = tuple(
         if (folder / "report.py").is_file()
     )
 )
-TUNING_REPORTS = ("importance", "published", "real-data", "sensitivity")
+TUNING_REPORTS = ("benchmark", "importance", "published", "real-data", "sensitivity")
+OF_UNITS = ("benchmark", "sensitivity")  # reports that compare units with scale factor 1
 FEWEST = 4  # seeds of a report that tunes: two pick a learning rate, two give an interval
 RAW = "-raw"  # ends the name of a block of further learning rates for raw columns
 PRESETS = resources.files("scaling_study") / "presets"
@@ -290,7 +291,7 @@ def _check_report(study: Study) -> None:
                 f"needs at least {FEWEST} seeds, half of which pick learning rates;"
                 f" these are {count}"
             )
-        if report == "sensitivity":
+        if report in OF_UNITS:
             factors = [set(grid["scale_factor"]) for grid in study.blocks.values()]
             if not all(1.0 in values and len(values) > 1 for values in factors):
                 raise StudyError("needs scale_factor 1 and another in every block")

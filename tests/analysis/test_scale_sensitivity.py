@@ -136,7 +136,7 @@ def test_a_rate_at_an_end_of_the_grid_is_marked():
 def test_rates_are_chosen_on_seeds_that_are_not_reported():
     gone = np.zeros((3, 5, len(SEEDS)))
     gone[:, 1, :4], gone[:, 3, 4:] = 1, 1  # what is best for one half is not for the other
-    toy_grid = grid(np.zeros((3, 5)))._replace(progress=gone)
+    toy_grid = grid(np.zeros((3, 5)))._replace(score=gone)
     assert toy_grid.best.tolist() == [1, 1, 1]
     assert scale_sensitivity.per_seed(toy_grid)["tuned_at_reference"].tolist() == [0] * 4
 
@@ -151,7 +151,7 @@ def test_what_does_not_train_has_no_rank():
 
 def lost(gone: float, *, diverged: float, failed: float) -> Grid:
     toy_grid = grid(np.full((3, 5), gone))
-    ones = np.ones_like(toy_grid.progress)
+    ones = np.ones_like(toy_grid.score)
     return toy_grid._replace(diverged=diverged * ones, failed=failed * ones)
 
 
@@ -159,7 +159,7 @@ def test_what_fails_diverges_or_does_not_train_comes_last_without_numbers_that_r
     found = {
         "broken": lost(0, diverged=1, failed=1),
         "exploded": lost(0, diverged=1, failed=0),
-        "uphill": grid(np.zeros((3, 5)))._replace(diverged=grid(np.eye(3, 5)).progress),
+        "uphill": grid(np.zeros((3, 5)))._replace(diverged=grid(np.eye(3, 5)).score),
         "idle": grid(np.zeros((3, 5))),
         "slow": grid(np.full((3, 5), 0.3)),
         "full": grid(np.ones((3, 5))),

@@ -283,7 +283,11 @@ REFUSED = [
         ["run", "smoke", "--set", 'model={name="mlp", activation="softmax"}'],
         ["activation 'softmax'", "across the units"],
     ),
-    (["rank", "myopt.clip_adam"], ["unknown optimizer 'myopt.clip_adam'", "here myopt:clip_adam"]),
+    (["run", "smoke", "--set", "optimizer=myopt.clip_adam"], ["here myopt:clip_adam"]),
+    (["rank", "myopt.clip_adam"], ["optimizer 'myopt:clip_adam' cannot be imported"]),
+    (["rank", "adma", "--budget", "quick"], ["unknown optimizer 'adma'", "did you mean"]),
+    (["rank", "adam", "--budget", "long"], ["unknown budget 'long'"]),
+    (["rank", "adam", "--problems", "linear2"], ["'linear2'", "linear-2"]),
     (["list", "scaler"], ["list", "'scalers'"]),
     (["report", "nowhere"], ["nowhere", "no results"]),
     (["report", "full"], ["full", "no results"]),
@@ -332,9 +336,8 @@ def test_a_column_transformer_scales_eleven_columns(call, here):
     ("arguments", "words"),
     [
         (["run", "smoke", "--set", "learning_rate=0.5"], "learning_rate is [0.001], not [0.5]"),
-        (["rank", "adam", "--seeds", "0:4"], "name is smoke, not rank"),
     ],
-    ids=["run", "rank"],
+    ids=["run"],
 )
 def test_a_folder_that_holds_another_study_is_refused_and_left_alone(arguments, words, smoke, call):
     folder = smoke / "results" / "smoke"
@@ -479,13 +482,18 @@ def wrong(learning_rate):
     raise RuntimeError("not today")
 
 
-def test_an_own_optimizer_is_ranked_beside_three_and_a_wrong_one_is_named(call):
-    few = ("scale_factor=0.1,1.0,10.0", "learning_rate=1e-3,1e-2,0.1", "updates=60")
-    settings = [word for setting in few for word in ("--set", setting)]
-    code, out, err = call("rank", "test_cli:wrong", "lion", "--seeds", "0:4", *settings)
-    names = [line.split()[0] for line in out.splitlines() if line.split()]
-    assert {"adam", "sgd", "rmsprop", "lion", "test_cli:wrong"} <= set(names)
-    assert out.splitlines()[-1].split() == ["test_cli:wrong", "failed"]
+def test_an_own_optimizer_is_ranked_beside_committed_ones_and_a_wrong_one_is_named(call, here):
+    code, out, err = call("rank", "test_cli:wrong", "sgd", "--problems", "linear-2", "-q")
+    lines = [line for line in out.splitlines() if line.strip()]
+    names = " ".join(lines)
+    assert "* sgd" in names
+    assert " adam " in names
+    assert "* adam" not in names  # it was not trained
+    assert "failed" in lines[-2]
+    assert "test_cli:wrong" in lines[-2]
     assert "test_cli:wrong fails: RuntimeError: not today" in err
     assert len(err.splitlines()) == 1
     assert code == 1
+    page = (here / "reports" / "rank" / "index.html").read_text()
+    assert "test_cli:wrong" in page
+    assert "committed results" in page

@@ -71,9 +71,27 @@ def report(paper, tmp_path_factory) -> Path:
     return target
 
 
+def test_every_cell_links_to_the_lines_that_define_it(paper, report):
+    listing = (report / "study.html").read_text(encoding="utf-8")
+    anchors = set(re.findall(r'id="([^"]+)"', listing))
+    pages = sorted((report / "cells").iterdir())
+    assert len(pages) > 20
+    linked = set()
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        found = set(re.findall(r'href="\.\./study\.html#([^"]+)"', text))
+        assert any(name.startswith("blocks.") for name in found), page.name
+        linked |= found
+    assert linked <= anchors
+    assert {f"blocks.{name}" for name in paper.study.blocks} >= {
+        name for name in linked if name.startswith("blocks.")
+    }
+
+
 def test_it_is_all_there(paper, report):
     files = {"index.html", "report.md", "claims.json", "study.toml", "manifest.json", "files.json"}
-    assert {path.name for path in report.iterdir()} == {*files, "figures", "tables"}
+    files |= {"study.html"}
+    assert {path.name for path in report.iterdir()} == {*files, "figures", "tables", "cells"}
     ledger = json.loads((report / "claims.json").read_text())
     ids = list(dict.fromkeys(entry["id"] for entry in ledger))
     assert ids[:3] == ["C1", "C2", "C3"]

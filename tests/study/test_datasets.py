@@ -157,7 +157,8 @@ def test_overlap_and_chance_of_rows_are_those_of_the_name(name, outliers):
 def test_problems_that_draw_new_rows_do_not_overlap(name):
     problem = EVERY_PROBLEM[name]()
     assert overlap(problem) == overlap(name) == 0
-    assert chance(problem) == chance(name) == 0
+    assert chance(problem) == chance(name)
+    assert (chance(problem) > 0) == bool(problem.classes)
 
 
 def test_chance_of_a_users_own_classes_is_the_largest_share():
@@ -212,3 +213,47 @@ def test_classes_have_no_target_scaler_and_data_no_coefficients():
         conditions_of(problem="diabetes", design="F")
     with pytest.raises(StudyError, match="of classes"):
         split(conditions_of(problem="wine", objective="moments")[0])
+
+
+def test_a_part_of_a_table_is_what_its_parameters_say():
+    _x, _y, names = load("breast_cancer")
+    part = DATASETS["breast_cancer"](columns=10, rows=50, feature="mean area")
+    u, label = part.draw(0)
+    assert (u.shape, part.columns, part.classes) == ((50, 10), names[:10], 2)
+    whole, labels = DATASETS["breast_cancer"]().draw(0)
+    np.testing.assert_array_equal(u, whole[:50, :10])
+    np.testing.assert_array_equal(label, labels[:50])
+
+
+def test_a_column_can_be_the_target_and_is_no_feature_then():
+    x, _, names = load("breast_cancer")
+    problem = DATASETS["breast_cancer"](columns=10, target="worst area", feature="mean area")
+    u, target = problem.draw(2)
+    assert problem.classes == 0
+    assert "worst area" not in problem.columns
+    row = np.flatnonzero((x[:, :10] == u[0]).all(axis=1))[0]
+    assert target[0] == x[row, names.index("worst area")]
+
+
+def test_standardised_columns_have_mean_0_and_deviation_1_over_all_rows():
+    problem = DATASETS["wine"](standardised=True, test_share=0.25)
+    rows = np.vstack([problem.draw(0)[0], problem.held_out(0)[0]])
+    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(rows.std(axis=0), 1)
+
+
+def test_a_class_against_the_others_is_two_classes():
+    one, three = (DATASETS["wine"](**more) for more in ({"positive": 1}, {}))
+    np.testing.assert_array_equal(one.draw(0)[1], three.draw(0)[1] == 1)
+    assert one.classes == 2
+    with pytest.raises(StudyError, match="positive: must be a class from 0 to 2, not 3"):
+        DATASETS["wine"](positive=3)
+
+
+def test_the_logistic_law_is_that_of_its_strength():
+    problem = DATASETS["logistic"](samples=40_000, features=3, strength=2.0)
+    u, label = problem.draw(0)
+    probability = 1 / (1 + np.exp(-2 * u.sum(axis=1)))
+    for low in (0.1, 0.4, 0.7):
+        inside = (probability >= low) & (probability < low + 0.2)
+        assert label[inside].mean() == pytest.approx(probability[inside].mean(), abs=0.02)

@@ -105,3 +105,10 @@ def test_whitened_features_are_orthonormal_in_every_sample(features, seed):
 def test_what_cannot_be_whitened_is_refused(more):
     with pytest.raises(StudyError, match="whitened"):
         PROBLEMS["gaussian"](whitened=True, **more)
+
+
+def test_an_ill_conditioned_problem_has_about_its_condition_number():
+    for wanted in (1.0, 100.0, 10_000.0):
+        u, _ = PROBLEMS["ill_conditioned"](samples=50_000, condition_number=wanted).draw(0)
+        np.testing.assert_allclose(u.std(axis=0), 1, atol=0.03)
+        assert 0.3 * wanted < np.linalg.cond(np.cov(u.T)) < 3 * wanted

@@ -1,0 +1,341 @@
+"""Rank groups of the benchmark, from nothing but its scores.
+
+`scaling_study.analysis.benchmark.scores` has a row for each optimizer, problem and reported seed;
+so has a table that somebody else sends in. Everything here is computed from such rows:
+sensitivities with their uncertainty, groups of optimizers that cannot be told apart, and how all
+of it changes with the problems and the seeds.
+"""
+
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from scaling_study.analysis.benchmark import AXES, DESCRIPTIONS, SCORES
+from scaling_study.errors import StudyError
+from scaling_study.study.values import check_keys
+
+Array = NDArray[np.float64]
+REPLICATES = 1000
+RANDOM_SEED = 19
+CONFIDENCE = 0.95
+TRAINED = 0.05  # mean time score in the reference unit, below which there is nothing to lose
+STATUSES = ("ranked", "not trained", "failed")
+HALVES = 200  # random halves of the problems, of more than there are
+
+
+class Cube(NamedTuple):
+    """Scores as arrays: O optimizers, P problems, S reported seeds and the K of `SCORES`."""
+
+    optimizers: list[str]
+    problems: list[str]
+    folds: NDArray[np.str_]  # of each seed
+    values: Array  # (O, P, S, K); NaN where an optimizer has no such row
+
+    def of(self, name: str) -> Array:
+        """Return one score, (O, P, S)."""
+        return self.values[..., SCORES.index(name)]
+
+    def take(self, *, problems: Any = None, seeds: Any = None) -> "Cube":
+        """Return the scores of some problems, by index, or of some seeds, by mask."""
+        cube = self
+        if problems is not None:
+            names = [self.problems[i] for i in problems]
+            cube = cube._replace(problems=names, values=cube.values[:, list(problems)])
+        if seeds is not None:
+            cube = cube._replace(folds=cube.folds[seeds], values=cube.values[:, :, seeds])
+        return cube
+
+
+def check(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of scores, or raise a `StudyError` that says what is wrong with it."""
+    needed = [*AXES, *SCORES, "failed", "fastest"]
+    check_keys(frame.columns, needed)
+    for name in needed:
+        if name not in frame:
+            raise StudyError(f"column {name!r} is missing: {DESCRIPTIONS[name]}")
+    twice = frame.duplicated(["optimizer", "problem", "seed"])
+    if twice.any():
+        row = frame[twice].iloc[0]
+        raise StudyError(
+            f"optimizer {row['optimizer']}, problem {row['problem']} and seed {row['seed']}"
+            " have two rows; a seed is reported once"
+        )
+    for name in (*SCORES, "failed"):
+        values = pd.to_numeric(frame[name], errors="coerce")
+        required = frame[name].notna() | (name in ("reference", "others"))
+        wrong = required & ~values.between(0, 1)
+        if wrong.any():
+            where = frame.index[wrong][0]
+            raise StudyError(f"row {where}: {name} must be from 0 to 1, not {frame[name][where]}")
+    return frame
+
+
+def cube(frame: pd.DataFrame) -> Cube:
+    """Return the rows of `scores` as arrays."""
+    optimizers, problems = (list(dict.fromkeys(frame[key])) for key in ("optimizer", "problem"))
+    seeds = frame[["seed", "fold"]].drop_duplicates().sort_values("seed")
+    if seeds["seed"].duplicated().any():
+        raise StudyError("a seed is in more than one fold; all optimizers share the folds")
+    values = np.full((len(optimizers), len(problems), len(seeds), len(SCORES)), np.nan)
+    place = [
+        pd.Categorical(frame[key], known).codes
+        for key, known in (
+            ("optimizer", optimizers),
+            ("problem", problems),
+            ("seed", seeds["seed"]),
+        )
+    ]
+    values[tuple(place)] = frame[list(SCORES)].to_numpy(np.float64)
+    return Cube(optimizers, problems, seeds["fold"].to_numpy(str), values)
+
+
+# Sensitivity ----------------------------------------------------------------------------------
+
+
+def sensitivity(kept: Array, reference: Array, weights: NDArray[Any] | None = None) -> Array:
+    """Return the share of the score that is lost, ``1 - Σ kept / Σ reference`` over problems.
+
+    Parameters
+    ----------
+    kept, reference : array of shape (..., O, P)
+        NaN where an optimizer was not run on a problem, or the score has no such unit.
+    weights : array of shape (..., P), optional
+        How often each problem counts.
+
+    Returns
+    -------
+    array of shape (..., O)
+        NaN where the optimizer is hardly trained in the reference unit.
+    """
+    weight = np.ones(kept.shape[-1]) if weights is None else weights
+    known = (~np.isnan(kept) & ~np.isnan(reference)) * weight[..., None, :]
+    total = np.where(known > 0, reference, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        top, bottom = (known * np.where(known > 0, kept, 0.0)).sum(-1), (known * total).sum(-1)
+        found = 1 - top / bottom
+        return np.where(bottom / known.sum(-1) >= TRAINED, found, np.nan)
+
+
+def replicates(scores: Cube, count: int = REPLICATES, *, problems: bool = True) -> Array:
+    """Return the sensitivity of each optimizer in bootstrap replicates, (count, O).
+
+    A replicate draws problems, then folds and the seeds within each, with replacement, the same
+    for all optimizers: they are compared on the same draws. A fold is a half that is reported, so
+    that which seeds choose the rates is drawn, too. Without ``problems`` these stay as they are.
+    """
+    random = np.random.default_rng(RANDOM_SEED)
+    names, fold = np.unique(scores.folds, return_inverse=True)
+    members = [np.flatnonzero(fold == number) for number in range(len(names))]
+    means = {name: np.empty((count, *scores.values.shape[:2])) for name in ("others", "reference")}
+    for row in range(count):
+        drawn = random.integers(len(names), size=len(names))
+        seeds = np.concatenate([random.choice(members[i], len(members[i])) for i in drawn])
+        for name, array in means.items():
+            array[row] = scores.of(name)[:, :, seeds].mean(axis=-1)
+    size = len(scores.problems)
+    weights = random.multinomial(size, np.full(size, 1 / size), count) if problems else None
+    return sensitivity(means["others"], means["reference"], weights)
+
+
+def status_of(scores: Cube, failed: Array) -> list[str]:
+    """Return the status of each optimizer, one of `STATUSES`."""
+    reference = _mean(_mean(scores.of("reference")))
+    lost = np.isnan(reference) | (failed >= 1)
+    trained = reference >= TRAINED
+    names = np.where(lost, "failed", np.where(trained, "ranked", "not trained"))
+    return [str(name) for name in names]
+
+
+def _mean(values: Array) -> Array:
+    """Return the mean over the last axis without NaN, NaN if there is nothing else."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0).sum(-1) / known.sum(-1)
+
+
+def leaderboard(frame: pd.DataFrame, count: int = REPLICATES) -> pd.DataFrame:
+    """Return a row for each optimizer, the least sensitive first; failed ones are last.
+
+    Returns
+    -------
+    DataFrame
+        ``group`` (from 1, see `groups`; NaN without a rank), ``optimizer, status``;
+        ``sensitivity`` with ``_low`` and ``_high``, a 95 % interval over problems, seeds and
+        tuning halves; ``sensitivity_below`` and ``_above``, over units below and above 1;
+        ``sensitivity_tied_low`` and ``_tied_high``, the range over tied rates; the mean over
+        problems of each of `SCORES` but the tied ones; ``failed``; ``problems``, their number.
+    """
+    scores = cube(frame)
+    shares = frame.groupby("optimizer")["failed"].mean()
+    failed = shares.reindex(scores.optimizers).to_numpy(np.float64)
+    reference = _mean(scores.of("reference"))
+    sampled = replicates(scores, count)
+    tail = (1 - CONFIDENCE) / 2
+    columns: dict[str, object] = {
+        "optimizer": scores.optimizers,
+        "status": status_of(scores, failed),
+        "sensitivity": sensitivity(_mean(scores.of("others")), reference),
+    }
+    unknown = np.isnan(sampled).all(axis=0)
+    ends = np.nanquantile(np.where(unknown, 0, sampled), [tail, 1 - tail], axis=0)
+    columns |= dict(zip(("sensitivity_low", "sensitivity_high"), ends, strict=True))
+    for name, source in (
+        *(("below", "below"), ("above", "above")),
+        *(("tied_low", "tied_high"), ("tied_high", "tied_low")),
+    ):
+        columns[f"sensitivity_{name}"] = sensitivity(_mean(scores.of(source)), reference)
+    for name in SCORES[:-2]:
+        columns[name] = _mean(_mean(scores.of(name)))
+    columns |= {"failed": failed, "problems": (~np.isnan(reference)).sum(axis=-1)}
+    board = pd.DataFrame(columns)
+    lost = [name for name in board if str(name).startswith("sensitivity")]
+    board.loc[board["status"] != "ranked", lost] = np.nan
+    board["order"] = board["status"].map(STATUSES.index)
+    board = board.sort_values(["order", "sensitivity"], kind="stable").drop(columns="order")
+    places = board.index.to_numpy()[(board["status"] == "ranked").to_numpy()]
+    group = pd.Series(np.nan, index=board.index)
+    group.loc[places] = np.array(groups(sampled[:, places]), np.float64)
+    board.insert(0, "group", group.astype("Int64"))
+    return board.reset_index(drop=True)
+
+
+def groups(sampled: Array) -> list[int]:
+    """Return the group of each optimizer, from 1, of replicates in the order of sensitivity.
+
+    A group is begun by the least sensitive optimizer that is in none, and holds those after it
+    that cannot be told from it: not less sensitive in 97.5 % of the replicates or more, which a
+    one-sided test with a 5 % two-sided level asks for.
+    """
+    found: list[int] = []
+    first = 0
+    for place in range(sampled.shape[1]):
+        with np.errstate(invalid="ignore"):
+            apart = np.nanmean(sampled[:, place] > sampled[:, first]) if place > first else 0.0
+        if apart >= (1 + CONFIDENCE) / 2:
+            first = place
+        found.append(found[-1] + (first == place) if found else 1)
+    return found
+
+
+# Stability ------------------------------------------------------------------------------------
+
+
+def without_one(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return each optimizer's sensitivity without each problem.
+
+    Returns
+    -------
+    DataFrame
+        ``problem`` (left out), ``optimizer, sensitivity, change``.
+    """
+    scores = cube(frame)
+    whole = _sensitivity(scores)
+    parts = []
+    for left in range(len(scores.problems)):
+        rest = [i for i in range(len(scores.problems)) if i != left]
+        found = _sensitivity(scores.take(problems=rest))
+        columns = {"optimizer": scores.optimizers, "sensitivity": found, "change": found - whole}
+        parts.append(pd.DataFrame({"problem": scores.problems[left], **columns}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def by_optimizer(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return ``optimizer, sensitivity``, without intervals."""
+    scores = cube(frame)
+    return pd.DataFrame({"optimizer": scores.optimizers, "sensitivity": _sensitivity(scores)})
+
+
+def by_problem(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores of each optimizer on each problem, means over seeds, and sensitivities."""
+    means = frame.groupby(["optimizer", "problem"], sort=False)[
+        [*SCORES, "failed", "fastest"]
+    ].mean()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for name, source in (("", "others"), ("_below", "below"), ("_above", "above")):
+            lost = 1 - means[source] / means["reference"]
+            means[f"sensitivity{name}"] = lost.where(means["reference"] >= TRAINED)
+    return means.reset_index()
+
+
+def halves_of_problems(frame: pd.DataFrame) -> Array:
+    """Return Kendall's τ between the sensitivities on two halves of the problems.
+
+    Of every pair of halves, or of `HALVES` random ones where they are more; the middle problem of
+    an odd number is left out of both.
+    """
+    scores = cube(frame)
+    size = len(scores.problems) // 2
+    if not size:
+        raise StudyError("halves of the problems need two problems or more")
+    random = np.random.default_rng(RANDOM_SEED)
+    every = range(len(scores.problems))
+    first = list(combinations(every, size))
+    if len(first) > HALVES:
+        first = [tuple(random.permutation(len(scores.problems))[:size]) for _ in range(HALVES)]
+    found = []
+    for half in first:
+        rest = random.permutation([i for i in every if i not in half])[:size]
+        found.append(kendall(*(_sensitivity(scores.take(problems=p)) for p in (half, rest))))
+    return np.array(found)
+
+
+def sets_of_seeds(frame: pd.DataFrame, count: int = REPLICATES) -> pd.DataFrame:
+    """Return sensitivities and groups on two sets of seeds that share nothing, side by side.
+
+    The groups are of seeds and tuning halves alone, on the problems as they are and again with
+    problems resampled, ``group`` and ``group_problems``; set 0 or 1 ends each column's name.
+    """
+    number = cube(frame).folds.astype("U1")
+    names = np.unique(number)
+    if len(names) < 2:
+        raise StudyError("two sets of seeds need 16 seeds or more")
+    columns: dict[str, object] = {"optimizer": cube(frame).optimizers}
+    for place, name in enumerate(names[:2]):
+        part = cube(frame).take(seeds=number == name)
+        found = _sensitivity(part)
+        columns[f"sensitivity_{place}"] = found
+        order = np.argsort(found)
+        order = order[~np.isnan(found[order])]
+        for key, problems in (("group", False), ("group_problems", True)):
+            of_each = np.full(len(found), np.nan)
+            of_each[order] = groups(replicates(part, count, problems=problems)[:, order])
+            columns[f"{key}_{place}"] = of_each
+    return pd.DataFrame(columns)
+
+
+def contradictions(frame: pd.DataFrame, count: int = REPLICATES) -> tuple[int, int, int]:
+    """Count pairs told apart on both of two sets of seeds: alike, the other way; and on one only.
+
+    A pair is told apart where one is less sensitive in 97.5 % of the replicates, in which the
+    problems are resampled.
+    """
+    number = cube(frame).folds.astype("U1")
+    parts = [cube(frame).take(seeds=number == name) for name in np.unique(number)[:2]]
+    signs = []
+    for part in parts:
+        sampled = replicates(part, count)
+        with np.errstate(invalid="ignore"):
+            less = (sampled[:, :, None] < sampled[:, None, :]).mean(axis=0)
+            more = (sampled[:, :, None] > sampled[:, None, :]).mean(axis=0)
+        level = (1 + CONFIDENCE) / 2
+        signs.append((more >= level).astype(int) - (less >= level).astype(int))
+    pairs = np.triu_indices(len(signs[0]), 1)
+    one, other = (sign[pairs] for sign in signs)
+    both = (one != 0) & (other != 0)
+    same = int((both & (one == other)).sum())
+    return same, int((both & (one != other)).sum()), int(((one != 0) ^ (other != 0)).sum())
+
+
+def kendall(first: Array, second: Array) -> float:
+    """Return Kendall's τ-b of two sensitivities, over the optimizers that have both."""
+    known = ~np.isnan(first) & ~np.isnan(second)
+    found: Any = stats.kendalltau(first[known], second[known])
+    return float(found.statistic)
+
+
+def _sensitivity(scores: Cube) -> Array:
+    return sensitivity(_mean(scores.of("others")), _mean(scores.of("reference")))

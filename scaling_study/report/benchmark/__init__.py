@@ -1,0 +1,1 @@
+"""The benchmark of optimizers: sensitivity to the unit of a feature, over many problems."""

@@ -1,0 +1,279 @@
+"""The benchmark's results as data frames, and the facts that the text states."""
+
+import json
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from scaling_study.analysis import benchmark, ranking
+from scaling_study.analysis.scale_sensitivity import REFERENCE
+from scaling_study.report import labels, style
+from scaling_study.storage.results import Results
+from scaling_study.study.study import Study, read_study
+
+PRESET = "benchmark"
+LEADERBOARD = "leaderboard.csv"
+COMMITTED = "benchmark.csv"  # the scores of the committed report, beside the preset
+DIGITS = 4  # of a score that is stored
+RATIOS = np.geomspace(1, 100, 61)
+SHARES = (0.1, 0.2, 0.5, 1.0)  # of the budget
+MAIN = {
+    "sensitivity_below": "units below 1",
+    "sensitivity_above": "units above 1",
+    "reference": "score, unit 1",
+    "others": "score, other units",
+    "retuned": "retuned",
+}
+DETAILS = {
+    "one_rate": "one rate for all",
+    "default": "default rate",
+    "sensitivity_tied_low": "sensitivity, tied rates: least",
+    "sensitivity_tied_high": "most",
+    "failed": "diverged",
+    "problems": "problems",
+}
+
+
+class Frames(NamedTuple):
+    """What the report shows; see `scaling_study.analysis.ranking`."""
+
+    scores: pd.DataFrame
+    leaderboard: pd.DataFrame
+    by_problem: pd.DataFrame
+    profiles: pd.DataFrame
+    budgets: pd.DataFrame
+    stability: dict[str, Any]
+    own: list[str]  # optimizers that this study has trained; the others are committed results
+
+
+@cache
+def committed() -> pd.DataFrame:
+    """Return the scores of the committed report, of every optimizer on every problem."""
+    file = resources.files("scaling_study") / "presets" / COMMITTED
+    with file.open(encoding="utf-8") as stream:
+        return ranking.check(pd.read_csv(stream))
+
+
+def beside(study: Study) -> pd.DataFrame:
+    """Return committed scores that a study's own can be shown beside.
+
+    They are those of other optimizers on the study's problems, if these and the seeds are the
+    preset's, and none otherwise.
+    """
+    known = read_study(PRESET)
+    mine = {value for grid in study.blocks.values() for value in grid["optimizer"]}
+
+    def plain(grid: Any) -> dict[str, Any]:
+        return {key: value for key, value in grid.items() if key != "optimizer"}
+
+    same = study.seeds == known.seeds and all(
+        name in known.blocks and plain(grid) == plain(known.blocks[name])
+        for name, grid in study.blocks.items()
+    )
+    found = committed()
+    taken = found["problem"].isin(list(study.blocks)) & ~found["optimizer"].isin(
+        [str(value) for value in mine]
+    )
+    return found[taken & same]
+
+
+def frames(results: Results) -> Frames:
+    """Return the data frames of a study whose blocks are problems."""
+    found, budgets = benchmark.grids_of(results), benchmark.budgets_of(results)
+    others = beside(results.study)
+    least = others.groupby("problem")["fastest"].first()
+    fastest = {str(name): float(x) for name, x in least.items()} or None
+    own = benchmark.scores(found, budgets, fastest)
+    scores = pd.concat([own, others], ignore_index=True).round(dict.fromkeys(ROUNDED, DIGITS))
+    scores = scores.assign(optimizer=scores["optimizer"].astype(str))
+    curves = [
+        ranking.by_optimizer(benchmark.scores(found, budgets, fastest, share)).assign(share=share)
+        for share in SHARES
+    ]
+    return Frames(
+        scores,
+        ranking.leaderboard(scores),
+        ranking.by_problem(scores),
+        benchmark.profiles(found, budgets, RATIOS),
+        pd.concat(curves, ignore_index=True),
+        _stability(scores),
+        list(dict.fromkeys(own["optimizer"])),
+    )
+
+
+ROUNDED = (*benchmark.SCORES, "failed", "fastest")
+
+
+def _stability(scores: pd.DataFrame) -> dict[str, Any]:
+    """Return how the sensitivities change with problems and seeds, as numbers."""
+    found: dict[str, Any] = {}
+    if scores["problem"].nunique() > 1:
+        taus = ranking.halves_of_problems(scores)
+        taus = taus[~np.isnan(taus)]
+        if len(taus):
+            middle, low, high = np.quantile(taus, [0.5, 0.025, 0.975])
+            found |= {"tau": middle, "tau_low": low, "tau_high": high, "halves": len(taus)}
+        left = ranking.without_one(scores)
+        worst = left.iloc[int(left["change"].abs().argmax())]
+        found |= {"worst_problem": worst["problem"], "worst_optimizer": worst["optimizer"]}
+        found["worst_change"] = abs(worst["change"])
+    if scores["fold"].str[0].nunique() > 1:
+        sets = ranking.sets_of_seeds(scores)
+        one, other = sets["group_problems_0"], sets["group_problems_1"]
+        both = one.notna() & other.notna()
+        found |= {"equal": int((one == other)[both].sum()), "compared": int(both.sum())}
+        same, opposite, single = ranking.contradictions(scores)
+        found |= {"same": same, "opposite": opposite, "single": single}
+        pair = sets["sensitivity_0"], sets["sensitivity_1"]
+        found["tau_seeds"] = ranking.kendall(*(x.to_numpy(float) for x in pair))
+        found["seed_change"] = float((pair[0] - pair[1]).abs().max())
+    return found
+
+
+def stability_table(frames: Frames) -> pd.DataFrame:
+    """Return what `Frames.stability` says, a row for each question."""
+    s, rows = frames.stability, []
+    if "tau" in s:
+        ends = f"{labels.number(s['tau_low'])} to {labels.number(s['tau_high'])}"
+        rows.append(("Kendall's τ between two halves of the problems", f"{s['tau']:.2f}\n{ends}"))
+    if "worst_change" in s:
+        name = style.optimizer(s["worst_optimizer"])["label"]
+        which = f"{name}, without {s['worst_problem']}"
+        rows.append(("largest change without one problem", f"{s['worst_change']:.2f}\n{which}"))
+    if "same" in s:
+        rows += [
+            ("Kendall's τ between two sets of seeds", f"{s['tau_seeds']:.2f}"),
+            ("largest change between two sets of seeds", f"{s['seed_change']:.2f}"),
+            ("optimizers in the same group on both", f"{s['equal']} of {s['compared']}"),
+            ("pairs told apart on both, in the same order", f"{s['same']}"),
+            ("pairs told apart on both, in opposite orders", f"{s['opposite']}"),
+            ("pairs told apart on one of the two", f"{s['single']}"),
+        ]
+    return pd.DataFrame(rows, columns=["question", "answer"])
+
+
+def facts(frames: Frames, study: Study) -> dict[str, Any]:
+    """Return what the text states about the leaderboard and the study."""
+    board = frames.leaderboard
+    ranked = board[board["status"] == "ranked"]
+    texts = ranked.assign(label=[style.optimizer(name)["label"] for name in ranked["optimizer"]])
+    for key in ("sensitivity", "sensitivity_low", "sensitivity_high"):
+        texts[key] = ranked[key].map(labels.hundredths)
+    for key in ("sensitivity_below", "sensitivity_above", "reference", "others", "retuned"):
+        texts[f"{key}_text"] = ranked[key].map(_text)
+    texts["recovered"] = [
+        labels.percent(min(1.0, max(0.0, share))) if share == share else labels.MISSING
+        for share in (ranked["retuned"] - ranked["others"])
+        / (ranked["reference"] - ranked["others"])
+    ]
+    rows = texts.to_dict("records")
+    last = ranked["group"].max() if len(ranked) else 0
+    fastest = texts.sort_values("others", ascending=False).to_dict("records")
+    units = sorted({unit for grid in study.blocks.values() for unit in grid["scale_factor"]})
+    return {
+        "optimizers": len(board),
+        "own": labels.listing([style.optimizer(name)["label"] for name in frames.own]),
+        "beside": len(board) - len(frames.own),
+        "problems": len(study.blocks),
+        "problem_names": labels.listing(list(study.blocks)),
+        "rates": len(next(iter(study.blocks.values()))["learning_rate"]),
+        "units": labels.listing([f"{unit:g}" for unit in units if unit != REFERENCE]),
+        "seeds": study.seeds[1] - study.seeds[0],
+        "set": benchmark.SET,
+        "groups": int(last),
+        "first": rows[0] if rows else None,
+        "worst": rows[-1] if rows else None,
+        "adam": next((row for row in rows if row["optimizer"] == "adam"), None),
+        "sgd": next((row for row in rows if row["optimizer"] == "sgd"), None),
+        "fastest": fastest[0] if fastest else None,
+        "first_group": _names(ranked[ranked["group"] == 1]),
+        "last_group": _names(ranked[ranked["group"] == last]),
+        "not_trained": _names(board[board["status"] == "not trained"]),
+        "failed": _names(board[board["status"] == "failed"]),
+        "replicates": ranking.REPLICATES,
+        "stability": frames.stability,
+        "columns": [(name, text) for name, text in benchmark.DESCRIPTIONS.items()],
+    }
+
+
+def _names(rows: pd.DataFrame) -> str:
+    return labels.listing([style.optimizer(name)["label"] for name in rows["optimizer"]])
+
+
+def for_page(board: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the leaderboard and its further columns as text, each interval on its own line."""
+    names = [style.optimizer(name)["label"] for name in board["optimizer"]]
+    pairs = zip(board["group"], board["status"], strict=True)
+    heads = [status if n is pd.NA else f"group {n}" for n, status in pairs]
+    ends = (board[f"sensitivity{end}"] for end in ("", "_low", "_high"))
+    main = pd.DataFrame(
+        {
+            "group": heads,
+            "optimizer": names,
+            "sensitivity": [_estimate(*estimate) for estimate in zip(*ends, strict=True)],
+        }
+    )
+    for name, title in MAIN.items():
+        main[title] = board[name].map(_text)
+    details = pd.DataFrame({"optimizer": names})
+    for name, title in DETAILS.items():
+        details[title] = board[name].map(_text)
+    return main, details
+
+
+def read_leaderboard(folder: Path) -> pd.DataFrame:
+    """Return the leaderboard of a report's folder."""
+    return pd.read_csv(folder / LEADERBOARD, dtype={"group": "Int64"})
+
+
+def as_text(board: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Return the leaderboard for a terminal; a star marks the optimizers of the study."""
+    mine = {str(value) for grid in study.blocks.values() for value in grid["optimizer"]}
+    main = for_page(board)[0].replace(r"\n(.*)$", r" (\1)", regex=True)
+    return main.assign(
+        optimizer=[
+            f"* {label}" if name in mine else label
+            for name, label in zip(board["optimizer"], main["optimizer"], strict=True)
+        ]
+    )
+
+
+def _estimate(value: float, low: float, high: float) -> str:
+    return "" if pd.isna(value) else f"{value:.2f}\n{_text(low)} to {_text(high)}"
+
+
+def _text(value: float) -> str:
+    if pd.isna(value):
+        return ""
+    return f"{value:g}" if value == int(value) and abs(value) > 1 else labels.number(value, 2)
+
+
+def schema() -> str:
+    """Return the schema of `scores.csv` as JSON Schema, for each row."""
+    texts = ("optimizer", "problem", "fold")
+    kinds: dict[str, Any] = {
+        name: {"type": "number", "minimum": 0, "maximum": 1}
+        for name in (*benchmark.SCORES, "failed")
+    }
+    kinds |= {name: {"type": "string"} for name in texts}
+    kinds |= {"seed": {"type": "integer", "minimum": 0}}
+    kinds |= {"fastest": {"type": "number", "minimum": 1}}
+    may_be_empty = ("default", "below", "above")
+    for name in may_be_empty:
+        kinds[name]["type"] = ["number", "null"]
+    described = {
+        name: {**kinds[name], "description": text} for name, text in benchmark.DESCRIPTIONS.items()
+    }
+    document = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A row of scores.csv",
+        "type": "object",
+        "properties": described,
+        "required": list(described),
+        "additionalProperties": False,
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,113 @@
+"""The benchmark report: everything is there, and says what the runs say."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import scaling_study
+from scaling_study.analysis import benchmark, ranking
+from scaling_study.report import labels
+from scaling_study.report.benchmark import data
+from scaling_study.report.page import write_report
+from scaling_study.storage.results import Results
+from scaling_study.study.study import read_study
+
+STUDY = {
+    "name": "small",
+    "report": "benchmark",
+    "design": "U",
+    "model": {"name": "linear", "kernel_init": "zeros"},
+    "sampling": "full",
+    "scale_factor": [0.1, 1.0, 10.0],
+    "learning_rate": [1e-3, 1e-2, 0.1, 0.3, 1.0],
+    "updates": 200,
+    "optimizer": ["sgd", "adam", "sign_sgd"],
+    "seeds": 16,
+    "blocks": {
+        "easy": {"problem": {"name": "gaussian", "samples": 32}},
+        "correlated": {"problem": {"name": "gaussian", "samples": 32, "correlation": 0.5}},
+        "wide": {"problem": {"name": "gaussian", "samples": 32, "features": 3}},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return scaling_study.run(STUDY, output_dir=tmp_path_factory.mktemp("runs") / "small")
+
+
+@pytest.fixture(scope="module")
+def report(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(results, tmp_path_factory.mktemp("reports") / "small").parent
+
+
+def test_the_leaderboard_is_computed_from_the_scores_that_are_written(report, results) -> None:
+    scores = ranking.check(pd.read_csv(report / "scores.csv"))
+    board = pd.read_csv(report / "leaderboard.csv", dtype={"group": "Int64"})
+    again = ranking.leaderboard(scores)
+    pd.testing.assert_frame_equal(board, again, check_dtype=False, atol=1e-6)
+    own = benchmark.scores(benchmark.grids_of(results), benchmark.budgets_of(results))
+    np.testing.assert_allclose(scores["others"], own["others"], atol=1e-4)
+    assert len(scores) == 3 * 3 * 16
+
+
+def test_every_figure_is_shown_and_has_its_numbers(report: Path) -> None:
+    page = (report / "index.html").read_text()
+    drawn = {path.stem for path in (report / "figures").glob("*.svg")}
+    assert drawn == set(re.findall(r"figures/([\w-]+)\.svg", page))
+    assert {stem[3:] for stem in drawn} == {"leaderboard", "profiles", "problems", "budgets"}
+
+
+def test_the_lead_says_what_adam_and_sgd_lose(report: Path) -> None:
+    board = pd.read_csv(report / "leaderboard.csv").set_index("optimizer")
+    text = " ".join((report / "report.md").read_text().split())
+    for name in ("adam", "sgd"):
+        share = labels.hundredths(board.loc[name, "sensitivity"])
+        assert re.search(rf"{name}( loses)? {share}", text)
+    assert "over 3 small problems" in text
+
+
+def test_the_schema_describes_every_column_of_the_scores(report: Path) -> None:
+    schema = json.loads((report / "schema.json").read_text())
+    scores = pd.read_csv(report / "scores.csv")
+    assert list(scores) == [name for name in schema["properties"] if name in scores]
+    assert set(scores) == set(schema["required"])
+    for name, rule in schema["properties"].items():
+        kinds = np.atleast_1d(rule["type"])
+        assert scores[name].notna().all() or "null" in kinds
+        if "number" in kinds:
+            assert scores[name].dropna().between(rule["minimum"], rule.get("maximum", np.inf)).all()
+
+
+def test_the_same_runs_make_the_same_bytes(report, results, tmp_path) -> None:
+    again = write_report(results, tmp_path / "again").parent
+    files = sorted(path.relative_to(report) for path in report.rglob("*") if path.is_file())
+    assert all((report / f).read_bytes() == (again / f).read_bytes() for f in files)
+
+
+def test_stability_is_told_of_problems_and_seeds(report: Path) -> None:
+    text = (report / "report.md").read_text()
+    for part in ("two halves of the problems", "without one problem", "two sets of seeds"):
+        assert part in text
+
+
+def test_committed_results_stand_beside_those_of_the_same_problems_only() -> None:
+    known = read_study("benchmark")
+    mine = {"optimizer": ["my_module:mine"]}
+    block = {**next(iter(known.blocks.values())), **mine}
+    study = replace(known, blocks={"linear-2": block})
+    found = data.beside(study)
+    assert set(found["problem"]) == {"linear-2"}
+    assert set(found["optimizer"]) == set(data.committed()["optimizer"])
+    other = replace(known, blocks={"linear-2": {**block, "updates": [60]}})
+    assert data.beside(other).empty
+    assert data.beside(study.with_seeds("16:32")).empty
+
+
+def test_what_is_trained_is_not_also_taken_from_the_committed_results() -> None:
+    assert data.beside(read_study("benchmark")).empty
