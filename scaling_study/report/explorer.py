@@ -136,11 +136,12 @@ class _Controls:
 def _start(conditions: pd.DataFrame) -> dict[str, Any]:
     """Return the axes of the condition that a page opens with.
 
-    Of those that share the first one's optimizer, scaler, model and setting: the one with most
+    Of the optimizer, scaler, model and setting whose map has most cells: the condition with most
     runs at the target, and of these the one whose scale factor is nearest to 1.
     """
     others = [name for name in AXES if name not in MAPPED]
-    alike = conditions[(conditions[others] == conditions[others].iloc[0]).all(axis=1)]
+    cells = conditions.groupby(others, sort=False, observed=True)["scale_factor"].transform("size")
+    alike = conditions[(conditions[others] == conditions.loc[cells.idxmax(), others]).all(axis=1)]
     far = np.abs(np.log(alike["scale_factor"].abs().clip(lower=1e-30)))
     ranked = alike.assign(far=far, reached=alike["reached"].astype(float).fillna(0.0))
     best = ranked.sort_values(["reached", "far"], ascending=[False, True], kind="stable").iloc[0]

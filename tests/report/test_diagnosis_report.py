@@ -96,6 +96,15 @@ def test_no_answer_is_given_where_nothing_trains(diagnosis, monkeypatch):
     report_of(untrained)
 
 
+def test_where_one_scaler_was_tried_no_other_is_spoken_of(diagnosis, monkeypatch):
+    assert "No other scaler was tried" not in diagnosis.answer[1]
+    alone = data.Diagnosis(diagnosis.results)
+    rows = diagnosis.run_scores[diagnosis.run_scores["scaler"] != "maxabs"]
+    monkeypatch.setattr(data.Diagnosis, "run_scores", property(lambda self: rows))
+    assert alone.scaler == "standard"
+    assert alone.answer[1].startswith("No other scaler was tried; ")
+
+
 def test_a_study_of_a_table_names_its_features(tmp_path):
     path = tmp_path / "houses.csv"
     houses().to_csv(path, index=False)

@@ -92,6 +92,20 @@ def test_it_starts_where_runs_reach_the_target():
     assert (start["learning_rate"], start["scale_factor"]) == (0.2, 2.0)
 
 
+def test_it_starts_with_the_largest_map():
+    rows = pd.DataFrame(
+        {
+            "learning_rate": [0.1, 0.1, 0.2],
+            "scale_factor": [1.0, 3.0, 1.0],
+            "reached": [100.0, 0.0, 0.0],
+            **dict.fromkeys(("optimizer", "scaler", "model"), "x"),
+            "setting": ["single", "map", "map"],
+        },
+        index=[5, 6, 7],
+    )
+    assert _start(rows)["setting"] == "map"
+
+
 def test_the_page_is_small_and_names_its_plots(results):
     html = explorer(results)
     assert len(html.encode()) < MOST_BYTES

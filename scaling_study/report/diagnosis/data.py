@@ -212,6 +212,7 @@ def facts(of: Diagnosis) -> dict[str, Any]:
         "tuned_trainings": int((rows["rates"] == "tuned").sum()),
         "widest": float((rows["high"] - rows["low"]).max() / 2) if len(rows) else 0.0,
         "better_scalers": better_scalers(of),
+        "other_scalers": of.scores["scaler"].nunique() > 2,  # than raw and the recommended one
         "smallest": analysis.SMALLEST,
         "relevant": analysis.RELEVANT,
         "chance": float(of.run_scores["chance"].iloc[0]),
