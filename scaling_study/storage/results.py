@@ -105,7 +105,7 @@ class Results:
     def plot(self) -> Any:
         """Figures: ``plot.curves()``, ``plot.importance()``, ``plot.basin()``."""
         # Reports are built on results; so a figure is found by name, as pandas finds its backend.
-        return import_module("scaling_study.report.plots").Plots(self)
+        return import_module("scaling_study.report.standard.plots").Plots(self)
 
     def to_xarray(self) -> Any:
         """Return the runs as an `xarray.Dataset` over ``condition`` and ``seed``.

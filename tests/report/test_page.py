@@ -113,7 +113,7 @@ def test_the_page_needs_no_network_and_no_script(report: Path) -> None:
 def test_the_text_leads_with_the_finding(report: Path) -> None:
     for name in ("index.html", "report.md"):
         text = (report / name).read_text().replace("\N{NO-BREAK SPACE}", " ")
-        assert text.index("50.0 % of 6 runs") < text.index("Does the input range")
+        assert text.index("50.0 % of 6 runs") < text.index("The runs of a setting differ")
         assert "scaling-study reproduce study.toml" in text  # "tiny" is no preset
 
 

@@ -57,8 +57,17 @@ STUDIES: dict[str, dict[str, Any]] = {
         **{"problem": LAW, "model": "linear", "learning_rate": 0.1, "updates": 50},
         **{"design": "U", "record": "importances"},
     },
+    "benchmark": {
+        "blocks": {
+            "two": {"problem": {"name": "gaussian", "samples": 32}},
+            "correlated": {"problem": {"name": "gaussian", "samples": 32, "correlation": 0.5}},
+        },
+        **{"model": {"name": "linear", "kernel_init": "zeros"}, "design": "U", "seeds": 16},
+        **{"optimizer": ["sgd", "adam"], "scale_factor": [0.1, 1.0, 10.0], "sampling": "full"},
+        **{"learning_rate": [1e-2, 0.1, 1.0], "updates": 200},
+    },
 }
-TRAINED = ("importance",)
+TRAINED = ("importance", "benchmark")
 
 
 def score(row: dict[str, Any], condition: Condition) -> None:
