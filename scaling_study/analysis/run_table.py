@@ -65,10 +65,12 @@ class Table:
     def take(self, rows: Any) -> "Table":
         """Return the table of a subset of the runs, by mask or index."""
         rows = np.asarray(rows)
-        if rows.dtype.kind == "b" and rows.all():
-            return self  # no copy of what may be a million runs
+        if rows.dtype.kind == "b":
+            if rows.all():
+                return self  # no copy of what may be a million runs
+            rows = np.flatnonzero(rows)
         subset = object.__new__(Table)
-        subset.runs = self.runs[rows].reset_index(drop=True)
+        subset.runs = self.runs.iloc[rows].reset_index(drop=True)
         subset._pairs, subset._rows = self._pairs, self._rows[rows]
         subset.conditions = self.conditions
         return subset

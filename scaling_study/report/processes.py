@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import joblib
+from joblib.externals.loky import get_reusable_executor
 
 
 def each(function: Callable[..., Any], items: Iterable[Any]) -> Iterator[Any]:
@@ -16,5 +17,11 @@ def each(function: Callable[..., Any], items: Iterable[Any]) -> Iterator[Any]:
     if cores == 1:
         return map(function, items)
     call = joblib.delayed(function)
-    found: Any = joblib.Parallel(n_jobs=cores, return_as="generator")(call(x) for x in items)
-    return found
+    start = joblib.Parallel(n_jobs=cores, return_as="generator", pre_dispatch="all")
+    return _until_done(start(call(item) for item in items))
+
+
+def _until_done(values: Any) -> Iterator[Any]:
+    """Yield the values, and end the processes, which would wait for minutes for more work."""
+    yield from values
+    get_reusable_executor().shutdown(wait=True)

@@ -90,10 +90,10 @@ class Component:
         """
         table: dict[str, Any] = dict(value) if isinstance(value, Mapping) else {"name": value}
         name = table.get("name")
-        if not (isinstance(name, str) and name):
-            table = code.described(value if name is None else name) | {
-                key: item for key, item in table.items() if key != "name"
-            }
+        if isinstance(name, code.PLAIN) and not (isinstance(name, str) and name):
+            raise StudyError(f'{value!r} is neither a name nor a table {{name = "...", ...}}')
+        if not isinstance(name, str):
+            table = code.described(name) | {k: v for k, v in table.items() if k != "name"}
             name = table["name"]
         axes = {}
         for key in sorted(table.keys() - {"name"}):

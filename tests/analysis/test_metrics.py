@@ -43,8 +43,8 @@ def test_first_and_last_are_the_runs_own_features(table, paper):
         (features["condition"] == run["condition"]) & (features["seed"] == run["seed"])
     ]
     assert selected.sort_values("feature")["weight"].tolist() == [
-        run["weight_first"],
-        run["weight_last"],
+        table["weight_first"][777],
+        table["weight_last"][777],
     ]
     assert table["updates"][777] == 200
 
@@ -58,7 +58,8 @@ def test_the_last_is_the_scaled_feature_and_the_first_the_only_other_one(tmp_pat
         index=["block", "seed"], columns="feature", values="weight", observed=True
     )
     table = Table(results)
-    runs = table.runs.set_index(["block", "seed"])
+    ends = {name: table[name] for name in ("weight_first", "weight_last")}
+    runs = table.runs.assign(**ends).set_index(["block", "seed"])
     assert runs.loc["two"]["weight_first"].tolist() == weights.loc["two"][0].tolist()
     assert runs.loc["two"]["weight_last"].tolist() == weights.loc["two"][1].tolist()
     assert runs.loc["ten"]["weight_last"].tolist() == weights.loc["ten"]["bmi"].tolist()
@@ -73,6 +74,11 @@ def test_the_last_is_the_scaled_feature_and_the_first_the_only_other_one(tmp_pat
         values = MEASURES[name](table)
         assert np.isnan(values[of_ten]).all()
         assert np.isfinite(values[~of_ten]).all()
+
+
+def _ends(table, name, place):
+    """Return a column of the first and of the last feature of a run."""
+    return np.array([table[f"{name}_{end}"][place] for end in ("first", "last")])
 
 
 def test_permutation_share_is_that_of_every_permutation(table):
@@ -95,7 +101,7 @@ def test_permutation_share_is_that_of_every_permutation(table):
             parts -= (e**2).mean()
             return parts / np.abs(parts).sum()
 
-        weight = scale * run[["weight_original_first", "weight_original_last"]].to_numpy(float)
+        weight = scale * _ends(table, "weight_original", place)
         wanted = importance(weight)
         assert shares[place] == pytest.approx(wanted[1], rel=1e-6)
         rows = np.column_stack([u, np.ones(len(u))])
@@ -112,11 +118,11 @@ def test_the_lead_is_reversed_where_the_features_are_exchanged(whole, monkeypatc
     assert networks.any()
     assert not networks.all()
     lead = MEASURES["lead_permutation"](runs)
-    exchanged = runs.take(np.ones(len(runs), bool))
+    exchanged = runs.take(np.arange(len(runs)))
     swap = {"first": "last", "last": "first"}
-    ends = [str(name).rpartition("_") for name in runs.runs if str(name).endswith(tuple(swap))]
-    for name, _, end in ends:
-        exchanged.runs[f"{name}_{swap[end]}"] = runs.runs[f"{name}_{end}"].to_numpy()
+    ends = [str(name).rpartition("_") for name in runs._pairs]
+    names = {f"{name}_{end}": f"{name}_{swap[end]}" for name, _, end in ends}
+    exchanged._pairs = runs._pairs.rename(columns=names)
     monkeypatch.setattr(type(runs), "scales", runs.scales[:, ::-1])
     monkeypatch.setattr(type(runs), "covariance", runs.covariance[:, ::-1, ::-1])
     np.testing.assert_allclose(MEASURES["lead_permutation"](exchanged), -lead, atol=1e-12)
@@ -216,7 +222,7 @@ def test_the_held_out_error_of_a_linear_model_is_that_of_its_predictions(table):
         s = np.array([1.0, float(run["scale_factor"])])
         u = np.asarray(new.u)[0]
         y = u @ (s if run["design"] == "F" else np.ones(2)) + np.asarray(new.noise)[0]
-        weights = run[["weight_original_first", "weight_original_last"]].to_numpy(float)
+        weights = _ends(table, "weight_original", place)
         missed = y - (u * s) @ weights - run["bias_original"]
         assert found[place] == pytest.approx((missed**2).mean() / y.var(), rel=1e-6)
 
@@ -234,7 +240,5 @@ def test_two_features_agree_or_do_not(table):
     found = MEASURES["rank_agreement_init"](table)
     known = ~np.isnan(found)
     for place in np.flatnonzero(known)[::501]:
-        run = table.runs.iloc[place]
-        ends = np.abs(run[["weight_first", "weight_last"]].to_numpy(float))
-        starts = np.abs(run[["weight_init_first", "weight_init_last"]].to_numpy(float))
+        ends, starts = (np.abs(_ends(table, name, place)) for name in ("weight", "weight_init"))
         assert found[place] == pytest.approx(stats.spearmanr(ends, starts).statistic)

@@ -123,7 +123,7 @@ def test_a_chunk_that_is_not_what_its_name_says_is_named_and_made_again(
     file = put(copy, CHUNK, data)
     if not finished:
         manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
-        kept = ("schema_version", "identity", "files", "programs")
+        kept = ("schema_version", "identity", "groups", "files", "programs")
         write_manifest(copy, {key: manifest[key] for key in kept})
     found = folder_of.status(copy)
     assert found.damaged == [file.name]
