@@ -40,7 +40,10 @@ def browser():
 @pytest.mark.parametrize("name", ["index.html", "explore.html"])
 def test_a_page_fits_its_window_and_describes_its_figures(browser, folder, name, width):
     with opened(browser, folder / name, width) as page:
-        page.wait_for_selector("figure img, .vega-embed svg")
+        first = page.locator("figure img, .vega-embed svg").first
+        first.wait_for(state="attached")
+        first.scroll_into_view_if_needed()  # images are loaded where they are seen
+        first.wait_for()
         assert page.evaluate(OVERFLOW) <= 0
         assert page.locator("img:not([alt]), img[alt='']").count() == 0
         for picture in page.locator(".vega-embed svg").all():
