@@ -141,7 +141,8 @@ def _start(conditions: pd.DataFrame) -> dict[str, Any]:
     """
     others = [name for name in AXES if name not in MAPPED]
     cells = conditions.groupby(others, sort=False, observed=True)["scale_factor"].transform("size")
-    alike = conditions[(conditions[others] == conditions.loc[cells.idxmax(), others]).all(axis=1)]
+    largest = conditions[others].iloc[int(cells.to_numpy().argmax())]
+    alike = conditions[(conditions[others] == largest).all(axis=1)]
     far = np.abs(np.log(alike["scale_factor"].abs().clip(lower=1e-30)))
     ranked = alike.assign(far=far, reached=alike["reached"].astype(float).fillna(0.0))
     best = ranked.sort_values(["reached", "far"], ascending=[False, True], kind="stable").iloc[0]
