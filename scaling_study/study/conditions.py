@@ -34,7 +34,8 @@ CONDITIONS_LAST = 40
 SMALL_NETWORK = 100  # parameters, up to which the runs of a tile lie side by side
 LARGE_NETWORK = 2**15  # parameters that the seeds of a network's chunk have together, about
 TABLE_CHUNK = 6, 8  # conditions and seeds of a chunk of a user's table
-PREPARED_NUMBERS = 2**24  # numbers of prepared batches that are held at once
+PREPARED_NUMBERS = 2**22  # numbers of prepared batches that are held at once
+TABLE_PREPARED = 4  # times as many of a user's table, so that few budgets need a second program
 
 
 @dataclass(frozen=True)
@@ -431,7 +432,8 @@ def segment_epochs(group: Group) -> Iterator[int]:
         "samples": batches * static.batch_size * (features + 1),
     }[static.objective]
     runs = shape.seeds * (shape.conditions if static.transformed else 1)
-    length = max(1, PREPARED_NUMBERS // (per_epoch * runs))
+    most = PREPARED_NUMBERS * (TABLE_PREPARED if static.problem.is_table else 1)
+    length = max(1, most // (per_epoch * runs))
     while left > 0:
         yield min(length, left)
         left -= length
