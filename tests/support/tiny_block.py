@@ -46,12 +46,14 @@ def rows_of(which: Chunk = FIRST, chunk_runs: int | None = None, **axes: Any) ->
     """Return the rows of a chunk, under the condition's place in the study and the seed."""
     frame = pq.read_table(io.BytesIO(bytes_of(which, chunk_runs, **axes))).to_pandas()
     lacking = frame["weight/0"].isna().all()
-    for name in dict.fromkeys(n.split("/")[0] for n in frame if "/" in n):
-        own = [n for n in frame if n.split("/")[0] == name]
-        values = frame[own].to_numpy()
-        frame = frame.drop(columns=own)
+    features = [n for n in frame if "/" in n]
+    joined: dict[str, Any] = {}
+    for name in dict.fromkeys(n.split("/")[0] for n in features):
+        values = frame[[n for n in features if n.split("/")[0] == name]].to_numpy()
         # A network has no weights, which is not the same as a run without a number.
-        frame[name] = None if lacking and np.isnan(values).all() else [*values]
+        none = lacking and np.isnan(values).all()
+        joined[name] = pd.Series([None] * len(frame) if none else [*values], dtype=object)
+    frame = pd.concat([frame.drop(columns=features), pd.DataFrame(joined)], axis=1)
     places = {condition.id: i for i, condition in enumerate(expand(parse(axes)))}
     frame.insert(0, "place", frame["condition"].map(places).astype(int))
     return frame.set_index(["place", "seed"])
