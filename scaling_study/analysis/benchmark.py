@@ -101,7 +101,7 @@ def folds(seeds: Sequence[int], size: int = SET) -> list[Fold]:
 def time_score(updates: Array, fastest: float, budget: float) -> Array:
     """Return ``log(B / T) / log(B / T*)`` within 0 and 1.
 
-    It is 0 for a time beyond the budget, and NaN, of a run that failed.
+    It is 0 for a time beyond the budget, and for NaN, the time of a run that failed.
     """
     updates = np.nan_to_num(updates, nan=np.inf, posinf=np.inf)
     if not fastest < budget:

@@ -183,7 +183,8 @@ def slope(
     Runs of a seed share data, initialization and batch order, so they are not independent. The
     variance sums residuals within each seed before squaring (Liang and Zeger 1986), and Student's
     t has n_seeds - 1 degrees of freedom.
-    ``n`` is the number of seeds; the rest is NaN if x does not vary.
+    ``n`` is the number of seeds; the rest is NaN if x does not vary, and the interval of one seed
+    or of two points, which a line always fits.
     """
     at, values = _finite(x), _finite(y)
     clusters, cluster = np.unique(np.asarray(seeds), return_inverse=True)
@@ -194,13 +195,13 @@ def slope(
     inverse = np.linalg.pinv(design)
     coefficients = inverse @ values
     value = float(coefficients[1])
-    if n == 1:
-        return UNKNOWN._replace(value=value, n=1)
+    if n == 1 or len(at) == 2:
+        return UNKNOWN._replace(value=value, n=n)
     # As statsmodels' OLS with cov_type "cluster", to the bit, at half its time.
     scores = design * (values - design @ coefficients)[:, None]
     sums = np.column_stack([np.bincount(cluster, column) for column in scores.T])
     bread = inverse @ inverse.T
-    correction = n / (n - 1.0) * ((len(at) - 1.0) / float(len(at) - 2))
+    correction = n / (n - 1.0) * ((len(at) - 1.0) / (len(at) - 2))
     variance = (bread @ (sums.T @ sums) @ bread * correction)[1, 1]
     reach = float(np.sqrt(variance)) * _t_quantile(n - 1, confidence)
     return Estimate(value, value - reach, value + reach, n)

@@ -23,5 +23,7 @@ def each(function: Callable[..., Any], items: Iterable[Any]) -> Iterator[Any]:
 
 def _until_done(values: Any) -> Iterator[Any]:
     """Yield the values, and end the processes, which would wait for minutes for more work."""
-    yield from values
-    get_reusable_executor().shutdown(wait=True)
+    try:
+        yield from values
+    finally:
+        get_reusable_executor().shutdown(wait=True)

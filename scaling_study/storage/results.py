@@ -125,8 +125,8 @@ class Results:
         axes = [name for name in self.conditions if name != "condition" and name in self.runs]
         texts = self.runs.astype(dict.fromkeys(self.runs.select_dtypes("category"), object))
         found = texts.drop(columns=axes).set_index(keys).to_xarray()
-        own = self.conditions.set_index("condition")[axes].loc[found["condition"].to_numpy()]
-        return found.assign_coords({n: ("condition", own[n].to_numpy(object)) for n in axes})
+        table = self.conditions.set_index("condition")[axes].loc[found["condition"].to_numpy()]
+        return found.assign_coords({n: ("condition", table[n].to_numpy(object)) for n in axes})
 
     def _repr_html_(self) -> str:
         """Return what the runs are, and how those of each condition ended, as a table."""
@@ -248,8 +248,8 @@ class Results:
         missing = [np.full(size, np.nan, np.float32) for size in sizes]
         columns = {}
         for name in list(parts):
-            own = parts.pop(name)  # one after the other, so that no two copies of all are held
-            columns[name] = np.concatenate([own.get(k, none) for k, none in enumerate(missing)])
+            chunks = parts.pop(name)  # one column at a time, so that no two copies of all are held
+            columns[name] = np.concatenate([chunks.get(k, no) for k, no in enumerate(missing)])
         return pd.DataFrame(columns, copy=False)
 
     @cached_property

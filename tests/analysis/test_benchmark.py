@@ -184,8 +184,8 @@ def test_newton_and_an_equivariant_first_order_method_lose_nothing(tmp_path):
         ordered = rows.sort_values(["scale_factor", "learning_rate", "seed"])
         each = ordered["T"].to_numpy(float).reshape(3, len(rates), 8)
         none = np.zeros_like(each)
-        own = Grid(np.array(units), np.array(rates), np.arange(8), none, none, each, none, none)
-        frame = benchmark.scores({"p": {name: own}}, {"p": 300.0})
+        grid = Grid(np.array(units), np.array(rates), np.arange(8), none, none, each, none, none)
+        frame = benchmark.scores({"p": {name: grid}}, {"p": 300.0})
         lost[name] = 1 - frame["others"].sum() / frame["reference"].sum()
     assert abs(lost[NEWTON]) < 0.01
     assert abs(lost[RESCALED]) < 0.01

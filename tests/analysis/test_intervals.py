@@ -160,6 +160,9 @@ def test_a_slope_needs_something_to_lean_on() -> None:
     assert np.isnan(slope([1.0, 1.0], [0.0, 1.0], [0, 1]).value)
     assert slope([0.0, 1.0], [0.0, 3.0], [0, 0])[:1] == pytest.approx((3.0,))
     assert np.isnan(slope([0.0, 1.0], [0.0, 3.0], [0, 0]).low)
+    two = slope([0.0, 1.0], [0.0, 3.0], [0, 1])  # a line through two points leaves no residual
+    assert (two.value, two.n) == (pytest.approx(3.0), 2)
+    assert np.isnan([two.low, two.high]).all()
     with pytest.raises(ValueError, match="finite"):
         slope([0.0, 1.0], [np.nan, 0.0], [0, 1])
 

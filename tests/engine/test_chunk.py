@@ -515,13 +515,13 @@ def test_a_full_batch_that_is_not_visited_again_changes_no_run(target_loss, monk
 
 def _with_and_without(monkeypatch, axes):
     """Return the rows where the full loss is skipped without a target, and where it never is."""
-    own = program.objective_of
+    original = program.objective_of
     for skip in (True, False):
         monkeypatch.setattr(compiling, "_programs", {})
         monkeypatch.setattr(
             program,
             "objective_of",
-            lambda *a, skip=skip, **k: replace(own(*a, **k), skip_full_loss=skip),
+            lambda *a, skip=skip, **k: replace(original(*a, **k), skip_full_loss=skip),
         )
         yield rows_of(**axes)
 

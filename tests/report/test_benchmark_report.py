@@ -51,8 +51,8 @@ def test_the_leaderboard_is_computed_from_the_scores_that_are_written(report, re
     board = pd.read_csv(report / "leaderboard.csv", dtype={"group": "Int64"})
     again = ranking.leaderboard(scores)
     pd.testing.assert_frame_equal(board, again, check_dtype=False, atol=1e-6)
-    own = benchmark.scores(benchmark.grids_of(results), benchmark.budgets_of(results))
-    np.testing.assert_allclose(scores["others"], own["others"], atol=1e-4)
+    computed = benchmark.scores(benchmark.grids_of(results), benchmark.budgets_of(results))
+    np.testing.assert_allclose(scores["others"], computed["others"], atol=1e-4)
     assert len(scores) == 3 * 3 * 16
 
 

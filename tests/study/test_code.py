@@ -39,7 +39,7 @@ def factory(learning_rate, scale=2.0):
 def other(x):
     return math.sqrt(x)
 """
-OWN = {  # edits of what `factory` is and calls
+EDITS = {  # edits of what `factory` is and calls
     "its own body": ("* scale +", "* scale -"),
     "a function it calls": ("x * RATE", "x + RATE"),
     "a constant of that function": ("RATE = 0.5", "RATE = 0.25"),
@@ -64,13 +64,13 @@ def digest_of(text, folder, monkeypatch) -> str:
     return code_digests([Component(f"{name}:factory")])[f"{name}:factory"]
 
 
-@pytest.mark.parametrize("what", [*OWN, *ELSEWHERE])
+@pytest.mark.parametrize("what", [*EDITS, *ELSEWHERE])
 def test_the_identity_of_code_is_of_what_it_is_and_calls(what, tmp_path, monkeypatch):
-    old, new = (OWN | ELSEWHERE)[what]
+    old, new = (EDITS | ELSEWHERE)[what]
     assert MODULE.count(old) >= 1
     before = digest_of(MODULE, tmp_path, monkeypatch)
     after = digest_of(MODULE.replace(old, new), tmp_path, monkeypatch)
-    assert (before != after) == (what in OWN)
+    assert (before != after) == (what in EDITS)
 
 
 def made_here(scale):

@@ -92,8 +92,8 @@ def _report(
 def _section(verdict: Verdict, lines: Mapping[str, Lines], words: Words) -> Section:
     claim = verdict.claim
     facts = claims.facts_of(verdict)
-    own = f"claims.{claim.id}" + ("" if claim.models == "linear" else f".{claim.models}")
-    text = words("cells_of", m=facts, study=links([f"claims.{claim.id}", own][-1:], lines, UP))
+    table_name = f"claims.{claim.id}" + ("" if claim.models == "linear" else f".{claim.models}")
+    text = words("cells_of", m=facts, study=links([table_name], lines, UP))
     table = Table(
         name=claim.name,
         title=f"{claim.id}, {facts['models']}",
