@@ -117,11 +117,11 @@ def instructions() -> str:
 
 @contextmanager
 def pinned() -> Iterator[None]:
-    """Set the options in `PINNED` in this thread."""
+    """Set the options in `PINNED` in this thread, those that are not as they should be."""
     with ExitStack() as stack:
         for name, value in PINNED.items():
             option = getattr(jax, name.removeprefix("jax_"), None)  # a release may lack one
-            if option is not None:
+            if option is not None and getattr(jax.config, name, None) != value:
                 stack.enter_context(option(value))
         yield
 

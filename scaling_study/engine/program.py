@@ -17,6 +17,7 @@ from scaling_study.engine.objective import Objective, PerSample, SecondMoments, 
 from scaling_study.engine.optimizers import BlockOptimizer
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Budget, Data, Trainer, Training, Update
+from scaling_study.study.component import Component
 from scaling_study.study.conditions import (
     SMALL_NETWORK,
     TRACED_SEEDS,
@@ -40,8 +41,7 @@ def maps_single_runs(group: Group) -> bool:
     and the kind of device alone, and changes bits.
     """
     static = group.static
-    factory = optimizers.build(static.optimizer, static.framework)
-    if static.objective == "moments" or optimizers.needs_hessian(factory):
+    if static.objective == "moments" or _needs_hessian(static.optimizer, static.framework):
         return False
     if jax.default_backend() != "cpu":
         return True
@@ -50,6 +50,11 @@ def maps_single_runs(group: Group) -> bool:
         return True
     small = parameters_of(static) <= SMALL_NETWORK
     return not (is_mlp and small and shape_of(static.problem)[1] <= FEW_FEATURES)
+
+
+@lru_cache(maxsize=256)
+def _needs_hessian(optimizer: Component, framework: str) -> bool:
+    return optimizers.needs_hessian(optimizers.build(optimizer, framework))
 
 
 def model_of(static: Static) -> nn.Module:

@@ -69,8 +69,9 @@ class LocalDevices:
     """The devices of this machine, or some of them; an `Executor`.
 
     Calls that need a device take turns at its slots: a CPU has one for each core, so that all
-    cores share the programs compiled for it, and any other device has one. Each slot has some
-    threads: while one computes on the device, the others draw data or encode rows.
+    cores share the programs compiled for it, and any other device has one. There are more
+    threads than slots: while some compute on a device, the others draw data or encode rows. On a
+    CPU one more is enough, since they all share its cores.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ class LocalDevices:
         self.memory = device_memory()
         slots, cores = len(self._slots), os.cpu_count() or 1
         if self.platform == "cpu":
-            threads, compilers = 1 if slots == 1 else 2 * slots, min(COMPILERS, slots)
+            threads, compilers = 1 if slots == 1 else slots + 1, min(COMPILERS, slots)
         else:
             threads, compilers = slots * min(HOST_THREADS, max(2, cores // slots)), COMPILERS
         self.max_pending = 2 * threads
