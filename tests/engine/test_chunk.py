@@ -71,6 +71,10 @@ PLAIN = [
 ]
 
 
+# Starts are drawn in float32, whose last digit on a GPU depends on what is compiled with them.
+ROUNDING = 1e-7 if jax.default_backend() == "cpu" else 1e-6
+
+
 @pytest.mark.sweep(5)
 @pytest.mark.parametrize("axes", PLAIN, ids=lambda axes: "-".join(map(str, axes.values())))
 def test_a_run_is_what_a_plain_loop_over_it_gives(axes):
@@ -97,7 +101,7 @@ def test_a_run_is_what_a_plain_loop_over_it_gives(axes):
                     if name == "excess_loss":
                         atol = 1e-9 * expected["final_loss"]
                     np.testing.assert_allclose(
-                        np.asarray(row[name], np.float64), theirs, 1e-7, atol, err_msg=where
+                        np.asarray(row[name], np.float64), theirs, ROUNDING, atol, err_msg=where
                     )
 
 
