@@ -59,12 +59,14 @@ def throughput(preset: str, seeds: str, width: int | None, record: str) -> Row:
 
 def whole(preset: str, folder: Path) -> Row:
     """Run a preset through the command line, compiling included."""
-    command = [sys.executable, "-m", "scaling_study", "run", preset, "--json", "-q"]
+    command = [sys.executable, "-m", "scaling_study", "run", preset, "--json"]
     begin = time.perf_counter()
-    done = subprocess.run(
-        [*command, "--overwrite", "-o", str(folder)],
-        **{"capture_output": True, "text": True, "check": True, "timeout": MOST_SECONDS - 60},
-    )
+    how: dict[str, Any] = {"capture_output": True, "text": True, "timeout": MOST_SECONDS - 60}
+    try:
+        done = subprocess.run([*command, "--overwrite", "-o", str(folder)], check=True, **how)
+    except subprocess.TimeoutExpired as error:
+        (*_, last) = (error.stderr or b"no line of progress").decode().splitlines()
+        raise TimeoutError(f"stopped at: {last}") from error
     seconds = time.perf_counter() - begin
     summary = json.loads(done.stdout.splitlines()[-1])
     return {

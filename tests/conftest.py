@@ -14,6 +14,7 @@ from tiny_folder import run
 
 import scaling_study
 from scaling_study.analysis.claims import MODELS
+from scaling_study.cli import progress
 from scaling_study.storage.results import Results
 from scaling_study.study.study import PRESETS
 
@@ -168,6 +169,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove it."""
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ[SHARED_CACHE], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_lines_of_progress(monkeypatch):
+    """Commands in this process print none, however slow the machine is."""
+    monkeypatch.setattr(progress, "FIRST", 1e6)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -16,8 +16,9 @@ from scaling_study import __version__
 from scaling_study.cli import claims as claims_files
 from scaling_study.cli.catalogue import KINDS, catalogue
 from scaling_study.cli.compare import compare
-from scaling_study.cli.console import FAILED, USAGE, ProgressBar, fail, log, say
+from scaling_study.cli.console import FAILED, USAGE, fail, log, say
 from scaling_study.cli.diagnosis import diagnose, say_tables
+from scaling_study.cli.progress import RunProgress, busy
 from scaling_study.cli.rank import rank
 from scaling_study.errors import RunInterrupted, StudyError
 from scaling_study.execution.signals import INTERRUPTED, leave
@@ -231,7 +232,8 @@ def reproduce(
     if check:
         file, stored = claims_files.stored(name, set_, output_dir)
         with tempfile.TemporaryDirectory() as folder:
-            results = _run(name, scheduler, True, verbose, output_dir=Path(folder), **options)
+            output = Path(folder)
+            results = _run(name, scheduler, quiet or as_json, verbose, output_dir=output, **options)
             claims_files.compare(results, file, stored, as_json, quiet)
         return
     results = _run(name, scheduler, quiet, verbose, overwrite=overwrite, **options)
@@ -301,7 +303,8 @@ def verify(
     preflight.check_address_space()
     from scaling_study.execution import verify as replay
 
-    found = [(file, deviation) for file in files for deviation in replay.verify(file)]
+    with busy("replaying trajectories", quiet):
+        found = [(file, deviation) for file in files for deviation in replay.verify(file)]
     deviations = [deviation for _, deviation in found]
     failed = sum(not deviation.holds for deviation in deviations)
     if as_json:
@@ -381,7 +384,7 @@ def _run(
 
     log(verbose)
     with ExitStack() as stack:
-        on_progress = stack.enter_context(ProgressBar(quiet))
+        on_progress = stack.enter_context(RunProgress(quiet))
         if scheduler is not None:
             options["client"] = stack.enter_context(cluster.connect(scheduler))
         if watch:
@@ -439,15 +442,16 @@ def _report(
 
     more = claims_files.read(claims) if claims else None
     place = Path("reports") / results.folder.resolve().name
-    page = write_report(
-        results,
-        output_dir or place,
-        more,
-        overwrite=overwrite,
-        formats=formats.split(","),
-        explore=explore,
-        fresh=fresh,
-    )
+    with busy(f"writing the report of {results.study.name}", quiet):
+        page = write_report(
+            results,
+            output_dir or place,
+            more,
+            overwrite=overwrite,
+            formats=formats.split(","),
+            explore=explore,
+            fresh=fresh,
+        )
     table = page.parent / CLAIMS
     if as_json and table.exists():
         typer.echo(table.read_text(encoding="utf-8"), nl=False)

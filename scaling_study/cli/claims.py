@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from scaling_study.cli.console import FAILED
+from scaling_study.cli.progress import busy
 from scaling_study.errors import StudyError
 from scaling_study.files import read_text
 from scaling_study.study.values import error_context
@@ -40,7 +41,8 @@ def compare(results: "Results", file: Path, stored: Any, as_json: bool, quiet: b
     from scaling_study.analysis.claims import read_claims
     from scaling_study.analysis.verdicts import changed_claims, judge_all
 
-    verdicts = judge_all(results, read_claims(results.study))
+    with busy("testing the claims", quiet):
+        verdicts = judge_all(results, read_claims(results.study))
     found = changed_claims(stored, [verdict.entry() for verdict in verdicts])
     if as_json:
         typer.echo(json.dumps({"claims": len(verdicts), "differences": found}))
@@ -61,7 +63,8 @@ def confirm(stored: "Results", fresh: "Results", as_json: bool, quiet: bool) -> 
     from scaling_study.analysis.claims import read_claims
     from scaling_study.analysis.verdicts import judge_all
 
-    first, second = (judge_all(r, read_claims(r.study)) for r in (stored, fresh))
+    with busy("testing the claims on both sets of seeds", quiet):
+        first, second = (judge_all(r, read_claims(r.study)) for r in (stored, fresh))
     found = confirmation.compare(first, second)
     if as_json:
         flips = found.flips.to_dict("records")

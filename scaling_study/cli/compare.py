@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling_study.cli.console import FAILED
+from scaling_study.cli.progress import busy
 
 if TYPE_CHECKING:
     from scaling_study.analysis.compare import Comparison
@@ -45,10 +46,11 @@ def compare(
     from scaling_study.storage.results import load
 
     one, other = (load(folder, allow_code=allow_code) for folder in (first, second))
-    found = analysis.compare(one, other, across=across, tolerance=tolerance)
     page = None
-    if output_dir is not None:
-        page = write_comparison(found, one, other, output_dir, formats=formats.split(","))
+    with busy("comparing", quiet):
+        found = analysis.compare(one, other, across=across, tolerance=tolerance)
+        if output_dir is not None:
+            page = write_comparison(found, one, other, output_dir, formats=formats.split(","))
     cells = labelled(found, one)
     cells = cells[cells["outcome"] == analysis.DIFFERS].sort_values(["p_adjusted", "p"])
     if as_json:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling_study.cli.console import ProgressBar, log, say
+from scaling_study.cli.console import log, say
+from scaling_study.cli.progress import RunProgress, busy
 from scaling_study.errors import StudyError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def diagnose(
     chosen: dict[str, Any] = {"optimizers": optimizer, "scalers": scaler, "splits": splits}
     options = {key: value for key, value in chosen.items() if value}
     name = file_name(table.name)
-    with ProgressBar(quiet or as_json) as on_progress:
+    with RunProgress(quiet) as on_progress:
         found = run.diagnose(
             table,
             target=target,
@@ -64,7 +65,8 @@ def diagnose(
             **options,
             **{"task": task, "scale": scale, "drop": drop, "groups": groups, "time": time},
         )
-    page = write_report(found.results, output_dir or Path("reports") / name, overwrite=True)
+    with busy("writing the report", quiet):
+        page = write_report(found.results, output_dir or Path("reports") / name, overwrite=True)
     for warning in found.problem.warnings:
         say(f"warning: {warning}")
     if as_json:

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from scaling_study.cli.console import FAILED, ProgressBar, log
+from scaling_study.cli.console import FAILED, log
+from scaling_study.cli.progress import RunProgress, busy
 
 
 def rank(
@@ -38,11 +39,12 @@ def rank(
     log(verbose)
     names = [name.strip() for name in problems.split(",")] if problems else None
     options: dict[str, Any] = {"output_dir": results_dir, "devices": devices}
-    with ProgressBar(quiet or as_json) as on_progress:
+    with RunProgress(quiet) as on_progress:
         study = study_of(optimizers, names, budget)
         results = run(study, overwrite=results_dir is None, on_progress=on_progress, **options)
     on_progress.print(results.manifest["summary"]["failures"])
-    page = write_report(results, output_dir or Path("reports") / "rank", overwrite=True)
+    with busy("writing the report", quiet):
+        page = write_report(results, output_dir or Path("reports") / "rank", overwrite=True)
     board = data.read_leaderboard(page.parent)
     if as_json:
         typer.echo(board.to_json(orient="records"))

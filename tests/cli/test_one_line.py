@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import ROOT, environment
+from processes import ROOT, call
 from refusals import refused
 from tiny_folder import STUDY, chunks, run
 
@@ -28,15 +28,7 @@ def shell(
 ) -> subprocess.CompletedProcess[str]:
     """Run a line of a shell in which ``STUDY`` is the command."""
     command = f"{sys.executable} {python} -m scaling_study"
-    return subprocess.run(
-        ["bash", "-c", text.replace("STUDY", command)],
-        cwd=cwd,
-        env=environment(env),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return call("bash", "-c", text.replace("STUDY", command), cwd=cwd, env=env, timeout=120)
 
 
 def says(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:

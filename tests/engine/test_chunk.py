@@ -23,6 +23,7 @@ FIVE = ["none", "minmax", "standard", "robust", "maxabs"]
 BASE = {"problem": SMALL, "design": "U", "batch_size": 5, "epochs": 4, "learning_rate": 0.05}
 TANH = {"name": "mlp", "hidden": [[4, 3]], "activation": "tanh"}
 RELU = {"name": "mlp", "hidden": 4}
+ON_CPU = jax.default_backend() == "cpu"
 
 
 def lists_of(frame: pd.DataFrame) -> list[str]:
@@ -71,6 +72,11 @@ PLAIN = [
 ]
 
 
+# Starts are drawn in float32. On a GPU the last digit of a normal draw depends on what is compiled
+# with it (4.9e-7 of the largest weight at most, measured), and training magnifies it.
+ROUNDING = 1e-7 if ON_CPU else 1e-4
+
+
 @pytest.mark.sweep(5)
 @pytest.mark.parametrize("axes", PLAIN, ids=lambda axes: "-".join(map(str, axes.values())))
 def test_a_run_is_what_a_plain_loop_over_it_gives(axes):
@@ -91,13 +97,13 @@ def test_a_run_is_what_a_plain_loop_over_it_gives(axes):
                     assert row[name] == value, where
                 else:
                     theirs = np.asarray(value, np.float64)
-                    atol = 1e-9 * np.nanmax(np.abs(theirs), initial=0)
+                    atol = ROUNDING / 100 * np.nanmax(np.abs(theirs), initial=0)
                     if name == "bias":  # of centred data it is zero but for rounding
-                        atol = 1e-9
+                        atol = ROUNDING / 100
                     if name == "excess_loss":
                         atol = 1e-9 * expected["final_loss"]
                     np.testing.assert_allclose(
-                        np.asarray(row[name], np.float64), theirs, 1e-7, atol, err_msg=where
+                        np.asarray(row[name], np.float64), theirs, ROUNDING, atol, err_msg=where
                     )
 
 
@@ -539,7 +545,7 @@ def test_rows_that_are_not_visited_between_updates_change_no_run(target_loss, mo
         loss = program.objective_of(own, models.build(own.static.model), seeds_last=True)
         assert loss.skip_full_loss == (batches == 8)
         found.append(rows_of(**axes))
-    assert_close(*found, rtol=1e-4)
+    assert_close(*found, rtol=1e-4 if ON_CPU else 1e-3)
     assert found[0]["steps_to_target"].notna().any() == (target_loss != "none")
 
 
@@ -583,6 +589,7 @@ def rows_by(form, monkeypatch, **axes):
     return rows_of(**axes)
 
 
+@pytest.mark.skipif(not ON_CPU, reason="any other device has one form")
 @pytest.mark.parametrize("kind", FORMS)
 def test_both_forms_of_a_training_agree(kind, monkeypatch):
     axes = {**BASE, "dtype": "float64", "scale_factor": [1.0, 30.0], **FORMS[kind]}

@@ -1,6 +1,7 @@
 """Processes that run the package as a user does."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+PROGRESS = re.compile(r"scaling-study: .*, \d+ s\n")  # lines of a command that takes long
 SHARED_CACHE = "SCALING_STUDY_TESTS_CACHE"  # names a folder, while the suite runs
 
 
@@ -24,8 +26,8 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 def call(
     *words: str, cwd: Path, env: Mapping[str, str] | None = None, **more: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program, and return its exit code and output."""
-    return subprocess.run(
+    """Run a program, and return its exit code and output without lines of progress."""
+    done = subprocess.run(
         words,
         cwd=cwd,
         env=environment(env),
@@ -34,6 +36,8 @@ def call(
         check=False,
         **more,
     )
+    done.stderr = PROGRESS.sub("", done.stderr)
+    return done
 
 
 def python(
