@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "docs" / "quickstart.md", *sorted((ROOT / "docs" / "howto").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# ([\w.]+\.(?:toml|py))\n")
-# What needs minutes, another study's results, or changes the environment.
-NOT_RUN = ("reproduce", "rank my_package", "compare results/lion results/adam")
+# What needs minutes, another study's results or a cluster.
+NOT_RUN = ("reproduce", "rank my_package", "compare results/lion results/adam", "--scheduler")
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
