@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling_study.cli.console import log, say
+from scaling_study.cli.options import Json, Quiet, Verbose
 from scaling_study.cli.progress import RunProgress, busy
 from scaling_study.errors import StudyError
 
@@ -37,9 +38,9 @@ def diagnose(
         Path | None, typer.Option("-o", "--output-dir", help="Folder of the report.")
     ] = None,
     results_dir: Annotated[Path | None, typer.Option(help="Folder of the runs.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print less.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print more.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Say whether, and how, the columns of a table should be scaled.
 
