@@ -103,7 +103,7 @@ def _lines(found: "Diagnosis", quiet: bool) -> list[str]:
     """Return the answer and, unless quiet, how the table was read and the scalers' scores."""
     if quiet:
         return found.answer
-    from scaling_study.report.diagnosis.data import summary_rows
+    from scaling_study.report.diagnosis.rows import summary_rows
 
     rows = summary_rows(found).map(lambda cell: str(cell).partition("\n")[0])
     return [*found.problem.notes, "", *found.answer, "", rows.to_string(index=False), ""]

@@ -1,6 +1,5 @@
 """Results of a table to the frames, facts and sentences of its diagnosis."""
 
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,28 +8,18 @@ import pandas as pd
 
 from scaling_study.analysis import diagnosis as analysis
 from scaling_study.analysis.column_table import column_table, conditioning
-from scaling_study.analysis.diagnosis import RAW, REFERENCE, TRAINING, Splits
+from scaling_study.analysis.diagnosis import RAW, REFERENCE, Splits
 from scaling_study.errors import StudyError
+from scaling_study.report.diagnosis.rows import score_rows, training_name
 from scaling_study.report.document import Words
-from scaling_study.report.labels import (
-    MINUS,
-    MISSING,
-    estimate,
-    hundredths,
-    number,
-    percent,
-    scaler_name,
-)
+from scaling_study.report.labels import number, percent
 from scaling_study.storage.results import Results, load
 from scaling_study.study import datasets, scalers
 from scaling_study.study.conditions import problem_of
 from scaling_study.study.problems import Problem
 from scaling_study.study.table_problem import SHUFFLED
 
-DIFFERENCE = f"scaled {MINUS} raw"
 TUNING = "-tuning"  # ends the name of the folder whose runs chose the learning rates
-SHOWN = 15  # features of a figure
-METHODS = ("permutation", "integrated_gradients", "gradient_input", "weight")
 
 
 class Diagnosis:
@@ -229,11 +218,6 @@ def facts(of: Diagnosis) -> dict[str, Any]:
     }
 
 
-def training_name(row: Mapping[Any, Any]) -> str:
-    """Return the words for a model, an optimizer and a learning rate."""
-    return f"{row['model']}, {row['optimizer']}, {row['rates']} learning rate" if row else ""
-
-
 def better_scalers(of: Diagnosis) -> list[str]:
     """Return the scalers that are better than the recommended one somewhere, by whole intervals."""
     found = analysis.differences(of.run_scores, of.scaler)
@@ -290,103 +274,6 @@ def study_facts(of: Diagnosis) -> dict[str, Any]:
         "overlap": of.problem.overlap,
         "columns": len(of.problem.columns) - bool(of.control),
     }
-
-
-# Tables and figures ---------------------------------------------------------------------------
-
-
-def summary_rows(of: Diagnosis) -> pd.DataFrame:
-    """Return a row for each scaler: its mean scores, and how it compares with raw columns."""
-    runs = of.run_scores
-    means = runs.groupby(["scaler", "rates"], sort=False)["value"].mean().unstack()
-    counts = of.differences.groupby(["scaler", "outcome"])["value"].count().unstack(fill_value=0)
-    names = [n for n in of.results.conditions["scaler"].unique() if n in means.index]
-    table = pd.DataFrame({"scaler": [scaler_name(name) for name in names]})
-    for rates in analysis.RATES:
-        table[f"mean score, {rates} rate"] = [number(x) for x in means.loc[names, rates].tolist()]
-    for outcome in ("better", "equivalent", "unclear", "worse"):
-        known = counts[outcome] if outcome in counts else pd.Series(0, counts.index)
-        table[outcome] = [MISSING if n == RAW else str(known.get(n, 0)) for n in names]
-    return table
-
-
-def score_rows(scores: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
-    """Return the scores and differences as text, a row for each cell."""
-    by = [*TRAINING, "scaler"]
-    both = scores.merge(compared, on=by, how="left", suffixes=("", "_difference"))
-    columns = {
-        "training": [training_name(row) for row in both.to_dict("records")],
-        "scaler": both["scaler"],
-        "score": [estimate(*row) for row in both[["value", "low", "high"]].to_numpy()],
-        DIFFERENCE: [
-            estimate(*row)
-            for row in both[[f"{n}_difference" for n in ("value", "low", "high")]].to_numpy()
-        ],
-        "": both["outcome"].fillna("").tolist(),
-        "learning rate": [f"{rate:g}" for rate in both["learning_rate"]],
-        "diverged": [percent(share) for share in both["diverged"]],
-        "excess share": [number(value) for value in both["excess_share"]],
-    }
-    table = pd.DataFrame(columns).rename(columns={"": "outcome"})
-    return table if both["excess_share"].notna().any() else table.drop(columns="excess share")
-
-
-def column_rows(columns: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns as text."""
-    spans = zip(columns["minimum"], columns["maximum"], strict=True)
-    return pd.DataFrame(
-        {
-            "column": columns["feature"],
-            "range": [f"{number(a)} to {number(b)}" for a, b in spans],
-            "sd": [number(x) for x in columns["sd"]],
-            "offset (sd)": [number(x) for x in columns["offset"]],
-            "digits lost": [number(x, 2) for x in columns["digits_lost"]],
-            "remarks": columns["remarks"],
-        }
-    )
-
-
-def conditioning_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the condition numbers as text."""
-    return pd.DataFrame(
-        {
-            "scaler": frame["scaler"],
-            "condition number κ": [number(x) for x in frame["kappa"]],
-            "largest learning rate of gradient descent": [number(2 / x) for x in frame["largest"]],
-        }
-    )
-
-
-def agreement_rows(of: Diagnosis) -> pd.DataFrame:
-    """Return how methods agree with permutation importance, raw and scaled, as text."""
-    rows = of.of_main(of.agreement)
-    wide = rows.pivot(index="method", columns="scaler", values="value")
-    names = [n for n in (RAW, of.scaler) if n in wide]
-    control = of.of_main(of.shares)
-    control = control[control["feature"] == of.control].pivot(
-        index="method", columns="scaler", values="value"
-    )
-    table = pd.DataFrame({"method": [n.replace("_", " ") for n in wide.index]})
-    for name in names:
-        said = "raw" if name == RAW else name
-        table[f"rank correlation, {said}"] = [number(x) for x in wide[name]]
-        table[f"share of the control, {said}"] = [
-            hundredths(x) for x in control.reindex(wide.index)[name]
-        ]
-    return table
-
-
-def shown_shares(of: Diagnosis) -> pd.DataFrame:
-    """Return the shares that the figure shows: of the leading features by any of its methods."""
-    rows = of.of_main(of.shares)
-    rows = rows[rows["scaler"].isin([RAW, of.scaler]) & rows["method"].isin(METHODS)]
-    most = rows.groupby("feature")["value"].max().sort_values(ascending=False)
-    kept = dict.fromkeys([*most.index[:SHOWN], of.control])
-    rows = rows[rows["feature"].isin(list(kept))]
-    reference = rows[(rows["method"] == REFERENCE) & (rows["scaler"] == of.scaler)]
-    order = reference.sort_values("value", ascending=False)["feature"].tolist()
-    place = {name: k for k, name in enumerate(order or kept)}
-    return rows.sort_values("feature", key=lambda names: names.map(place), kind="stable")
 
 
 def file_name(table: str) -> str:
