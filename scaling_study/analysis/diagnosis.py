@@ -54,7 +54,7 @@ def run_scores(
     """
     texts = {n: runs[n].astype(str) for n in ("condition", "model", "optimizer", "scaler", "block")}
     frame = pd.DataFrame(texts).assign(
-        model=texts["model"].str.partition("(")[0],
+        model=short_model(texts["model"]),
         seed=runs["seed"].to_numpy(),
         learning_rate=runs["learning_rate"].astype(float).to_numpy(),
         value=_score(runs).to_numpy(),
@@ -71,6 +71,11 @@ def run_scores(
     return pd.concat(both, ignore_index=True).drop(columns="block")
 
 
+def short_model(names: pd.Series) -> pd.Series:
+    """Return the names of models without their parameters."""
+    return names.astype(str).str.partition("(")[0]
+
+
 def _score(runs: pd.DataFrame) -> pd.Series:
     if "test_accuracy" in runs:
         return runs["test_accuracy"].astype(float).fillna(0.0)
@@ -83,22 +88,27 @@ def best_rates(
 ) -> pd.DataFrame:
     """Return the learning rate with the best mean score over some tuning seeds.
 
+    Of rates whose scores are within 0.001 those are taken at which the fewest runs diverged, and
+    of these the middle one.
+
     Returns
     -------
     DataFrame
-        ``keys``, ``learning_rate``, ``value``, and ``edge``: whether it is an end of its grid. Of
-        rates whose scores are within 0.001 the middle one is taken.
+        ``keys``, ``learning_rate``, ``value``; ``diverged``, the share of its runs; ``edge``,
+        whether it is an end of its grid.
     """
     by = list(keys)
     frame = (
         runs[by]
         .astype(str)
         .assign(learning_rate=runs["learning_rate"].astype(float), value=_score(runs))
+        .assign(diverged=runs["status"].isin(DIVERGED_OR_FAILED))
     )
-    means = frame.groupby([*by, "learning_rate"], sort=True)["value"].mean().reset_index()
+    means = frame.groupby([*by, "learning_rate"], sort=True).mean().reset_index()
     rows = []
     for _, group in means.groupby(by, sort=False):
         tied = group[group["value"] >= group["value"].max() - 1e-3]
+        tied = tied[tied["diverged"] == tied["diverged"].min()]
         chosen = tied.iloc[(len(tied) - 1) // 2]
         ends = group["learning_rate"].min(), group["learning_rate"].max()
         rows.append({**chosen.to_dict(), "edge": chosen["learning_rate"] in ends})

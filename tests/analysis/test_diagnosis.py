@@ -120,6 +120,16 @@ def test_the_best_rate_is_the_middle_one_of_those_tied():
     assert found["edge"].to_dict() == {"a": False, "b": True}
 
 
+def test_of_tied_rates_one_that_does_not_diverge_is_chosen():
+    grid = [(1e-15, "no_target"), *((rate, "diverged") for rate in (1e-9, 1e-6, 1e-3))]
+    runs = pd.DataFrame(
+        [("linear", "sgd", "none", rate, status, -9.0) for rate, status in grid],
+        columns=["model", "optimizer", "scaler", "learning_rate", "status", "test_r2"],
+    )
+    found = diagnosis.best_rates(runs).iloc[0]
+    assert (found["learning_rate"], found["value"], found["diverged"]) == (1e-15, 0, 0)
+
+
 # Importances ----------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import scaling_study
 from scaling_study.cli.app import app
-from scaling_study.report.diagnosis import data
+from scaling_study.report.diagnosis import data, rows
 from scaling_study.report.diagnosis.report import report_of
 from scaling_study.report.page import write_report
 
@@ -103,6 +103,53 @@ def test_where_one_scaler_was_tried_no_other_is_spoken_of(diagnosis, monkeypatch
     monkeypatch.setattr(data.Diagnosis, "run_scores", property(lambda self: rows))
     assert alone.scaler == "standard"
     assert alone.answer[1].startswith("No other scaler was tried; ")
+
+
+def test_the_gain_that_is_quoted_is_one_of_those_counted(diagnosis, monkeypatch):
+    frame = diagnosis.differences.copy()
+    row = frame.index[frame["scaler"] == "standard"][0]
+    frame.loc[row, ["value", "low", "high", "outcome"]] = 1.5, -0.1, 3.1, "unclear"
+    monkeypatch.setattr(data.Diagnosis, "differences", property(lambda self: frame))
+    found = data.facts(data.Diagnosis(diagnosis.results))
+    assert found["top"]["outcome"] == "better"
+    assert found["top"]["value"] < 1.5
+
+
+def untrained_rates(diagnosis, *keys):
+    """Return a diagnosis where no rate of the grid trains one model on raw columns."""
+    found, frame = data.Diagnosis(diagnosis.results), diagnosis.tuned.copy()
+    frame["edge"] = False
+    frame.loc[(frame["model"] == "linear") & (frame["scaler"] == "none"), "trains"] = False
+    frame.loc[(frame["model"] == "mlp") & frame["scaler"].isin(keys), ["edge", "trains"]] = True
+    found.__dict__["tuned"] = frame
+    return found
+
+
+def test_a_rate_that_trains_nothing_is_not_called_tuned(diagnosis):
+    words = "no rate of the grid trains"
+    found = untrained_rates(diagnosis)
+    assert f"{words} linear with adam on raw columns, which is counted" in found.answer[0]
+    shown = rows.score_rows(found.scores, found.differences)
+    said = shown[shown["learning rate"].str.contains(words)]
+    assert said[["training", "scaler"]].to_numpy().tolist() == [
+        ["linear, adam, tuned learning rate", "none"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ([], "; this tuned rate"),
+        (["none"], "this tuned rate is an end of its grid, so that a longer grid could score"),
+        (["none", "standard"], "these tuned rates are ends of their grids, so that a longer"),
+    ],
+)
+def test_rates_at_the_end_of_their_grid_are_named(diagnosis, keys, words):
+    text = report_of(untrained_rates(diagnosis, *keys)).sections[-1].text
+    assert (words in text) == bool(keys)
+    for name in keys:
+        columns = "raw columns" if name == "none" else "columns scaled by standard"
+        assert f"mlp with adam on {columns} (" in text
 
 
 def test_a_study_of_a_table_names_its_features(tmp_path):

@@ -8,9 +8,9 @@ import pandas as pd
 
 from scaling_study.analysis import diagnosis as analysis
 from scaling_study.analysis.column_table import column_table, conditioning
-from scaling_study.analysis.diagnosis import RAW, REFERENCE, Splits
+from scaling_study.analysis.diagnosis import RAW, REFERENCE, TRAINING, Splits, short_model
 from scaling_study.errors import StudyError
-from scaling_study.report.diagnosis.rows import score_rows, training_name
+from scaling_study.report.diagnosis.rows import cell_name, score_rows, training_name
 from scaling_study.report.document import Words
 from scaling_study.report.labels import number, percent
 from scaling_study.storage.results import Results, load
@@ -19,6 +19,7 @@ from scaling_study.study.conditions import problem_of
 from scaling_study.study.problems import Problem
 from scaling_study.study.table_problem import SHUFFLED
 
+TUNED = ["model", "optimizer", "scaler"]
 TUNING = "-tuning"  # ends the name of the folder whose runs chose the learning rates
 
 
@@ -87,8 +88,14 @@ class Diagnosis:
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """The mean score of each model, optimizer, learning rate and scaler."""
-        return analysis.score_table(self.run_scores)
+        """The mean score of each model, optimizer, learning rate and scaler.
+
+        ``tunable`` is false at a tuned rate where no rate of the grid trains.
+        """
+        table = analysis.score_table(self.run_scores)
+        idle = self.tuned.loc[~self.tuned["trains"].astype(bool), TUNED]
+        found = pd.MultiIndex.from_frame(table[TUNED]).isin(pd.MultiIndex.from_frame(idle))
+        return table.assign(tunable=~(found & (table["rates"] == "tuned").to_numpy()))
 
     @cached_property
     def differences(self) -> pd.DataFrame:
@@ -126,15 +133,20 @@ class Diagnosis:
         return analysis.agreement(self.shares)
 
     @cached_property
-    def edges(self) -> pd.DataFrame:
-        """The tuned rates that are an end of their grid; empty if the tuning runs are gone."""
+    def tuned(self) -> pd.DataFrame:
+        """The tuned rate of each model, optimizer and scaler; empty if the tuning runs are gone.
+
+        ``trains`` says whether its tuning runs score above a constant prediction: if not, no rate
+        of the grid does.
+        """
         folder = self.results.folder
         try:
-            tuning = load(folder.with_name(folder.name + TUNING))
+            runs = load(folder.with_name(folder.name + TUNING)).runs
         except StudyError:
-            return pd.DataFrame()
-        picked = analysis.best_rates(tuning.runs)
-        return picked[picked["edge"]]
+            return pd.DataFrame(columns=[*TUNED, "learning_rate", "value", "edge", "trains"])
+        found = analysis.best_rates(runs.assign(model=short_model(runs["model"])))
+        least = datasets.chance(self.problem) + analysis.SMALLEST
+        return found.assign(trains=found["value"] > least)
 
     @cached_property
     def main(self) -> dict[str, str]:
@@ -183,8 +195,8 @@ def facts(of: Diagnosis) -> dict[str, Any]:
     """Return what the text states."""
     rows = analysis.counted(of.scores, of.differences, of.scaler)
     outcomes = rows["outcome"].value_counts().to_dict()
-    # "untrained" has no rows; the other blocks are not written then.
-    top = rows.sort_values("value").iloc[-1].to_dict() if len(rows) else {}
+    better = rows[rows["outcome"] == "better"].sort_values("value")
+    top = better.iloc[-1].to_dict() if len(better) else {}
     classes = of.problem.classes
     first, last = of.results.study.seeds
     remarks = of.columns[of.columns["remarks"] != ""]
@@ -209,12 +221,24 @@ def facts(of: Diagnosis) -> dict[str, Any]:
         "remarks": [f"{row.feature} ({row.remarks})" for row in remarks.itertuples()],
         "kappa_raw": kappa.get(RAW),
         "kappa": kappa.get(of.scaler),
-        "edges": len(of.edges),
+        **rate_facts(of, rows),
         "notes": list(of.problem.notes),
         "warnings": list(of.problem.warnings),
         "control": of.control,
         **importance_facts(of),
         **study_facts(of),
+    }
+
+
+def rate_facts(of: Diagnosis, counted: pd.DataFrame) -> dict[str, Any]:
+    """Return what is said of tuned rates; `counted` has the trainings that the answer counts."""
+    ends = of.tuned[of.tuned["edge"].astype(bool) & of.tuned["trains"].astype(bool)]
+    idle = of.scores[~of.scores["tunable"]]
+    said = idle[idle["scaler"].isin([RAW, of.scaler])].merge(counted[TRAINING], on=TRAINING)
+    return {
+        "edges": [f"{cell_name(row)} ({row['learning_rate']:g})" for _, row in ends.iterrows()],
+        "untunable": [cell_name(row) for _, row in idle.iterrows()],
+        "untunable_counted": [cell_name(row) for _, row in said.iterrows()],
     }
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from scaling_study.report.diagnosis.data import Diagnosis
 
 DIFFERENCE = f"scaled {MINUS} raw"
+UNTUNABLE = "no rate of the grid trains"
 SHOWN = 15  # features of a figure
 METHODS = ("permutation", "integrated_gradients", "gradient_input", "weight")
 
@@ -45,6 +46,12 @@ def training_name(row: Mapping[Any, Any]) -> str:
     return f"{row['model']}, {row['optimizer']}, {row['rates']} learning rate" if row else ""
 
 
+def cell_name(row: Mapping[Any, Any]) -> str:
+    """Return the words for a model, an optimizer and a scaler."""
+    columns = "raw columns" if row["scaler"] == RAW else f"columns scaled by {row['scaler']}"
+    return f"{row['model']} with {row['optimizer']} on {columns}"
+
+
 def score_rows(scores: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
     """Return the scores and differences as text, a row for each cell."""
     by = [*TRAINING, "scaler"]
@@ -58,7 +65,10 @@ def score_rows(scores: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
             for row in both[[f"{n}_difference" for n in ("value", "low", "high")]].to_numpy()
         ],
         "": both["outcome"].fillna("").tolist(),
-        "learning rate": [f"{rate:g}" for rate in both["learning_rate"]],
+        "learning rate": [
+            f"{rate:g}" if tunable else f"{rate:g}\n{UNTUNABLE}"
+            for rate, tunable in zip(both["learning_rate"], both["tunable"], strict=True)
+        ],
         "diverged": [percent(share) for share in both["diverged"]],
         "excess share": [number(value) for value in both["excess_share"]],
     }
