@@ -152,6 +152,13 @@ def test_rates_at_the_end_of_their_grid_are_named(diagnosis, keys, words):
         assert f"mlp with adam on {columns} (" in text
 
 
+def test_the_rates_that_were_tried_are_listed(diagnosis):
+    found = data.facts(diagnosis)["grids"]
+    assert found[1] == "adam on columns scaled by standard: 0.0001, 0.001, 0.01 and 0.1"
+    assert found[0].startswith("adam on raw columns: 1e-")
+    assert found[1] in report_of(diagnosis).sections[-1].text
+
+
 def test_a_study_of_a_table_names_its_features(tmp_path):
     path = tmp_path / "houses.csv"
     houses().to_csv(path, index=False)

@@ -12,7 +12,7 @@ from scaling_study.analysis.diagnosis import RAW, REFERENCE, TRAINING, Splits, s
 from scaling_study.errors import StudyError
 from scaling_study.report.diagnosis.rows import cell_name, score_rows, training_name
 from scaling_study.report.document import Words
-from scaling_study.report.labels import number, percent
+from scaling_study.report.labels import listing, number, percent
 from scaling_study.storage.results import Results, load
 from scaling_study.study import datasets, scalers
 from scaling_study.study.conditions import problem_of
@@ -133,18 +133,25 @@ class Diagnosis:
         return analysis.agreement(self.shares)
 
     @cached_property
+    def tuning(self) -> pd.DataFrame:
+        """The runs that chose the tuned rates; empty if they are gone."""
+        folder = self.results.folder
+        try:
+            runs = load(folder.with_name(folder.name + TUNING)).runs
+        except StudyError:
+            return pd.DataFrame()
+        return runs.assign(model=short_model(runs["model"]))
+
+    @cached_property
     def tuned(self) -> pd.DataFrame:
         """The tuned rate of each model, optimizer and scaler; empty if the tuning runs are gone.
 
         ``trains`` says whether its tuning runs score above a constant prediction: if not, no rate
         of the grid does.
         """
-        folder = self.results.folder
-        try:
-            runs = load(folder.with_name(folder.name + TUNING)).runs
-        except StudyError:
+        if self.tuning.empty:
             return pd.DataFrame(columns=[*TUNED, "learning_rate", "value", "edge", "trains"])
-        found = analysis.best_rates(runs.assign(model=short_model(runs["model"])))
+        found = analysis.best_rates(self.tuning)
         least = datasets.chance(self.problem) + analysis.SMALLEST
         return found.assign(trains=found["value"] > least)
 
@@ -236,10 +243,25 @@ def rate_facts(of: Diagnosis, counted: pd.DataFrame) -> dict[str, Any]:
     idle = of.scores[~of.scores["tunable"]]
     said = idle[idle["scaler"].isin([RAW, of.scaler])].merge(counted[TRAINING], on=TRAINING)
     return {
+        "grids": grids(of),
         "edges": [f"{cell_name(row)} ({row['learning_rate']:g})" for _, row in ends.iterrows()],
         "untunable": [cell_name(row) for _, row in idle.iterrows()],
         "untunable_counted": [cell_name(row) for _, row in said.iterrows()],
     }
+
+
+def grids(of: Diagnosis) -> list[str]:
+    """Return the learning rates that were tried on raw and on scaled columns, by optimizer."""
+    if of.tuning.empty:
+        return []
+    runs = of.tuning.astype({"optimizer": str, "scaler": str})
+    tried = runs.groupby(["optimizer", "scaler"])["learning_rate"].unique().map(sorted)
+    said = {RAW: "on raw columns", of.scaler: f"on columns scaled by {of.scaler}"}
+    return [
+        f"{optimizer} {words}: {listing([f'{rate:g}' for rate in tried[optimizer, name]])}"
+        for optimizer in runs["optimizer"].unique()
+        for name, words in said.items()
+    ]
 
 
 def better_scalers(of: Diagnosis) -> list[str]:
