@@ -242,6 +242,11 @@ def shares(features: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     return long.assign(method=long["method"].str.removeprefix("share_"))
 
 
+def mark_few(frame: pd.DataFrame, splits: int) -> pd.DataFrame:
+    """Add ``few``: whether an estimate rests on fewer than half of the splits."""
+    return frame.assign(few=frame["n"] < splits / 2)
+
+
 def share_table(long: pd.DataFrame) -> pd.DataFrame:
     """Return the mean share of each feature by model, optimizer, scaler and method."""
     return mean_by(long, ["model", "optimizer", "scaler", "method", "feature"])

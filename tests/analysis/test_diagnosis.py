@@ -163,6 +163,12 @@ def test_changes_beyond_noise_are_found_and_others_are_not():
     assert top["junk"] == pytest.approx(-0.65, abs=0.02)
 
 
+def test_shares_of_fewer_than_half_of_the_splits_are_marked():
+    table = pd.DataFrame({"n": [3, 4, 8]})
+    assert diagnosis.mark_few(table, 8)["few"].tolist() == [True, False, False]
+    assert diagnosis.mark_few(table, 5)["few"].tolist() == [False, False, False]
+
+
 def test_junk_is_what_is_as_irrelevant_as_the_control():
     cell = {"model": "mlp", "optimizer": "adam", "scaler": "standard"}
     assert diagnosis.irrelevant(SHARES, "shuffled a", cell) == ["junk"]

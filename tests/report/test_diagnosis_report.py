@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import scaling_study
 from scaling_study.cli.app import app
-from scaling_study.report.diagnosis import data, rows
+from scaling_study.report.diagnosis import data, figures, rows
 from scaling_study.report.diagnosis.report import report_of
 from scaling_study.report.page import write_report
 
@@ -157,6 +157,24 @@ def test_the_rates_that_were_tried_are_listed(diagnosis):
     assert found[1] == "adam on columns scaled by standard: 0.0001, 0.001, 0.01 and 0.1"
     assert found[0].startswith("adam on raw columns: 1e-")
     assert found[1] in report_of(diagnosis).sections[-1].text
+
+
+def test_the_sentence_on_importance_names_its_model_and_what_rests_on_few_splits(
+    diagnosis, monkeypatch
+):
+    assert "mlp with adam" in diagnosis.answer[2]
+    found = data.Diagnosis(diagnosis.results)
+    long = diagnosis.long_shares
+    first = long["seed"] == long["seed"].min()
+    monkeypatch.setattr(
+        data.Diagnosis, "long_shares", property(lambda self: long[first | (long.scaler != "none")])
+    )
+    assert found.few == {"none": 1}
+    assert "(from only 1 of 4 splits on raw columns)" in found.answer[2]
+    assert found.shares.loc[found.shares["scaler"] == "none", "few"].all()
+    assert "rank correlation, raw (1 of 4 splits)" in rows.agreement_rows(found)
+    labels = figures.shares(rows.shown_shares(found)).legends[0].get_texts()
+    assert "1 split only" in labels[0].get_text()
 
 
 def test_a_study_of_a_table_names_its_features(tmp_path):

@@ -10,7 +10,7 @@ from scaling_study.analysis import diagnosis as analysis
 from scaling_study.analysis.column_table import column_table, conditioning
 from scaling_study.analysis.diagnosis import RAW, REFERENCE, TRAINING, Splits, short_model
 from scaling_study.errors import StudyError
-from scaling_study.report.diagnosis.rows import cell_name, score_rows, training_name
+from scaling_study.report.diagnosis.rows import cell_name, columns, score_rows, training_name
 from scaling_study.report.document import Words
 from scaling_study.report.labels import listing, number, percent
 from scaling_study.storage.results import Results, load
@@ -56,6 +56,12 @@ class Diagnosis:
     def _repr_html_(self) -> str:
         shown = score_rows(self.scores, self.differences).to_html(index=False)
         return f"<p>{'</p><p>'.join(self.answer)}</p>{shown.replace(chr(92) + 'n', '<br>')}"
+
+    @property
+    def splits(self) -> int:
+        """The number of splits that measure."""
+        first, last = self.results.study.seeds
+        return last - first
 
     @cached_property
     def problem(self) -> Problem:
@@ -120,12 +126,13 @@ class Diagnosis:
     @cached_property
     def shares(self) -> pd.DataFrame:
         """The mean share of each feature by model, optimizer, scaler and method."""
-        return analysis.share_table(self.long_shares)
+        return analysis.mark_few(analysis.share_table(self.long_shares), self.splits)
 
     @cached_property
     def changes(self) -> pd.DataFrame:
         """How shares change from raw inputs to the recommended scaler."""
-        return analysis.share_changes(self.long_shares, self.scaler)
+        found = analysis.share_changes(self.long_shares, self.scaler)
+        return analysis.mark_few(found, self.splits)
 
     @cached_property
     def agreement(self) -> pd.DataFrame:
@@ -172,6 +179,14 @@ class Diagnosis:
         return frame
 
     @cached_property
+    def few(self) -> dict[str, int]:
+        """On how many splits the shares that are shown rest, of scalers with fewer than half."""
+        found = self.of_main(self.shares)
+        counts = found.groupby("scaler", sort=False)["n"].max()
+        shown = (name for name in (RAW, self.scaler) if name in counts)
+        return {name: int(counts[name]) for name in shown if counts[name] < self.splits / 2}
+
+    @cached_property
     def answer(self) -> list[str]:
         """Three sentences."""
         words = Words(__package__ or "", **facts(self))
@@ -205,7 +220,6 @@ def facts(of: Diagnosis) -> dict[str, Any]:
     better = rows[rows["outcome"] == "better"].sort_values("value")
     top = better.iloc[-1].to_dict() if len(better) else {}
     classes = of.problem.classes
-    first, last = of.results.study.seeds
     remarks = of.columns[of.columns["remarks"] != ""]
     kappa = of.conditioning.set_index("scaler")["kappa"].to_dict()
     return {
@@ -224,7 +238,7 @@ def facts(of: Diagnosis) -> dict[str, Any]:
         "smallest": analysis.SMALLEST,
         "relevant": analysis.RELEVANT,
         "chance": float(of.run_scores["chance"].iloc[0]),
-        "splits": last - first,
+        "splits": of.splits,
         "remarks": [f"{row.feature} ({row.remarks})" for row in remarks.itertuples()],
         "kappa_raw": kappa.get(RAW),
         "kappa": kappa.get(of.scaler),
@@ -256,11 +270,10 @@ def grids(of: Diagnosis) -> list[str]:
         return []
     runs = of.tuning.astype({"optimizer": str, "scaler": str})
     tried = runs.groupby(["optimizer", "scaler"])["learning_rate"].unique().map(sorted)
-    said = {RAW: "on raw columns", of.scaler: f"on columns scaled by {of.scaler}"}
     return [
-        f"{optimizer} {words}: {listing([f'{rate:g}' for rate in tried[optimizer, name]])}"
-        for optimizer in runs["optimizer"].unique()
-        for name, words in said.items()
+        f"{name} on {columns(scaler)}: {listing([f'{rate:g}' for rate in tried[name, scaler]])}"
+        for name in runs["optimizer"].unique()
+        for scaler in dict.fromkeys([RAW, of.scaler])
     ]
 
 
@@ -283,7 +296,8 @@ def importance_facts(of: Diagnosis) -> dict[str, Any]:
     leading = scaled.sort_values("value", ascending=False)
     heavy = raw[raw.index.isin(junk)].sort_values(ascending=False)
     return {
-        "main": f"{of.main['model']}, {of.main['optimizer']}",
+        "main": f"{of.main['model']} with {of.main['optimizer']}",
+        "few": [f"{n} of {of.splits} splits on {columns(name)}" for name, n in of.few.items()],
         "read_raw": len(raw) > 0,
         "read": len(leading) > 0,
         "leading": leading["feature"].head(3).tolist(),

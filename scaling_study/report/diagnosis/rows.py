@@ -48,8 +48,12 @@ def training_name(row: Mapping[Any, Any]) -> str:
 
 def cell_name(row: Mapping[Any, Any]) -> str:
     """Return the words for a model, an optimizer and a scaler."""
-    columns = "raw columns" if row["scaler"] == RAW else f"columns scaled by {row['scaler']}"
-    return f"{row['model']} with {row['optimizer']} on {columns}"
+    return f"{row['model']} with {row['optimizer']} on {columns(row['scaler'])}"
+
+
+def columns(scaler: str) -> str:
+    """Return the words for columns under a scaler."""
+    return "raw columns" if scaler == RAW else f"columns scaled by {scaler}"
 
 
 def score_rows(scores: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
@@ -114,6 +118,7 @@ def agreement_rows(of: "Diagnosis") -> pd.DataFrame:
     table = pd.DataFrame({"method": [n.replace("_", " ") for n in wide.index]})
     for name in names:
         said = "raw" if name == RAW else name
+        said += f" ({of.few[name]} of {of.splits} splits)" if name in of.few else ""
         table[f"rank correlation, {said}"] = [number(x) for x in wide[name]]
         table[f"share of the control, {said}"] = [
             hundredths(x) for x in control.reindex(wide.index)[name]
