@@ -19,7 +19,7 @@ from scaling_study.study import scalers
 from scaling_study.study.canonical import EPS, canonical, orthogonal
 
 Array = NDArray[np.float64]
-UNIT = 100.0  # ratio of a standard deviation to the columns' median one, which is worth naming
+UNIT = 100.0  # ratio of a standard deviation to that of a standardised column, worth naming
 OFFSET = 100.0  # |mean| in standard deviations: two of float32's seven digits
 SKEW = 2.0  # of a column's distribution; an exponential one has 2
 FENCE = 3.0  # interquartile ranges beyond the quartiles: Tukey's far-out values
@@ -90,12 +90,13 @@ def _remarks(row: Mapping[Any, Any], binary: bool) -> str:
     if binary:
         return ""
     found = []
-    if row["unit"] >= UNIT:
-        found.append(f"numbers {row['unit']:,.0f} times as large as usual")
-    if row["unit"] <= 1 / UNIT:
-        found.append(f"numbers {1 / row['unit']:,.0f} times as small as usual")
+    if row["sd"] >= UNIT:
+        found.append(f"numbers about {_rounded(row['sd'])} times those of a standardised column")
+    if 0 < row["sd"] <= 1 / UNIT:
+        small = _rounded(1 / row["sd"])
+        found.append(f"numbers about {small} times smaller than those of a standardised column")
     if row["offset"] >= OFFSET:
-        found.append(f"offset of {row['offset']:,.0f} sd")
+        found.append(f"offset of about {_rounded(row['offset'])} sd")
     if row["outliers"] > OUTLIERS:
         found.append(f"{100 * row['outliers']:.1f} % outliers")
     if abs(row["skew"]) >= SKEW:
@@ -103,6 +104,17 @@ def _remarks(row: Mapping[Any, Any], binary: bool) -> str:
     if abs(row["correlation"]) >= COLLINEAR:
         found.append(f"nearly collinear with {row['correlated_with']}")
     return ", ".join(found)
+
+
+def _rounded(ratio: float) -> str:
+    """Return a large ratio for reading: two digits, in millions or billions."""
+    ratio = float(f"{ratio:.2g}")
+    if ratio >= 1e12:
+        return f"10^{np.log10(ratio):.0f}"
+    for size, word in ((1e9, " billion"), (1e6, " million")):
+        if ratio >= size:
+            return f"{ratio / size:g}{word}"
+    return f"{ratio:,.0f}"
 
 
 def conditioning(x: ArrayLike, names: Sequence[str], scaled: Sequence[bool] = ()) -> pd.DataFrame:

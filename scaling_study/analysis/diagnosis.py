@@ -124,7 +124,8 @@ def score_table(scores: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `CELL`, ``learning_rate, value, low, high, n``; ``excess_share``, the median;
+        `CELL`, ``learning_rate, value, low, high, n``, intervals cut at 0 and 1;
+        ``excess_share``, the median;
         ``diverged``, the share of runs; ``trained``, whether the mean is above chance.
     """
     means = mean_by(scores, CELL)
@@ -150,7 +151,7 @@ def differences(scores: pd.DataFrame, baseline: str = RAW) -> pd.DataFrame:
     DataFrame
         `CELL`, ``value, low, high, n`` and ``outcome``: ``better`` if the interval lies above
         `SMALLEST`, ``worse`` if it lies below -`SMALLEST`, ``equivalent`` if it lies within, else
-        ``unclear``.
+        ``unclear``. As scores lie in [0, 1], intervals are cut at -1 and 1.
     """
     keys = [*TRAINING, "seed"]
     base = scores.loc[scores["scaler"] == baseline, [*keys, "value"]]
@@ -162,7 +163,7 @@ def differences(scores: pd.DataFrame, baseline: str = RAW) -> pd.DataFrame:
         ["better", "worse", "equivalent"],
         "unclear",
     )
-    return found.assign(outcome=outcome)
+    return found.assign(low=low.clip(-1, 1), high=high.clip(-1, 1), outcome=outcome)
 
 
 def recommended(scores: pd.DataFrame) -> str:
@@ -275,12 +276,12 @@ def share_changes(long: pd.DataFrame, scaler: str) -> pd.DataFrame:
 
 
 def agreement(table: pd.DataFrame) -> pd.DataFrame:
-    """Return Spearman's correlation of each method's mean shares with permutation importance."""
+    """Return Spearman's correlation of other methods' mean shares with permutation importance."""
     rows = []
     for key, group in table.groupby(["model", "optimizer", "scaler"], sort=False):
         wide = group.pivot(index="feature", columns="method", values="value")
         if REFERENCE in wide:
-            found = rank_agreement(wide, REFERENCE)
+            found = rank_agreement(wide, REFERENCE).drop(REFERENCE, errors="ignore")
             names = dict(zip(["model", "optimizer", "scaler"], key, strict=True))
             rows += [{**names, "method": name, "value": value} for name, value in found.items()]
     return pd.DataFrame(rows, columns=["model", "optimizer", "scaler", "method", "value"])

@@ -106,4 +106,15 @@ def _lines(found: "Diagnosis", quiet: bool) -> list[str]:
     from scaling_study.report.diagnosis.rows import summary_rows
 
     rows = summary_rows(found).map(lambda cell: str(cell).partition("\n")[0])
-    return [*found.problem.notes, "", *found.answer, "", rows.to_string(index=False), ""]
+    notes = [*found.problem.notes, *_worth_naming(found)]
+    return [*notes, "", *found.answer, "", rows.to_string(index=False), ""]
+
+
+def _worth_naming(found: "Diagnosis", most: int = 8) -> list[str]:
+    """Return the line on columns with unusual units, offsets or shapes, if there are any."""
+    named = found.columns[found.columns["remarks"] != ""]
+    if named.empty:
+        return []
+    said = [f"{row.feature} ({row.remarks})" for row in named.head(most).itertuples()]
+    more = f"; {len(named) - most} more are on the page" if len(named) > most else ""
+    return [f"columns worth naming: {'; '.join(said)}{more}"]

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, StandardScaler
 
+from scaling_study.analysis import column_table as column_table_module
 from scaling_study.analysis.column_table import column_table, conditioning, rank_agreement
 
 NAMES = ("a", "b", "c")
@@ -29,8 +30,23 @@ def test_usual_columns_have_no_remarks():
 @given(st.floats(3, 9), st.sampled_from([-1, 1]))
 def test_another_unit_is_named(decades, sign):
     found = remarks(columns(unit=10.0 ** (sign * decades)))
-    assert ("as large" if sign > 0 else "as small") in found["c"]
+    assert ("times those" if sign > 0 else "times smaller than those") in found["c"]
     assert found["a"] == found["b"] == ""
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        (469.3, "470"),
+        (12_345, "12,000"),
+        (999_999, "1 million"),
+        (2_962_417, "3 million"),
+        (2.54e9, "2.5 billion"),
+        (3e13, "10^13"),
+    ],
+)
+def test_large_ratios_are_rounded_to_be_read(ratio, words):
+    assert column_table_module._rounded(ratio) == words
 
 
 @given(st.floats(3, 7))

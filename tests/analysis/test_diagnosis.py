@@ -49,6 +49,17 @@ def test_the_verdict_follows_from_the_scores(frame, verdict, scaler):
     assert judged(frame) == (verdict, scaler)
 
 
+def test_a_score_and_its_difference_from_0_have_one_interval():
+    frame = scores(noise=0.1, none=0.0, standard=0.97)
+    frame.loc[frame["scaler"] == "none", "value"] = 0.0
+    ends = ["value", "low", "high"]
+    table = diagnosis.score_table(frame)
+    table = table[table["scaler"] == "standard"]
+    assert table["high"].max() == 1
+    found = diagnosis.differences(frame)
+    np.testing.assert_allclose(table[ends].to_numpy(), found[ends].to_numpy())
+
+
 def test_a_usual_scaler_is_named_where_the_best_is_not_better_beyond_noise():
     frame = scores(noise=0.02, none=0.5, standard=0.9, maxabs=0.904)
     assert diagnosis.recommended(frame) == "standard"
@@ -179,7 +190,7 @@ def test_agreement_is_with_permutation_importance():
         permutation_none={"a": 0.6, "b": 0.3, "c": 0.1}, weight_none={"a": 0.1, "b": 0.3, "c": 0.6}
     )
     found = diagnosis.agreement(diagnosis.share_table(shares)).set_index("method")["value"]
-    assert found.to_dict() == {"permutation": 1.0, "weight": -1.0}
+    assert found.to_dict() == {"weight": -1.0}
 
 
 def test_nothing_is_compared_where_raw_columns_did_not_train():

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import scaling_study
 from scaling_study.cli.app import app
+from scaling_study.cli.diagnosis import _lines
 from scaling_study.report.diagnosis import data, figures, rows
 from scaling_study.report.diagnosis.report import report_of
 from scaling_study.report.page import write_report
@@ -48,7 +49,7 @@ def test_nothing_changes_where_columns_are_standardised_already(standardised):
 
 def test_millions_and_offsets_are_named(diagnosis):
     remarks = diagnosis.columns.set_index("feature")["remarks"]
-    assert "times as large as usual" in remarks["income"]
+    assert "0,000 times those of a standardised column" in remarks["income"]
     assert "offset of" in remarks["year"]
     assert remarks["area"] == ""
     text = report_of(diagnosis).sections[1].text
@@ -92,7 +93,7 @@ def test_no_answer_is_given_where_nothing_trains(diagnosis, monkeypatch):
     monkeypatch.setattr(data.Diagnosis, "run_scores", property(lambda self: runs))
     assert untrained.verdict == "untrained"
     assert untrained.answer[0].startswith("No answer")
-    assert "standard" not in " ".join(untrained.answer)
+    assert "with standard" not in " ".join(untrained.answer)
     report_of(untrained)
 
 
@@ -175,6 +176,29 @@ def test_the_sentence_on_importance_names_its_model_and_what_rests_on_few_splits
     assert "rank correlation, raw (1 of 4 splits)" in rows.agreement_rows(found)
     labels = figures.shares(rows.shown_shares(found)).legends[0].get_texts()
     assert "1 split only" in labels[0].get_text()
+
+
+def test_where_nothing_is_compared_the_page_says_so_and_links_no_empty_file(diagnosis, monkeypatch):
+    assert "tables/changes.csv" in report_of(diagnosis).files
+    found = data.Diagnosis(diagnosis.results)
+    long = diagnosis.long_shares
+    monkeypatch.setattr(
+        data.Diagnosis, "long_shares", property(lambda self: long[long["scaler"] != "none"])
+    )
+    report = report_of(found)
+    assert "tables/changes.csv" not in report.files
+    assert "No share is compared between raw and scaled columns" in report.sections[2].text
+
+
+def test_permutation_is_not_compared_with_itself(diagnosis):
+    assert "permutation" not in rows.agreement_rows(diagnosis)["method"].tolist()
+
+
+def test_the_terminal_names_columns_as_the_page_does(diagnosis):
+    text = "\n".join(_lines(diagnosis, quiet=False))
+    assert "columns worth naming: income (numbers about " in text
+    assert "year (offset of about " in text
+    assert _lines(diagnosis, quiet=True) == diagnosis.answer
 
 
 def test_a_study_of_a_table_names_its_features(tmp_path):

@@ -301,6 +301,8 @@ def importance_facts(of: Diagnosis) -> dict[str, Any]:
         "read_raw": len(raw) > 0,
         "read": len(leading) > 0,
         "leading": leading["feature"].head(3).tolist(),
+        "compared": len(changes) > 0,
+        "moved_any": len(changed) > 0,
         "moved": {name: _largest(rows) for name, rows in kinds.items()},
         "moved_count": {name: len(rows) for name, rows in kinds.items()},
         "junk": junk,

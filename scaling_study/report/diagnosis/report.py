@@ -36,8 +36,10 @@ def report_of(of: Diagnosis) -> Report:
     if facts["read"] and of.verdict != "untrained":
         shown = rows.shown_shares(of)
         shares = words.figure("shares", shown, figures.shares)
-        agreement = words.table("agreement", rows.agreement_rows(of))
-        sections.append(words.section("importance", shares, agreement))
+        agreed = rows.agreement_rows(of)
+        agreement = [words.table("agreement", agreed)] if len(agreed) else []
+        sections.append(words.section("importance", shares, *agreement))
+    frames = {name: getattr(of, name) for name in FILES}
     return Report(
         title=of.results.study.title,
         lead=" ".join(of.answer),
@@ -47,7 +49,7 @@ def report_of(of: Diagnosis) -> Report:
             words.section("methods"),
         ),
         limits=words("limits"),
-        files={f"tables/{name}.csv": getattr(of, name) for name in FILES},
+        files={f"tables/{name}.csv": frame for name, frame in frames.items() if len(frame)},
     )
 
 
