@@ -258,9 +258,11 @@ def rate_facts(of: Diagnosis, counted: pd.DataFrame) -> dict[str, Any]:
     said = idle[idle["scaler"].isin([RAW, of.scaler])].merge(counted[TRAINING], on=TRAINING)
     return {
         "grids": grids(of),
-        "edges": [f"{cell_name(row)} ({row['learning_rate']:g})" for _, row in ends.iterrows()],
-        "untunable": [cell_name(row) for _, row in idle.iterrows()],
-        "untunable_counted": [cell_name(row) for _, row in said.iterrows()],
+        "edges": [
+            f"{cell_name(row)} ({row['learning_rate']:g})" for row in ends.to_dict("records")
+        ],
+        "untunable": [cell_name(row) for row in idle.to_dict("records")],
+        "untunable_counted": [cell_name(row) for row in said.to_dict("records")],
     }
 
 
