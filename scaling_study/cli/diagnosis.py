@@ -103,7 +103,18 @@ def _lines(found: "Diagnosis", quiet: bool) -> list[str]:
     """Return the answer and, unless quiet, how the table was read and the scalers' scores."""
     if quiet:
         return found.answer
-    from scaling_study.report.diagnosis.data import summary_rows
+    from scaling_study.report.diagnosis.rows import summary_rows
 
     rows = summary_rows(found).map(lambda cell: str(cell).partition("\n")[0])
-    return [*found.problem.notes, "", *found.answer, "", rows.to_string(index=False), ""]
+    notes = [*found.problem.notes, *_worth_naming(found)]
+    return [*notes, "", *found.answer, "", rows.to_string(index=False), ""]
+
+
+def _worth_naming(found: "Diagnosis", most: int = 8) -> list[str]:
+    """Return the line on columns with unusual units, offsets or shapes, if there are any."""
+    named = found.columns[found.columns["remarks"] != ""]
+    if named.empty:
+        return []
+    said = [f"{row.feature} ({row.remarks})" for row in named.head(most).itertuples()]
+    more = f"; {len(named) - most} more are on the page" if len(named) > most else ""
+    return [f"columns worth naming: {'; '.join(said)}{more}"]
