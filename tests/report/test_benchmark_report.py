@@ -111,3 +111,33 @@ def test_committed_results_stand_beside_those_of_the_same_problems_only() -> Non
 
 def test_what_is_trained_is_not_also_taken_from_the_committed_results() -> None:
     assert data.beside(read_study("benchmark")).empty
+
+
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the report of one optimizer that stands beside committed results."""
+    from scaling_study.execution.rank import study_of
+
+    folder = tmp_path_factory.mktemp("ranked")
+    study = study_of(["sign_sgd"], ["linear-2"])
+    return write_report(
+        scaling_study.run(study, output_dir=folder / "runs"), folder / "page"
+    ).parent
+
+
+def test_an_optimizer_beside_committed_results_opens_the_page_and_is_marked(ranked: Path) -> None:
+    board = pd.read_csv(ranked / "leaderboard.csv", dtype={"group": "Int64"})
+    mine = board.set_index("optimizer").loc["sign_sgd"]
+    text = (ranked / "report.md").read_text()
+    lead = text.split("\n\n")[1]
+    assert lead.startswith(f"sign sgd loses {labels.hundredths(mine['sensitivity'])} of its time")
+    assert f"group {mine['group']} of {board['group'].max()}; adam loses" in lead
+    assert text.count("An asterisk marks what was trained here") == 3
+    assert text.count("| * sign sgd |") == 2  # both parts of the leaderboard
+    assert "In each of thirteen" not in text
+
+
+def test_nothing_is_marked_where_all_was_trained(report: Path) -> None:
+    text = (report / "report.md").read_text()
+    assert "asterisk" not in text
+    assert "neighbours across a border need not differ" in text.split("\n\n")[1]
