@@ -13,10 +13,10 @@ from scaling_study.execution.preflight import read_plan
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "docs" / "quickstart.md", *sorted((ROOT / "docs" / "howto").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-EXIT_CODE = re.compile(r"# exit code (\d+)$")  # at the end of a command that does not exit with 0
+EXIT_CODE = re.compile(r"# exit code (\d+)(:.*)?$")  # after a command that does not exit with 0
 FILE = re.compile(r"# ([\w.]+\.(?:toml|py))\n")
-# What needs minutes, another study's results or a cluster.
-NOT_RUN = ("reproduce", "rank my_package", "compare results/lion results/adam", "--scheduler")
+# What needs minutes, a module of the reader's or a cluster.
+NOT_RUN = ("reproduce", "rank my_package", "--scheduler")
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -100,4 +100,5 @@ def test_every_command_that_is_shown_exists():
 def test_the_end_of_a_line_states_its_exit_code():
     shown = "$ scaling-study list\n$ scaling-study compare a b  # exit code 1\nnot a command\n"
     shown += "$ scaling-study status a  # exit code 1 unless everything is stored\n"
-    assert [code for _, code in commands(shown)] == [0, 1, 0]
+    shown += "$ scaling-study verify a  # exit code 2: it is damaged\n"
+    assert [code for _, code in commands(shown)] == [0, 1, 0, 2]
