@@ -13,8 +13,9 @@ import scaling_study
 from scaling_study.analysis import benchmark, ranking
 from scaling_study.report import labels
 from scaling_study.report.benchmark import data
+from scaling_study.report.document import Words
 from scaling_study.report.page import write_report
-from scaling_study.storage.results import Results
+from scaling_study.storage.results import Results, load
 from scaling_study.study.study import read_study
 
 STUDY = {
@@ -135,6 +136,20 @@ def test_an_optimizer_beside_committed_results_opens_the_page_and_is_marked(rank
     assert text.count("An asterisk marks what was trained here") == 3
     assert text.count("| * sign sgd |") == 2  # both parts of the leaderboard
     assert "In each of thirteen" not in text
+
+
+def test_an_optimizer_that_is_not_ranked_is_named_first(ranked: Path) -> None:
+    results = load(ranked.parent / "runs")
+    frames = data.frames(results)
+    mine = frames.leaderboard["optimizer"] == "sign_sgd"
+    board = frames.leaderboard.assign(
+        group=frames.leaderboard["group"].mask(mine),
+        status=frames.leaderboard["status"].mask(mine, "not trained"),
+    )
+    facts = data.facts(frames._replace(leaderboard=board), results.study)
+    lead = Words(data.__package__ or "", **facts)("lead")
+    assert lead.startswith("Not ranked, as hardly trained in unit 1 or failed: sign sgd. When one")
+    assert "adam loses" in lead
 
 
 def test_nothing_is_marked_where_all_was_trained(report: Path) -> None:
