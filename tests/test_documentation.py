@@ -4,11 +4,15 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from scaling_study.analysis.attribution import FEWEST, UNIT_FREE
+from scaling_study.cli.app import app
+from scaling_study.cli.catalogue import scaled_feature
+from scaling_study.study.datasets import EVERY_PROBLEM
 from scaling_study.study.study import AXES
 
 ROOT = Path(__file__).parent.parent
@@ -162,3 +166,29 @@ def test_what_units_do_to_importances_is_what_the_report_measured():
     most = last[decoy].set_index("scale_factor")["value"]
     assert f"up to {most.max():.0%} of the weight".replace("%", " %") in DOCUMENTATION
     assert most.idxmax() < 1  # "in units that make its numbers small"
+
+
+def test_the_table_of_problems_is_that_of_the_registry():
+    text = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    for name, build in EVERY_PROBLEM.items():
+        problem = build()
+        scaled = scaled_feature(name).removeprefix("Scaled: ").removesuffix(".")
+        target = f"{problem.classes} classes" if problem.classes else "a quantity"
+        held_out = "yes" if problem.held_out else "no"
+        assert f"| `{name}` | {scaled} | {target} | {held_out} |" in text
+    assert scaled_feature("friedman1") == "Scaled: feature 5 of 5."
+
+
+def test_the_page_of_commands_shows_every_registered_command(monkeypatch):
+    page = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
+    (cell,) = re.findall(r"```\{code-cell\} python\n(?::[^\n]*\n)*(.*?)```", page, re.DOTALL)
+    shown = []
+    monkeypatch.setattr(
+        "subprocess.run", lambda words, **_: shown.append(words[3]) or SimpleNamespace(stdout="")
+    )
+    exec(cell, {})
+    registered = {
+        command.name or command.callback.__name__.strip("_") for command in app.registered_commands
+    }
+    assert set(shown) == {"--help", *registered}
+    assert {"diagnose", "confirm", "verify"} <= registered

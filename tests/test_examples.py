@@ -13,9 +13,10 @@ from scaling_study.execution.preflight import read_plan
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "docs" / "quickstart.md", *sorted((ROOT / "docs" / "howto").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+EXIT_CODE = re.compile(r"# exit code (\d+)(:.*)?$")  # after a command that does not exit with 0
 FILE = re.compile(r"# ([\w.]+\.(?:toml|py))\n")
-# What needs minutes, another study's results, or changes the environment.
-NOT_RUN = ("reproduce", "rank my_package", "compare results/lion results/adam")
+# What needs minutes, a module of the reader's or a cluster.
+NOT_RUN = ("reproduce", "rank my_package", "--scheduler")
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -23,11 +24,17 @@ def blocks(page: Path) -> list[tuple[str, str]]:
     return BLOCK.findall(page.read_text(encoding="utf-8"))
 
 
-def commands(text: str) -> list[list[str]]:
-    """Return the words of each command of the package."""
+def commands(text: str) -> list[tuple[list[str], int]]:
+    """Return the words of each command of the package, and the exit code that the page states."""
     lines = (line[2:] for line in text.splitlines() if line.startswith("$ scaling-study"))
     kept = (line for line in lines if not any(words in line for words in NOT_RUN))
-    return [shlex.split(line, comments=True)[1:] for line in kept]
+    return [(shlex.split(line, comments=True)[1:], exit_code(line)) for line in kept]
+
+
+def exit_code(line: str) -> int:
+    """Return the exit code that the end of a line states, 0 if it states none."""
+    stated = EXIT_CODE.search(line.rstrip())
+    return int(stated[1]) if stated else 0
 
 
 def run_page(page: Path, folder: Path) -> None:
@@ -37,10 +44,10 @@ def run_page(page: Path, folder: Path) -> None:
         if named:
             (folder / named[1]).write_text(text, encoding="utf-8")
         elif language == "console":
-            for words in commands(text):
+            for words, expected in commands(text):
                 with pytest.raises(SystemExit) as left:
                     cli.main(words)
-                assert left.value.code == 0, words
+                assert left.value.code == expected, words
         elif language == "python":
             exec(compile(text, str(page), "exec"), {})
 
@@ -84,7 +91,14 @@ def test_every_command_that_is_shown_exists():
         words[0]
         for page in (ROOT / "README.md", *PAGES, *(ROOT / "docs").glob("*.md"))
         for _, text in blocks(page)
-        for words in commands(text)
+        for words, _ in commands(text)
     }
     assert shown <= known
     assert {"run", "report", "compare", "plan"} <= shown
+
+
+def test_the_end_of_a_line_states_its_exit_code():
+    shown = "$ scaling-study list\n$ scaling-study compare a b  # exit code 1\nnot a command\n"
+    shown += "$ scaling-study status a  # exit code 1 unless everything is stored\n"
+    shown += "$ scaling-study verify a  # exit code 2: it is damaged\n"
+    assert [code for _, code in commands(shown)] == [0, 1, 0, 2]

@@ -18,8 +18,8 @@ the other half is reported, and the other way round. So every seed is reported o
 halves of the sets are two repetitions of the whole benchmark.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -181,20 +181,32 @@ def scores(
     """
     seeds = next(iter(next(iter(found.values())).values())).seeds
     cut = folds(seeds.astype(int).tolist())
+    # Columns rather than frames: there are thousands of parts, of a few rows each.
     parts = [
-        fold_scores(grid, fold, DEFAULTS.get(name)).assign(
-            optimizer=name, problem=problem, fastest=least
-        )
+        (_of_fold(grid, fold, DEFAULTS.get(name)), (name, problem, least))
         for problem, least, grids in scored(found, budgets, fastest, share)
         for name, grid in grids.items()
         for fold in cut
     ]
-    frame = pd.concat(parts, ignore_index=True)
-    return frame[[*AXES, *SCORES, "failed", "fastest"]]
+    names = ("optimizer", "problem", "fastest")
+    columns = [
+        {**part, **_repeated(dict(zip(names, key, strict=True)), len(part["seed"]))}
+        for part, key in parts
+    ]
+    return _stacked(columns)[[*AXES, *SCORES, "failed", "fastest"]]
+
+
+def _repeated(values: dict[str, Any], count: int) -> dict[str, NDArray[Any]]:
+    return {name: np.full(count, value) for name, value in values.items()}
 
 
 def fold_scores(grid: Grid, fold: Fold, default: float | None = None) -> pd.DataFrame:
     """Return the scores of one optimizer on one problem, a row for each seed a fold reports."""
+    return pd.DataFrame(_of_fold(grid, fold, default))
+
+
+def _of_fold(grid: Grid, fold: Fold, default: float | None) -> dict[str, NDArray[Any]]:
+    """Return the columns of `fold_scores`."""
     part = grid.fold(fold.tuned_by, fold.reported)
     tuning, score = part.score[..., part.tuning], part.score[..., ~part.tuning]
     reference = part.reference
@@ -207,22 +219,26 @@ def fold_scores(grid: Grid, fold: Fold, default: float | None = None) -> pd.Data
     at_default = np.full(score.shape[-1], np.nan)
     if default is not None and np.isclose(part.rates, default).any():
         at_default = score[others, int(np.isclose(part.rates, default).argmax())].mean(axis=0)
-    return pd.DataFrame(
-        {
-            "fold": fold.name,
-            "seed": part.seeds[~part.tuning].astype(int),
-            "reference": kept[reference],
-            "others": kept[others].mean(axis=0),
-            "below": _mean(kept[part.scales < REFERENCE]),
-            "above": _mean(kept[part.scales > REFERENCE]),
-            "retuned": retuned[others].mean(axis=0),
-            "one_rate": score[others, one].mean(axis=0),
-            "default": at_default,
-            "tied_low": tied[tied.mean(axis=1).argmin()],
-            "tied_high": tied[tied.mean(axis=1).argmax()],
-            "failed": part.diverged[..., ~part.tuning].mean(axis=(0, 1)),
-        }
-    )
+    seeds = part.seeds[~part.tuning].astype(int)
+    return {
+        "fold": np.full(len(seeds), fold.name),
+        "seed": seeds,
+        "reference": kept[reference],
+        "others": kept[others].mean(axis=0),
+        "below": _mean(kept[part.scales < REFERENCE]),
+        "above": _mean(kept[part.scales > REFERENCE]),
+        "retuned": retuned[others].mean(axis=0),
+        "one_rate": score[others, one].mean(axis=0),
+        "default": at_default,
+        "tied_low": tied[tied.mean(axis=1).argmin()],
+        "tied_high": tied[tied.mean(axis=1).argmax()],
+        "failed": part.diverged[..., ~part.tuning].mean(axis=(0, 1)),
+    }
+
+
+def _stacked(parts: Sequence[Mapping[str, NDArray[Any]]]) -> pd.DataFrame:
+    """Return parts with the same columns as one frame."""
+    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
 def _mean(scores: Array) -> Array:
@@ -254,7 +270,8 @@ def profiles(
                     "above": part.scales > REFERENCE,
                 }
                 for units, chosen in sides.items():
-                    axes = {"optimizer": name, "units": units, "ratio": ratios}
-                    rows.append(pd.DataFrame({**axes, "share": arrived[chosen].mean(axis=0)}))
+                    key = {"optimizer": name, "units": units}
+                    shares = {"ratio": ratios, "share": arrived[chosen].mean(axis=0)}
+                    rows.append({**_repeated(key, len(ratios)), **shares})
     keys = ["optimizer", "units", "ratio"]
-    return pd.concat(rows).groupby(keys, sort=False)["share"].mean().reset_index()
+    return _stacked(rows).groupby(keys, sort=False)["share"].mean().reset_index()

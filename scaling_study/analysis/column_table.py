@@ -1,8 +1,10 @@
 """The columns of a table as a network meets them: units, offsets, outliers, and conditioning.
 
 With z the training inputs, gradient descent on a linear model with a bias has the Hessian
-``2 mean([z, 1] [z, 1]ᵀ)``. Its condition number κ is the ratio of its extreme eigenvalues: the
-number of updates that gradient descent needs grows in proportion to it.
+``2 mean([z, 1] [z, 1]ᵀ)``. Its condition number κ is the ratio of its extreme eigenvalues, of the
+directions in which the data vary: the number of updates that gradient descent needs grows in
+proportion to it. In the other directions, such as that of a category's columns, which add up to 1,
+the gradient is 0 and descent does not move.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,11 +15,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from scaling_study.analysis.theory import spectrum
 from scaling_study.study import scalers
+from scaling_study.study.canonical import EPS, canonical, orthogonal
 
 Array = NDArray[np.float64]
-UNIT = 100.0  # ratio of a standard deviation to the columns' median one, which is worth naming
+UNIT = 100.0  # ratio of a standard deviation to that of a standardised column, worth naming
 OFFSET = 100.0  # |mean| in standard deviations: two of float32's seven digits
 SKEW = 2.0  # of a column's distribution; an exponential one has 2
 FENCE = 3.0  # interquartile ranges beyond the quartiles: Tukey's far-out values
@@ -88,12 +90,13 @@ def _remarks(row: Mapping[Any, Any], binary: bool) -> str:
     if binary:
         return ""
     found = []
-    if row["unit"] >= UNIT:
-        found.append(f"numbers {row['unit']:,.0f} times as large as usual")
-    if row["unit"] <= 1 / UNIT:
-        found.append(f"numbers {1 / row['unit']:,.0f} times as small as usual")
+    if row["sd"] >= UNIT:
+        found.append(f"numbers about {_rounded(row['sd'])} times those of a standardised column")
+    if 0 < row["sd"] <= 1 / UNIT:
+        small = _rounded(1 / row["sd"])
+        found.append(f"numbers about {small} times smaller than those of a standardised column")
     if row["offset"] >= OFFSET:
-        found.append(f"offset of {row['offset']:,.0f} sd")
+        found.append(f"offset of about {_rounded(row['offset'])} sd")
     if row["outliers"] > OUTLIERS:
         found.append(f"{100 * row['outliers']:.1f} % outliers")
     if abs(row["skew"]) >= SKEW:
@@ -103,8 +106,23 @@ def _remarks(row: Mapping[Any, Any], binary: bool) -> str:
     return ", ".join(found)
 
 
+def _rounded(ratio: float) -> str:
+    """Return a large ratio for reading: two digits, in millions or billions."""
+    ratio = float(f"{ratio:.2g}")
+    if ratio >= 1e12:
+        return f"10^{np.log10(ratio):.0f}"
+    for size, word in ((1e9, " billion"), (1e6, " million")):
+        if ratio >= size:
+            return f"{ratio / size:g}{word}"
+    return f"{ratio:,.0f}"
+
+
 def conditioning(x: ArrayLike, names: Sequence[str], scaled: Sequence[bool] = ()) -> pd.DataFrame:
-    """Return the condition number under each affine scaler.
+    """Return the condition number, of the directions in which the data vary, by affine scaler.
+
+    Which directions those are is judged once, in standardised columns, so that neither units nor
+    scalers decide it: those of the eigenvectors of the correlations whose eigenvalue is above
+    ``d eps`` of the largest, with d the number of columns and eps float64's.
 
     Parameters
     ----------
@@ -120,16 +138,40 @@ def conditioning(x: ArrayLike, names: Sequence[str], scaled: Sequence[bool] = ()
         ``scaler, kappa``; ``largest``, the largest eigenvalue, whose inverse bounds the learning
         rate of gradient descent to ``2 / largest``; ``spread``, the largest sd of a column.
     """
-    x = np.asarray(x, np.float64)
-    mask = np.asarray(scaled if len(scaled) else np.ones(x.shape[1], bool))
+    values, mean, unit = canonical(np.asarray(x, np.float64))
+    _, sizes, axes = np.linalg.svd(orthogonal(values)[1])
     rows = []
     for name in names:
-        centre, divisor = scalers.affine(name, x)
-        z = np.where(mask, (x - centre) / divisor, x)
-        values, _ = spectrum(z)
-        values = values[values > 0]
-        rows.append((name, values.max() / values.min(), values.max(), z.std(axis=0).max()))
+        fitted = scalers.fit(name, values, unit, mean, scaled)
+        norm, inverse = _norms(sizes, axes, fitted.feature_scale, fitted.feature_shift)
+        spread = (np.abs(fitted.feature_scale) * values.std(axis=0)).max()
+        rows.append((name, (norm * inverse) ** 2, 2 * norm**2, spread))
     return pd.DataFrame(rows, columns=["scaler", "kappa", "largest", "spread"])
+
+
+def _norms(sizes: Array, axes: Array, gain: Array, shift: Array) -> tuple[float, float]:
+    """Return the largest singular value of a linear model's inputs, and that of their inverse.
+
+    With inputs ``gain u + shift`` and the singular values and axes of u, ``u = q sizes axes``, the
+    inputs with a column of ones are an orthonormal matrix times A = (sizes axes, 0; 0, 1) K, with
+    K = (gain, 0; shift, 1). Both factors are inverted as they are, without cancellation, and the
+    directions N that A does not see, K⁻¹ times the axes without variation, are projected out: that
+    is the pseudo-inverse. Its norm has the digits that the small singular values of A lose.
+    """
+    vary = sizes**2 > len(gain) * EPS * sizes[0] ** 2
+    size, kept = sizes[vary, None], axes[vary]
+    seen = _bordered(size * kept * gain, shift)
+    inverse = (kept / size / gain).T
+    unseen = (axes[~vary] / gain).T
+    whole = _bordered(inverse, -shift @ inverse)
+    basis, _ = np.linalg.qr(np.vstack([unseen, -shift @ unseen]))
+    whole = whole - basis @ (basis.T @ whole)
+    return float(np.linalg.norm(seen, 2)), float(np.linalg.norm(whole, 2))
+
+
+def _bordered(block: Array, last: Array) -> Array:
+    """Return ((block, 0), (last, 1))."""
+    return np.block([[block, np.zeros((len(block), 1))], [last[None], np.ones((1, 1))]])
 
 
 def rank_agreement(shares: pd.DataFrame, reference: str) -> pd.Series:

@@ -28,6 +28,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep
 
+from scaling_study.analysis.matching import ONE, OTHER, match
 from scaling_study.analysis.metrics import MEASURES
 from scaling_study.analysis.run_table import Array, Table
 from scaling_study.errors import StudyError
@@ -101,7 +102,7 @@ def compare(
     across : list of str, optional
         Axes to ignore when conditions are matched, such as ``["optimizer"]``. By default
         conditions are matched on all axes or, where that matches none, on the axes of which the
-        folders have a value in common.
+        folders have a value in common. Problems are compared only if ``problem`` is named.
     tolerance : float
         Differences up to it count as none: relative of losses, times and errors, absolute of
         shares and scores.
@@ -109,7 +110,7 @@ def compare(
     Raises
     ------
     StudyError
-        If no condition of one folder matches one of the other.
+        If the folders have no problem in common, or no condition of one matches one of the other.
     """
     if not 0 <= tolerance < np.inf:
         raise StudyError(f"tolerance = {tolerance}: must be a number of at least 0")
@@ -127,66 +128,6 @@ def compare(
         provenance=provenance_table(first.manifest, second.manifest),
         tolerance=tolerance,
     )
-
-
-# Matching -------------------------------------------------------------------------------------
-
-ONE, OTHER = "condition", "condition_second"
-
-
-def match(
-    first: pd.DataFrame, second: pd.DataFrame, across: list[str] | None = None
-) -> tuple[pd.DataFrame, dict[str, tuple[str, str]]]:
-    """Return the pairs of conditions to compare, and the axes on which they differ.
-
-    Both are tables of conditions, one column an axis; see `compare`.
-    """
-    one, other = _axes(first), _axes(second)
-    axes = [str(name) for name in one if name in other and name != ONE]
-    for name in across or ():
-        if name not in axes:
-            raise StudyError(f"--across {name}: no axis; known: {', '.join(axes)}")
-    pairs = _merged(one, other, [name for name in axes if name not in (across or ())])
-    ignored = list(across or ())
-    if across is None and pairs.empty:
-        ignored = [name for name in axes if not set(one[name]) & set(other[name])]
-        pairs = _merged(one, other, [name for name in axes if name not in ignored])
-    if pairs.empty:
-        raise StudyError(
-            "no condition of one folder matches one of the other; name the axes on which they"
-            " are meant to differ with --across, such as --across optimizer"
-        )
-    _refuse_ambiguous(pairs, ignored)
-    crossed = {}
-    for name in ignored:
-        sides = [
-            side.set_index(ONE).loc[pairs[key], name].tolist()
-            for side, key in ((one, ONE), (other, OTHER))
-        ]
-        if sides[0] != sides[1]:
-            crossed[name] = tuple(", ".join(dict.fromkeys(side)) for side in sides)
-            pairs[name] = [a if a == b else f"{a} / {b}" for a, b in zip(*sides, strict=True)]
-    return pairs, crossed
-
-
-def _axes(conditions: pd.DataFrame) -> pd.DataFrame:
-    """Return the axes as text, without columns that are part of another's text."""
-    axes = conditions[[c for c in conditions if "." not in str(c)]].astype(str)
-    return axes.rename(columns=str)
-
-
-def _merged(one: pd.DataFrame, other: pd.DataFrame, on: list[str]) -> pd.DataFrame:
-    merged = one.merge(other, on=on, suffixes=("", "_second"), how="inner")
-    return merged[[ONE, OTHER]].copy()
-
-
-def _refuse_ambiguous(pairs: pd.DataFrame, ignored: list[str]) -> None:
-    for name, folder in ((OTHER, "first"), (ONE, "second")):
-        if pairs[name].duplicated().any():
-            raise StudyError(
-                f"the {folder} folder has several conditions that differ only in"
-                f" {' and '.join(ignored)}; compare results that have one value of it"
-            )
 
 
 # Values ---------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def run_scores(
     """
     texts = {n: runs[n].astype(str) for n in ("condition", "model", "optimizer", "scaler", "block")}
     frame = pd.DataFrame(texts).assign(
-        model=texts["model"].str.partition("(")[0],
+        model=short_model(texts["model"]),
         seed=runs["seed"].to_numpy(),
         learning_rate=runs["learning_rate"].astype(float).to_numpy(),
         value=_score(runs).to_numpy(),
@@ -71,6 +71,11 @@ def run_scores(
     return pd.concat(both, ignore_index=True).drop(columns="block")
 
 
+def short_model(names: pd.Series) -> pd.Series:
+    """Return the names of models without their parameters."""
+    return names.astype(str).str.partition("(")[0]
+
+
 def _score(runs: pd.DataFrame) -> pd.Series:
     if "test_accuracy" in runs:
         return runs["test_accuracy"].astype(float).fillna(0.0)
@@ -83,22 +88,27 @@ def best_rates(
 ) -> pd.DataFrame:
     """Return the learning rate with the best mean score over some tuning seeds.
 
+    Of rates whose scores are within 0.001 those are taken at which the fewest runs diverged, and
+    of these the middle one.
+
     Returns
     -------
     DataFrame
-        ``keys``, ``learning_rate``, ``value``, and ``edge``: whether it is an end of its grid. Of
-        rates whose scores are within 0.001 the middle one is taken.
+        ``keys``, ``learning_rate``, ``value``; ``diverged``, the share of its runs; ``edge``,
+        whether it is an end of its grid.
     """
     by = list(keys)
     frame = (
         runs[by]
         .astype(str)
         .assign(learning_rate=runs["learning_rate"].astype(float), value=_score(runs))
+        .assign(diverged=runs["status"].isin(DIVERGED_OR_FAILED))
     )
-    means = frame.groupby([*by, "learning_rate"], sort=True)["value"].mean().reset_index()
+    means = frame.groupby([*by, "learning_rate"], sort=True).mean().reset_index()
     rows = []
     for _, group in means.groupby(by, sort=False):
         tied = group[group["value"] >= group["value"].max() - 1e-3]
+        tied = tied[tied["diverged"] == tied["diverged"].min()]
         chosen = tied.iloc[(len(tied) - 1) // 2]
         ends = group["learning_rate"].min(), group["learning_rate"].max()
         rows.append({**chosen.to_dict(), "edge": chosen["learning_rate"] in ends})
@@ -114,7 +124,8 @@ def score_table(scores: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `CELL`, ``learning_rate, value, low, high, n``; ``excess_share``, the median;
+        `CELL`, ``learning_rate, value, low, high, n``, intervals cut at 0 and 1;
+        ``excess_share``, the median;
         ``diverged``, the share of runs; ``trained``, whether the mean is above chance.
     """
     means = mean_by(scores, CELL)
@@ -140,7 +151,7 @@ def differences(scores: pd.DataFrame, baseline: str = RAW) -> pd.DataFrame:
     DataFrame
         `CELL`, ``value, low, high, n`` and ``outcome``: ``better`` if the interval lies above
         `SMALLEST`, ``worse`` if it lies below -`SMALLEST`, ``equivalent`` if it lies within, else
-        ``unclear``.
+        ``unclear``. As scores lie in [0, 1], intervals are cut at -1 and 1.
     """
     keys = [*TRAINING, "seed"]
     base = scores.loc[scores["scaler"] == baseline, [*keys, "value"]]
@@ -152,7 +163,7 @@ def differences(scores: pd.DataFrame, baseline: str = RAW) -> pd.DataFrame:
         ["better", "worse", "equivalent"],
         "unclear",
     )
-    return found.assign(outcome=outcome)
+    return found.assign(low=low.clip(-1, 1), high=high.clip(-1, 1), outcome=outcome)
 
 
 def recommended(scores: pd.DataFrame) -> str:
@@ -232,6 +243,11 @@ def shares(features: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     return long.assign(method=long["method"].str.removeprefix("share_"))
 
 
+def mark_few(frame: pd.DataFrame, splits: int) -> pd.DataFrame:
+    """Add ``few``: whether an estimate rests on fewer than half of the splits."""
+    return frame.assign(few=frame["n"] < splits / 2)
+
+
 def share_table(long: pd.DataFrame) -> pd.DataFrame:
     """Return the mean share of each feature by model, optimizer, scaler and method."""
     return mean_by(long, ["model", "optimizer", "scaler", "method", "feature"])
@@ -260,12 +276,12 @@ def share_changes(long: pd.DataFrame, scaler: str) -> pd.DataFrame:
 
 
 def agreement(table: pd.DataFrame) -> pd.DataFrame:
-    """Return Spearman's correlation of each method's mean shares with permutation importance."""
+    """Return Spearman's correlation of other methods' mean shares with permutation importance."""
     rows = []
     for key, group in table.groupby(["model", "optimizer", "scaler"], sort=False):
         wide = group.pivot(index="feature", columns="method", values="value")
         if REFERENCE in wide:
-            found = rank_agreement(wide, REFERENCE)
+            found = rank_agreement(wide, REFERENCE).drop(REFERENCE, errors="ignore")
             names = dict(zip(["model", "optimizer", "scaler"], key, strict=True))
             rows += [{**names, "method": name, "value": value} for name, value in found.items()]
     return pd.DataFrame(rows, columns=["model", "optimizer", "scaler", "method", "value"])

@@ -2,8 +2,8 @@
 
 `scaling_study.analysis.benchmark.scores` has a row for each optimizer, problem and reported seed;
 so has a table that somebody else sends in. Everything here is computed from such rows:
-sensitivities with their uncertainty, groups of optimizers that cannot be told apart, and how all
-of it changes with the problems and the seeds.
+sensitivities with their uncertainty, groups of optimizers, and how all of it changes with the
+problems and the seeds.
 """
 
 from itertools import combinations
@@ -206,9 +206,10 @@ def leaderboard(frame: pd.DataFrame, count: int = REPLICATES) -> pd.DataFrame:
 def groups(sampled: Array) -> list[int]:
     """Return the group of each optimizer, from 1, of replicates in the order of sensitivity.
 
-    A group is begun by the least sensitive optimizer that is in none, and holds those after it
-    that cannot be told from it: not less sensitive in 97.5 % of the replicates or more, which a
-    one-sided test with a 5 % two-sided level asks for.
+    A group begins at the first optimizer that can be told apart from the least sensitive one of
+    the group before: it is more sensitive in 97.5 % of the replicates or more, which a one-sided
+    test with a 5 % two-sided level asks for. Only the first of a group is compared, so that
+    neighbours across a border need not differ, and members of a group may.
     """
     found: list[int] = []
     first = 0

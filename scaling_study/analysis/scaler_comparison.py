@@ -4,20 +4,25 @@ Scalers are compared with raw inputs within a setting, paired by seed. A setting
 share but the scaler, so that each scale factor is one.
 """
 
+import numpy as np
 import pandas as pd
 
 from scaling_study.analysis.intervals import CONFIDENCE, mean_by
 from scaling_study.analysis.summary import DIVERGED_OR_FAILED
 
 RAW = "none"
-SCORES = {"test_accuracy": "held-out accuracy", "test_r2": "held-out R²"}
+SCORES = {  # each with its columns, of which the first that a run has counts
+    "held-out accuracy": ("test_accuracy", "accuracy_held_out"),
+    "held-out R²": ("test_r2", "r2_held_out"),
+}
 EXCESS = "excess share"
+EXPLAINED = "explained training loss"
 ROW = ["setting", "measure", "scaler"]
 NOT_METHODS = ("true",)
 
 
 def run_measures(runs: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
-    """Return the score and the excess share of each run, between 0 and 1.
+    """Return the scores and the excess share of each run, between 0 and 1.
 
     Parameters
     ----------
@@ -30,24 +35,42 @@ def run_measures(runs: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `ROW`, ``seed, value, overlap``. A run that diverged has score 0 and excess share 1, as one
-        that is no better than a constant prediction.
+        `ROW`, ``seed, value, overlap``. Where the least loss is not known, as of networks, there
+        is in place of the excess share the explained training loss, ``1 - final_loss /
+        loss_null``. A run that diverged has score 0 and excess share 1, as one that is no better
+        than a constant prediction.
     """
     lost = runs["status"].isin(DIVERGED_OR_FAILED).to_numpy()
-    keys = runs[["seed"]].assign(condition=runs["condition"].astype(str))
-    parts = []
-    for column, measure in {**SCORES, "excess_share": EXCESS}.items():
-        known = runs[column].astype(float) if column in runs else pd.Series(dtype=float)
-        if known.notna().any():
-            worst = 1.0 if measure == EXCESS else 0.0
-            value = known.clip(0, 1).where(~lost, worst).where(known.notna() | lost)
-            parts.append(keys.assign(measure=measure, value=value))
-    if not parts:
-        return pd.DataFrame(columns=[*ROW, "seed", "value", "overlap"])
+    keys = runs[["seed"]].assign(condition=runs["condition"].astype(str), lost=lost)
+    columns = {measure: _first_known(runs, names) for measure, names in SCORES.items()}
+    columns[EXCESS] = _first_known(runs, ("excess_share",))
+    if {"final_loss", "loss_null"} <= {*runs}:
+        columns[EXPLAINED] = 1 - runs["final_loss"].astype(float) / runs["loss_null"].astype(float)
+    parts = [keys.assign(measure=m, value=known.clip(0, 1)) for m, known in columns.items()]
     found = pd.concat(parts, ignore_index=True).merge(labels, on="condition")
     found = found if "overlap" in found else found.assign(overlap=0.0)
+    found = found[_applies(found)]
+    worst = (found["measure"] == EXCESS).astype(float)
+    found = found.assign(value=found["value"].where(~found["lost"], worst))
     measured = found.groupby(ROW, sort=False)["value"].transform("count") > 0
-    return found.loc[measured, [*ROW, "seed", "value", "overlap"]]
+    return found.loc[measured, [*ROW, "seed", "value", "overlap"]].reset_index(drop=True)
+
+
+def _applies(found: pd.DataFrame) -> pd.Series:
+    """Say of each row whether some run of its setting has its measure."""
+    known, setting = found["value"].notna(), found["setting"]
+    excess = (known & (found["measure"] == EXCESS)).groupby(setting).transform("any")
+    measured = known.groupby([setting, found["measure"]]).transform("any")
+    return measured & ~(excess & (found["measure"] == EXPLAINED))
+
+
+def _first_known(runs: pd.DataFrame, names: tuple[str, ...]) -> pd.Series:
+    """Return the first of some columns that a run has, NaN where it has none."""
+    found = pd.Series(np.nan, index=runs.index)
+    for name in names:
+        if name in runs:
+            found = found.fillna(runs[name].astype(float))
+    return found
 
 
 def compare_scalers(measured: pd.DataFrame) -> pd.DataFrame:

@@ -27,7 +27,18 @@ def _entries(kind: str) -> dict[str, str]:
         from scaling_study.engine.optimizers import OPTIMIZERS, describe
 
         return {name: describe(name) for name in OPTIMIZERS}
-    return {name: _first_line(entry) for name, entry in _registry(kind).items()}
+    lines = {name: _first_line(entry) for name, entry in _registry(kind).items()}
+    if kind == "problems":
+        return {name: f"{line} {scaled_feature(name)}".strip() for name, line in lines.items()}
+    return lines
+
+
+def scaled_feature(name: str) -> str:
+    """Return which feature of a registered problem ``scale_factor`` multiplies, by default."""
+    problem = _registry("problems")[name]()
+    place, count = problem.scaled_feature, len(problem.coefficients)
+    column = f"{problem.columns[place]}, " if problem.columns else ""
+    return f"Scaled: {column}feature {place + 1} of {count}."
 
 
 def _registry(kind: str) -> Any:

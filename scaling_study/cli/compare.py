@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling_study.cli.console import FAILED
+from scaling_study.cli.options import AllowCode, Formats, Json, Quiet
 from scaling_study.cli.progress import busy
 
 if TYPE_CHECKING:
@@ -28,16 +29,10 @@ def compare(
     output_dir: Annotated[
         Path | None, typer.Option("-o", "--output-dir", help="Folder to write a page to.")
     ] = None,
-    formats: Annotated[
-        str, typer.Option("--formats", help="Formats of the figures, such as svg,png,pdf.")
-    ] = "svg",
-    allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Allow the studies to name code, module:name.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object as the last line.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print less.")] = False,
+    formats: Formats = "svg",
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compare two results folders; exit code 1 if they differ by more than noise."""
     from scaling_study.analysis import compare as analysis

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling_study.cli.console import log, say
+from scaling_study.cli.options import Json, Quiet, Verbose
 from scaling_study.cli.progress import RunProgress, busy
 from scaling_study.errors import StudyError
 
@@ -37,9 +38,9 @@ def diagnose(
         Path | None, typer.Option("-o", "--output-dir", help="Folder of the report.")
     ] = None,
     results_dir: Annotated[Path | None, typer.Option(help="Folder of the runs.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print less.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print more.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Say whether, and how, the columns of a table should be scaled.
 
@@ -102,7 +103,18 @@ def _lines(found: "Diagnosis", quiet: bool) -> list[str]:
     """Return the answer and, unless quiet, how the table was read and the scalers' scores."""
     if quiet:
         return found.answer
-    from scaling_study.report.diagnosis.data import summary_rows
+    from scaling_study.report.diagnosis.rows import summary_rows
 
     rows = summary_rows(found).map(lambda cell: str(cell).partition("\n")[0])
-    return [*found.problem.notes, "", *found.answer, "", rows.to_string(index=False), ""]
+    notes = [*found.problem.notes, *_worth_naming(found)]
+    return [*notes, "", *found.answer, "", rows.to_string(index=False), ""]
+
+
+def _worth_naming(found: "Diagnosis", most: int = 8) -> list[str]:
+    """Return the line on columns with unusual units, offsets or shapes, if there are any."""
+    named = found.columns[found.columns["remarks"] != ""]
+    if named.empty:
+        return []
+    said = [f"{row.feature} ({row.remarks})" for row in named.head(most).itertuples()]
+    more = f"; {len(named) - most} more are on the page" if len(named) > most else ""
+    return [f"columns worth naming: {'; '.join(said)}{more}"]

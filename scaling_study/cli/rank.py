@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from scaling_study.cli.console import FAILED, log
+from scaling_study.cli.options import Devices, Json, Quiet, Verbose
 from scaling_study.cli.progress import RunProgress, busy
 
 
@@ -21,10 +22,10 @@ def rank(
         Path | None, typer.Option("-o", "--output-dir", help="Folder of the report.")
     ] = None,
     results_dir: Annotated[Path | None, typer.Option(help="Folder of the runs.")] = None,
-    devices: Annotated[int | None, typer.Option(help="Number of local devices.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the ranking as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print less.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print more.")] = False,
+    devices: Devices = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Rank optimizers by their sensitivity to the unit of a feature, beside committed results.
 

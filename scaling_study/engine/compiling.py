@@ -12,7 +12,7 @@ from scaling_study.engine import monitor, optimizers
 from scaling_study.engine.cache import without_unreadable
 from scaling_study.engine.environment import with_pinned
 from scaling_study.engine.inputs import Inputs, arrays_of, init_seeds, inputs_of
-from scaling_study.engine.program import ChunkProgram, tiles_of
+from scaling_study.engine.program import ChunkProgram, may_have_target, tiles_of
 from scaling_study.engine.train import Budget, Training
 from scaling_study.study.conditions import (
     Group,
@@ -65,7 +65,7 @@ def compiled(group: Group, record: str, inputs: Inputs | None = None) -> Program
     device = jax.config.jax_default_device or jax.devices()[0]
     # Seeds that are held fixed are data of a program, so that groups that differ in them share it.
     static = group.static._replace(data_seed=0, init_seed=0, order_seed=0)
-    key = (static, group.shape, budget_of(group, record), device)
+    key = (static, group.shape, budget_of(group, record), may_have_target(group), device)
     with _lock_of(key):
         found = _programs.get(key)
         if found is None:

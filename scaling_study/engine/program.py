@@ -78,6 +78,12 @@ def tiles_of(group: Group) -> Tiles:
     return Tiles.of(group.shape, max(1, TILE_BYTES // per_run))
 
 
+def may_have_target(group: Group) -> bool:
+    """Return whether runs may have a target: of a linear model, or where the study gives one."""
+    given = any(condition.target_loss != "none" for condition in group.conditions)
+    return given or group.static.model.name == "linear"
+
+
 def objective_of(group: Group, model: nn.Module, *, seeds_last: bool) -> Objective:
     """Return the objective of a group's conditions."""
     static, problem = group.static, problem_of(group.static.problem)
@@ -92,10 +98,11 @@ def objective_of(group: Group, model: nn.Module, *, seeds_last: bool) -> Objecti
         problem.classes,
         seeds_last,
         by_row=not single_run and jax.default_backend() == "cpu" and isinstance(model, models.MLP),
-        # There all rows are many times a batch, or cost as much as the update.
+        # There all rows are many times a batch, or cost as much as the update, or tell nothing.
         skip_full_loss=problem.held_out is not None
         or batching.batches >= LONG_EPOCH
-        or static.sampling == "full",
+        or static.sampling == "full"
+        or not may_have_target(group),
         single_run=single_run,
     )
 

@@ -245,7 +245,9 @@ def _grids(
     The scale of the inputs sets the smallest: for gradient descent a tenth of what the largest
     eigenvalue of a linear model's Hessian allows, for other optimizers, which move a weight by
     about the learning rate, a hundredth over the largest deviation of a column. Each grid goes
-    from there to 1 (0.1), in decades, or more where they would be many, with the default.
+    from there to 1 (0.1), in decades, or every second, third... where these are more than
+    `MOST_RATES`, with the smallest and the default. So raw columns may have a coarser grid than
+    scaled ones, for about the same time.
     """
     problem = problem_of(tables.expand(table)[0])
     known = [scaler.name for scaler in named if is_affine(scaler)]
@@ -266,5 +268,5 @@ def _grids(
 
 def _rates(exponents: range, default: float) -> list[float]:
     step = -(-len(exponents) // MOST_RATES)
-    found = {float(f"1e{exponent}") for exponent in exponents[::-1][::step]}
-    return sorted({*found, default})
+    kept = {*exponents[::-1][::step], exponents[0]}
+    return sorted({default, *(float(f"1e{exponent}") for exponent in kept)})

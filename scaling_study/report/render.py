@@ -21,8 +21,10 @@ from scaling_study.report.processes import each
 from scaling_study.report.style import RC
 from scaling_study.storage.results import Results
 from scaling_study.storage.schema import MANIFEST, STUDY
-from scaling_study.study.study import presets
+from scaling_study.study.component import Component
+from scaling_study.study.study import Study, presets, read_study
 
+PACKAGE = "scaling_study."  # whose code needs no folder of the user's
 PAGE, TEXT, FILES = "index.html", "report.md", "files.json"
 UNLISTED = (".tex", ".html")  # files that the last section of a page does not name
 MANY_FIGURES = 16  # that are worth further processes
@@ -79,7 +81,7 @@ def about_study(results: Results) -> About:
         " ".join(results.study.description.split()),
         (
             ("runs", runs_of(results)),
-            ("again", f"`{command_of(results)}`"),
+            ("again", how_to_repeat(results.study)),
             ("study", f"[{STUDY}]({STUDY})"),
             ("provenance", f"[{MANIFEST}]({MANIFEST}): versions, machine, times and checksums"),
         ),
@@ -122,10 +124,25 @@ def latex(frame: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-def command_of(results: Results) -> str:
-    """Return the command that writes a study's report again."""
-    name = results.study.name
-    return f"scaling-study reproduce {name if name in presets() else 'study.toml'}"
+def how_to_repeat(study: Study) -> str:
+    """Return the command that runs a study and writes its report again, as Markdown.
+
+    A study that names a user's own code is run where that can be imported from, and not by the
+    name of a preset, which names none of it.
+    """
+    command, code = "scaling-study reproduce", _code(study)
+    if study.name in presets() and code.keys() <= _code(read_study(study.name)).keys():
+        return f"`{command} {study.name}`"
+    if any(part.is_of_process for part in code.values()):
+        return "by the notebook or script that ran it, which defines code that the study names"
+    if any(not name.startswith(PACKAGE) for name in code):
+        return f"from the folder of your module: `{command} PATH/study.toml --allow-code`"
+    return f"`{command} study.toml{' --allow-code' if code else ''}`"
+
+
+def _code(study: Study) -> dict[str, Component]:
+    """Return the components of a study that are references to code, by name."""
+    return {part.name: part for part in study.components() if part.is_code}
 
 
 def runs_of(results: Results) -> str:

@@ -19,10 +19,19 @@ from scaling_study.study.conditions import (
     shape_of,
     trace_epochs,
 )
+from scaling_study.study.importance import PERMUTATIONS
 from scaling_study.study.study import Study
 
-TYPICAL_UPDATES_PER_SECOND = {"moments": 2e8, "samples": 5e6}  # measured on two cores
-COMPILE_SECONDS = 1.5
+# CPU seconds, measured on two cores (bench/NOTES.md): of a program, of a chunk's data and rows,
+# and of an update of a run, the latter with a part for each row of a batch and parameter.
+CORES = 2
+COMPILE_SECONDS = {"moments": 3.0, "samples": 6.5}
+CHUNK_SECONDS = 0.15
+UPDATE_SECONDS = {"moments": 2e-8, "samples": 1e-7}
+ROW_PARAMETER_SECONDS = {"moments": 0.0, "samples": 5e-10}
+# Of importances: the program, a run's evaluation by row and parameter, how often all rows are
+# evaluated apart from the permutations, and how many rows that is at most.
+IMPORTANCE_COMPILE, IMPORTANCE_SECONDS, IMPORTANCE_PASSES, IMPORTANCE_ROWS = 6.0, 1e-9, 300, 1024
 BYTES_PER_RUN = 80
 MOST_CHUNKS = 1_000_000  # files of a folder
 MOST_FITS = 10_000_000
@@ -42,7 +51,6 @@ class Plan:
 
     def summary(self) -> dict[str, Any]:
         """Return the plan in numbers, with estimates of memory, disk and time."""
-        seconds = sum(map(self._seconds, self.groups))
         return {
             "study": self.study.name,
             "conditions": len(self.conditions),
@@ -52,7 +60,7 @@ class Plan:
             "updates": self.updates,
             "memory_bytes": max(map(self.memory_of, self.groups)),
             "disk_bytes": self._padded_runs() * BYTES_PER_RUN,
-            "seconds": round(COMPILE_SECONDS * len(self.groups) + seconds, 1),
+            "seconds": round(sum(map(self._cpu_seconds, self.groups)) / CORES, 1),
         }
 
     def runs_of(self, chunks: Sequence[Chunk]) -> int:
@@ -73,9 +81,27 @@ class Plan:
         seeds = self.study.seeds
         return sum(len(g.conditions) * g.shape.seeds * g.seed_blocks(seeds) for g in self.groups)
 
-    def _seconds(self, group: Group) -> float:
-        runs = group.chunk_count(self.study.seeds) * group.shape.conditions * group.shape.seeds
-        return runs * group.static.updates / TYPICAL_UPDATES_PER_SECOND[group.static.objective]
+    def _cpu_seconds(self, group: Group) -> float:
+        """Return an estimate of the CPU time of a group, of its program and of its chunks."""
+        static, shape = group.static, group.shape
+        samples, _ = shape_of(static.problem)
+        rows = samples if static.sampling == "full" else min(static.batch_size, samples)
+        update = UPDATE_SECONDS[static.objective]
+        update += ROW_PARAMETER_SECONDS[static.objective] * rows * estimated_parameters(static)
+        run = static.updates * update
+        program = COMPILE_SECONDS[static.objective]
+        if self.study.record == "importances":
+            run += self._importance_seconds(group)
+            program += IMPORTANCE_COMPILE
+        chunk = CHUNK_SECONDS + shape.conditions * shape.seeds * run
+        return program + group.chunk_count(self.study.seeds) * chunk
+
+    def _importance_seconds(self, group: Group) -> float:
+        """Return an estimate of the CPU time in which a run's importances are computed."""
+        samples, features = shape_of(group.static.problem)
+        passes = IMPORTANCE_PASSES + PERMUTATIONS * features
+        rows = min(IMPORTANCE_ROWS, 2 * samples)
+        return IMPORTANCE_SECONDS * rows * estimated_parameters(group.static) * passes
 
     def memory_of(self, group: Group) -> int:
         """Return the bytes of a chunk: data, orders, state and traces of its runs."""

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, StandardScaler
 
+from scaling_study.analysis import column_table as column_table_module
 from scaling_study.analysis.column_table import column_table, conditioning, rank_agreement
 
 NAMES = ("a", "b", "c")
@@ -29,8 +30,23 @@ def test_usual_columns_have_no_remarks():
 @given(st.floats(3, 9), st.sampled_from([-1, 1]))
 def test_another_unit_is_named(decades, sign):
     found = remarks(columns(unit=10.0 ** (sign * decades)))
-    assert ("as large" if sign > 0 else "as small") in found["c"]
+    assert ("times those" if sign > 0 else "times smaller than those") in found["c"]
     assert found["a"] == found["b"] == ""
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        (469.3, "470"),
+        (12_345, "12,000"),
+        (999_999, "1 million"),
+        (2_962_417, "3 million"),
+        (2.54e9, "2.5 billion"),
+        (3e13, "10^13"),
+    ],
+)
+def test_large_ratios_are_rounded_to_be_read(ratio, words):
+    assert column_table_module._rounded(ratio) == words
 
 
 @given(st.floats(3, 7))
@@ -75,6 +91,47 @@ def test_columns_that_are_not_scaled_keep_their_unit():
     part = conditioning(x, ["none", "standard"], [True, True, False]).set_index("scaler")["kappa"]
     assert part["standard"] == pytest.approx(part["none"], rel=0.5)
     assert conditioning(x, ["standard"])["kappa"].iloc[0] < 3
+
+
+def categories(unit: float = 1.0, offset: float = 0.0) -> np.ndarray:
+    """Return a normal column and one-hot columns, which add up to 1."""
+    random = np.random.default_rng(3)
+    number = unit * (random.standard_normal((300, 1)) + offset)
+    return np.column_stack([number, np.eye(4)[random.integers(4, size=300)]])
+
+
+@pytest.mark.parametrize("name", ["none", "standard", "minmax"])
+@pytest.mark.parametrize(("unit", "offset"), [(1.0, 0.0), (1e6, 0.0), (1e-6, 0.0), (3.0, 40.0)])
+def test_the_condition_number_is_that_of_directions_in_which_the_data_vary(name, unit, offset):
+    x = categories(unit, offset)
+    mask = [True, *[False] * 4]
+    scaler = {"standard": StandardScaler, "minmax": MinMaxScaler}.get(name)
+    z = x if scaler is None else np.hstack([scaler().fit_transform(x[:, :1]), x[:, 1:]])
+    z = np.column_stack([z, np.ones(len(z))])
+    sizes = np.linalg.svd(z, compute_uv=False)  # the last one, of a direction they lack, is 0
+    found = conditioning(x, [name], mask).iloc[0]
+    assert found["kappa"] == pytest.approx((sizes[0] / sizes[-2]) ** 2, rel=1e-6)
+    assert found["largest"] == pytest.approx(2 * sizes[0] ** 2 / len(z), rel=1e-9)
+
+
+def test_neither_copies_nor_constants_nor_few_rows_make_a_condition_number_of_roundoff():
+    x = columns(unit=1e6, offset=1e3)
+    copied = np.column_stack([x, 5e5 * x[:, 0] + 2, np.full(len(x), 7.0)])
+    names = ["none", "standard"]
+    kappa = conditioning(copied, names)["kappa"]
+    assert kappa.iloc[0] == pytest.approx(conditioning(x, ["none"])["kappa"].iloc[0], rel=1)
+    assert kappa.iloc[1] < 5
+    assert conditioning(copied[:3], names)["kappa"].max() < 1e20
+    assert conditioning(np.ones((5, 2)), names)["kappa"].tolist() == pytest.approx([1, 1])
+
+
+def test_a_condition_number_far_beyond_float64_keeps_its_digits():
+    x = columns(unit=1e6, offset=1e4)[:, 2:]
+    found = conditioning(np.hstack([x, 2 * x]), ["none"]).iloc[0]
+    # The inputs and their copy act as one column, √5 times as large.
+    sd, mean = 5**0.5 * x.std(), 5**0.5 * x.mean()
+    assert found["kappa"] == pytest.approx(((sd**2 + mean**2 + 1) / sd) ** 2, rel=1e-6)
+    assert found["kappa"] > 1e27
 
 
 def test_methods_that_rank_alike_agree():

@@ -13,20 +13,10 @@ from scaling_study.analysis.compare import (
     SAME,
     UNCLEAR,
     YES_NO,
-    match,
     provenance_table,
 )
 from scaling_study.errors import StudyError
 
-CONDITIONS = pd.DataFrame(
-    {
-        "condition": ["a", "b"],
-        "scaler": ["none", "standard"],
-        "optimizer": "adam",
-        "learning_rate": 0.1,
-        "optimizer.eps": 1e-8,
-    }
-)
 MATCHED = pd.DataFrame({"condition": ["a"], "condition_second": ["x"]})
 RATIOS = [name for name, quantity in QUANTITIES.items() if quantity.scale == RATIO]
 
@@ -55,46 +45,6 @@ def cells(
 def cell(*samples, **options) -> pd.Series:
     """Return the one cell of two samples."""
     return module.judge(cells(*samples, **options), options.get("tolerance", 0.01)).iloc[0]
-
-
-# Matching -----------------------------------------------------------------------------------
-
-
-def test_conditions_of_equal_axes_are_matched():
-    pairs, across = match(CONDITIONS, CONDITIONS.iloc[::-1].assign(condition=["y", "x"]))
-    assert dict(zip(pairs["condition"], pairs["condition_second"], strict=True)) == {
-        "a": "x",
-        "b": "y",
-    }
-    assert across == {}
-
-
-def test_where_none_match_axes_without_a_common_value_are_crossed():
-    pairs, across = match(CONDITIONS, CONDITIONS.assign(optimizer="lion"))
-    assert across == {"optimizer": ("adam", "lion")}
-    assert pairs["optimizer"].tolist() == ["adam / lion"] * 2
-
-
-def test_axes_are_crossed_on_request():
-    other = CONDITIONS.assign(optimizer=["adam", "lion"], condition=["x", "y"])
-    assert match(CONDITIONS, other)[0]["condition"].tolist() == ["a"]
-    pairs, across = match(CONDITIONS, other, ["optimizer"])
-    assert across["optimizer"] == ("adam", "adam, lion")
-    assert pairs["optimizer"].tolist() == ["adam", "adam / lion"]
-
-
-@pytest.mark.parametrize(
-    ("first", "across", "message"),
-    [
-        (CONDITIONS.assign(optimizer=["sgd", "lion"], scaler="none"), None, "differ only in optim"),
-        (CONDITIONS, ["momentum"], "--across momentum: no axis; known: scaler"),
-        (CONDITIONS.assign(scaler="robust"), ["optimizer"], "no condition of one folder matches"),
-    ],
-)
-def test_what_cannot_be_matched_is_refused(first, across, message):
-    second = CONDITIONS.assign(scaler=["none", "minmax"])
-    with pytest.raises(StudyError, match=message):
-        match(first, second, across)
 
 
 # Statistics ---------------------------------------------------------------------------------

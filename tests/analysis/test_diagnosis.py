@@ -49,6 +49,17 @@ def test_the_verdict_follows_from_the_scores(frame, verdict, scaler):
     assert judged(frame) == (verdict, scaler)
 
 
+def test_a_score_and_its_difference_from_0_have_one_interval():
+    frame = scores(noise=0.1, none=0.0, standard=0.97)
+    frame.loc[frame["scaler"] == "none", "value"] = 0.0
+    ends = ["value", "low", "high"]
+    table = diagnosis.score_table(frame)
+    table = table[table["scaler"] == "standard"]
+    assert table["high"].max() == 1
+    found = diagnosis.differences(frame)
+    np.testing.assert_allclose(table[ends].to_numpy(), found[ends].to_numpy())
+
+
 def test_a_usual_scaler_is_named_where_the_best_is_not_better_beyond_noise():
     frame = scores(noise=0.02, none=0.5, standard=0.9, maxabs=0.904)
     assert diagnosis.recommended(frame) == "standard"
@@ -120,6 +131,16 @@ def test_the_best_rate_is_the_middle_one_of_those_tied():
     assert found["edge"].to_dict() == {"a": False, "b": True}
 
 
+def test_of_tied_rates_one_that_does_not_diverge_is_chosen():
+    grid = [(1e-15, "no_target"), *((rate, "diverged") for rate in (1e-9, 1e-6, 1e-3))]
+    runs = pd.DataFrame(
+        [("linear", "sgd", "none", rate, status, -9.0) for rate, status in grid],
+        columns=["model", "optimizer", "scaler", "learning_rate", "status", "test_r2"],
+    )
+    found = diagnosis.best_rates(runs).iloc[0]
+    assert (found["learning_rate"], found["value"], found["diverged"]) == (1e-15, 0, 0)
+
+
 # Importances ----------------------------------------------------------------------------------
 
 
@@ -153,6 +174,12 @@ def test_changes_beyond_noise_are_found_and_others_are_not():
     assert top["junk"] == pytest.approx(-0.65, abs=0.02)
 
 
+def test_shares_of_fewer_than_half_of_the_splits_are_marked():
+    table = pd.DataFrame({"n": [3, 4, 8]})
+    assert diagnosis.mark_few(table, 8)["few"].tolist() == [True, False, False]
+    assert diagnosis.mark_few(table, 5)["few"].tolist() == [False, False, False]
+
+
 def test_junk_is_what_is_as_irrelevant_as_the_control():
     cell = {"model": "mlp", "optimizer": "adam", "scaler": "standard"}
     assert diagnosis.irrelevant(SHARES, "shuffled a", cell) == ["junk"]
@@ -163,7 +190,7 @@ def test_agreement_is_with_permutation_importance():
         permutation_none={"a": 0.6, "b": 0.3, "c": 0.1}, weight_none={"a": 0.1, "b": 0.3, "c": 0.6}
     )
     found = diagnosis.agreement(diagnosis.share_table(shares)).set_index("method")["value"]
-    assert found.to_dict() == {"permutation": 1.0, "weight": -1.0}
+    assert found.to_dict() == {"weight": -1.0}
 
 
 def test_nothing_is_compared_where_raw_columns_did_not_train():

@@ -82,3 +82,28 @@ def test_shares_are_of_runs_that_fit():
     found = mean_shares(features, fitted, LABELS).set_index(["method", "feature"])
     assert found.loc[("permutation", "a"), ["value", "n"]].tolist() == [0.8, 1]
     assert mean_shares(features.iloc[:, :3], fitted, LABELS).empty
+
+
+def test_held_out_scores_of_importances_count_where_there_is_no_other():
+    drawn = runs().rename(columns={"test_r2": "r2_held_out"})
+    pd.testing.assert_frame_equal(run_measures(drawn, LABELS), run_measures(runs(), LABELS))
+    both = runs().assign(r2_held_out=0.1)
+    pd.testing.assert_frame_equal(run_measures(both, LABELS), run_measures(runs(), LABELS))
+
+
+def test_networks_are_compared_by_the_loss_that_they_explain():
+    network = runs(excess_share=np.nan, test_r2=np.nan, status="no_target", loss_null=2.0)
+    scaled = network["condition"] == CONDITIONS["standard"]
+    network = network.assign(final_loss=np.where(scaled, 0.2, 1.0))
+    network.loc[network["condition"] == CONDITIONS["minmax"], "status"] = "diverged"
+    table = compare_scalers(run_measures(network, LABELS))
+    assert set(table["measure"]) == {"explained training loss"}
+    assert row_of(table, "standard", "explained training loss")["value"] == pytest.approx(0.9)
+    assert row_of(table, "standard", "explained training loss")["difference"] == pytest.approx(0.4)
+    assert row_of(table, "minmax", "explained training loss")["value"] == 0
+
+
+def test_lost_runs_count_for_no_measure_that_their_setting_does_not_have():
+    linear = runs(test_r2=np.nan, final_loss=1.0, loss_null=2.0)
+    linear.loc[:3, "status"] = "diverged"
+    assert set(run_measures(linear, LABELS)["measure"]) == {"excess share"}

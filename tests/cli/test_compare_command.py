@@ -89,6 +89,18 @@ def test_exit_codes_say_same_different_or_not_comparable(call, more_seeds, faste
     assert call(more_seeds, "nowhere", "--json")[0] == 2
 
 
+def test_another_problem_is_refused_unless_it_is_asked_for(call, more_seeds, tmp_path):
+    from tiny_folder import STUDY, run
+
+    run(tmp_path / "sines", {**STUDY, "problem": "sines", "design": "U", "optimizer": "sgd"})
+    code, out, err = call(more_seeds, "sines")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "say --across problem" in err
+    code, out, _ = call(more_seeds, "sines", "--across", "problem", "--across", "design")
+    assert code in (0, 1)
+    assert "problem: article in more, sines in sines" in out
+
+
 def test_axes_that_leave_several_conditions_are_refused(call, stored, other):
     code, _, err = call(stored, other, "--across", "optimizer")
     assert (code, err.count("\n")) == (2, 1)

@@ -532,11 +532,10 @@ def _with_and_without(monkeypatch, axes):
         yield rows_of(**axes)
 
 
-@pytest.mark.parametrize("target_loss", ["none", 0.3])
-def test_rows_that_are_not_visited_between_updates_change_no_run(target_loss, monkeypatch):
+def test_rows_that_are_not_visited_between_updates_change_no_run(monkeypatch):
     axes = {"problem": {"name": "sines", "samples": 64}, "design": "U", "batch_size": 8}
     axes |= {"model": TANH, "learning_rate": 0.05, "epochs": 12, "scale_factor": [1.0, 9.0]}
-    axes |= {"target_scaler": "standard", "target_loss": target_loss}
+    axes |= {"target_scaler": "standard", "target_loss": 0.3}
     found = []
     for batches in (program.LONG_EPOCH, 1000):  # skipped without a target, and never
         monkeypatch.setattr(program, "LONG_EPOCH", batches)
@@ -546,15 +545,32 @@ def test_rows_that_are_not_visited_between_updates_change_no_run(target_loss, mo
         assert loss.skip_full_loss == (batches == 8)
         found.append(rows_of(**axes))
     assert_close(*found, rtol=1e-4 if ON_CPU else 1e-3)
-    assert found[0]["steps_to_target"].notna().any() == (target_loss != "none")
+    assert found[0]["steps_to_target"].notna().any()
 
 
-def test_short_epochs_keep_the_bits_they_had():
-    (own,) = groups_of(
-        problem={"name": "sines", "samples": 56}, batch_size=8, model=TANH, design="U"
-    )
+@pytest.mark.parametrize("target_loss", ["none", 0.3, [0.3, "none"]])
+def test_the_full_loss_of_a_network_is_watched_only_where_there_is_a_target(
+    target_loss, monkeypatch
+):
+    axes = {"problem": {"name": "sines", "samples": 56}, "batch_size": 8, "model": TANH}
+    axes |= {"design": "U", "updates": 70, "learning_rate": 0.05, "target_scaler": "standard"}
+    axes |= {"target_loss": target_loss}
+    (own,) = groups_of(**axes)
     loss = program.objective_of(own, models.build(own.static.model), seeds_last=True)
-    assert not loss.skip_full_loss
+    assert loss.skip_full_loss == (target_loss == "none")
+    found = []
+    for watched in (loss.skip_full_loss, not loss.skip_full_loss):
+        monkeypatch.setattr(program, "may_have_target", lambda _, watched=watched: not watched)
+        monkeypatch.setattr(compiling, "_programs", {})
+        found.append(rows_of(**axes))
+    assert_close(*found, rtol=1e-4 if ON_CPU else 1e-3)
+
+
+def test_groups_that_may_have_a_target_have_a_program_of_their_own():
+    axes = {**BASE, "model": TANH, "learning_rate": 0.01}
+    (without,), (with_one,) = (groups_of(**axes, target_loss=loss) for loss in ("none", 0.3))
+    assert without.static == with_one.static
+    assert compiling.compiled(without, "standard") is not compiling.compiled(with_one, "standard")
 
 
 @pytest.mark.parametrize("axis", ["data_seed", "init_seed", "order_seed"])

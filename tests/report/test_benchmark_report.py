@@ -13,8 +13,9 @@ import scaling_study
 from scaling_study.analysis import benchmark, ranking
 from scaling_study.report import labels
 from scaling_study.report.benchmark import data
+from scaling_study.report.document import Words
 from scaling_study.report.page import write_report
-from scaling_study.storage.results import Results
+from scaling_study.storage.results import Results, load
 from scaling_study.study.study import read_study
 
 STUDY = {
@@ -111,3 +112,47 @@ def test_committed_results_stand_beside_those_of_the_same_problems_only() -> Non
 
 def test_what_is_trained_is_not_also_taken_from_the_committed_results() -> None:
     assert data.beside(read_study("benchmark")).empty
+
+
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the report of one optimizer that stands beside committed results."""
+    from scaling_study.execution.rank import study_of
+
+    folder = tmp_path_factory.mktemp("ranked")
+    study = study_of(["sign_sgd"], ["linear-2"])
+    return write_report(
+        scaling_study.run(study, output_dir=folder / "runs"), folder / "page"
+    ).parent
+
+
+def test_an_optimizer_beside_committed_results_opens_the_page_and_is_marked(ranked: Path) -> None:
+    board = pd.read_csv(ranked / "leaderboard.csv", dtype={"group": "Int64"})
+    mine = board.set_index("optimizer").loc["sign_sgd"]
+    text = (ranked / "report.md").read_text()
+    lead = text.split("\n\n")[1]
+    assert lead.startswith(f"sign sgd loses {labels.hundredths(mine['sensitivity'])} of its time")
+    assert f"group {mine['group']} of {board['group'].max()}; adam loses" in lead
+    assert text.count("An asterisk marks what was trained here") == 3
+    assert text.count("| * sign sgd |") == 2  # both parts of the leaderboard
+    assert "In each of thirteen" not in text
+
+
+def test_an_optimizer_that_is_not_ranked_is_named_first(ranked: Path) -> None:
+    results = load(ranked.parent / "runs")
+    frames = data.frames(results)
+    mine = frames.leaderboard["optimizer"] == "sign_sgd"
+    board = frames.leaderboard.assign(
+        group=frames.leaderboard["group"].mask(mine),
+        status=frames.leaderboard["status"].mask(mine, "not trained"),
+    )
+    facts = data.facts(frames._replace(leaderboard=board), results.study)
+    lead = Words(data.__package__ or "", **facts)("lead")
+    assert lead.startswith("Not ranked, as hardly trained in unit 1 or failed: sign sgd. When one")
+    assert "adam loses" in lead
+
+
+def test_nothing_is_marked_where_all_was_trained(report: Path) -> None:
+    text = (report / "report.md").read_text()
+    assert "asterisk" not in text
+    assert "neighbours across a border need not differ" in text.split("\n\n")[1]

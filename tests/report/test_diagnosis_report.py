@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 import scaling_study
 from scaling_study.cli.app import app
-from scaling_study.report.diagnosis import data
+from scaling_study.cli.diagnosis import _lines
+from scaling_study.report.diagnosis import data, figures, rows
 from scaling_study.report.diagnosis.report import report_of
 from scaling_study.report.page import write_report
 
@@ -48,7 +49,7 @@ def test_nothing_changes_where_columns_are_standardised_already(standardised):
 
 def test_millions_and_offsets_are_named(diagnosis):
     remarks = diagnosis.columns.set_index("feature")["remarks"]
-    assert "times as large as usual" in remarks["income"]
+    assert "0,000 times those of a standardised column" in remarks["income"]
     assert "offset of" in remarks["year"]
     assert remarks["area"] == ""
     text = report_of(diagnosis).sections[1].text
@@ -92,7 +93,7 @@ def test_no_answer_is_given_where_nothing_trains(diagnosis, monkeypatch):
     monkeypatch.setattr(data.Diagnosis, "run_scores", property(lambda self: runs))
     assert untrained.verdict == "untrained"
     assert untrained.answer[0].startswith("No answer")
-    assert "standard" not in " ".join(untrained.answer)
+    assert "with standard" not in " ".join(untrained.answer)
     report_of(untrained)
 
 
@@ -103,6 +104,101 @@ def test_where_one_scaler_was_tried_no_other_is_spoken_of(diagnosis, monkeypatch
     monkeypatch.setattr(data.Diagnosis, "run_scores", property(lambda self: rows))
     assert alone.scaler == "standard"
     assert alone.answer[1].startswith("No other scaler was tried; ")
+
+
+def test_the_gain_that_is_quoted_is_one_of_those_counted(diagnosis, monkeypatch):
+    frame = diagnosis.differences.copy()
+    row = frame.index[frame["scaler"] == "standard"][0]
+    frame.loc[row, ["value", "low", "high", "outcome"]] = 1.5, -0.1, 3.1, "unclear"
+    monkeypatch.setattr(data.Diagnosis, "differences", property(lambda self: frame))
+    found = data.facts(data.Diagnosis(diagnosis.results))
+    assert found["top"]["outcome"] == "better"
+    assert found["top"]["value"] < 1.5
+
+
+def untrained_rates(diagnosis, *keys):
+    """Return a diagnosis where no rate of the grid trains one model on raw columns."""
+    found, frame = data.Diagnosis(diagnosis.results), diagnosis.tuned.copy()
+    frame["edge"] = False
+    frame.loc[(frame["model"] == "linear") & (frame["scaler"] == "none"), "trains"] = False
+    frame.loc[(frame["model"] == "mlp") & frame["scaler"].isin(keys), ["edge", "trains"]] = True
+    found.__dict__["tuned"] = frame
+    return found
+
+
+def test_a_rate_that_trains_nothing_is_not_called_tuned(diagnosis):
+    words = "no rate of the grid trains"
+    found = untrained_rates(diagnosis)
+    assert f"{words} linear with adam on raw columns, which is counted" in found.answer[0]
+    shown = rows.score_rows(found.scores, found.differences)
+    said = shown[shown["learning rate"].str.contains(words)]
+    assert said[["training", "scaler"]].to_numpy().tolist() == [
+        ["linear, adam, tuned learning rate", "none"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ([], "; this tuned rate"),
+        (["none"], "this tuned rate is an end of its grid, so that a longer grid could score"),
+        (["none", "standard"], "these tuned rates are ends of their grids, so that a longer"),
+    ],
+)
+def test_rates_at_the_end_of_their_grid_are_named(diagnosis, keys, words):
+    text = report_of(untrained_rates(diagnosis, *keys)).sections[-1].text
+    assert (words in text) == bool(keys)
+    for name in keys:
+        columns = "raw columns" if name == "none" else "columns scaled by standard"
+        assert f"mlp with adam on {columns} (" in text
+
+
+def test_the_rates_that_were_tried_are_listed(diagnosis):
+    found = data.facts(diagnosis)["grids"]
+    assert found[1] == "adam on columns scaled by standard: 0.0001, 0.001, 0.01 and 0.1"
+    assert found[0].startswith("adam on raw columns: 1e-")
+    assert found[1] in report_of(diagnosis).sections[-1].text
+
+
+def test_the_sentence_on_importance_names_its_model_and_what_rests_on_few_splits(
+    diagnosis, monkeypatch
+):
+    assert "mlp with adam" in diagnosis.answer[2]
+    found = data.Diagnosis(diagnosis.results)
+    long = diagnosis.long_shares
+    first = long["seed"] == long["seed"].min()
+    monkeypatch.setattr(
+        data.Diagnosis, "long_shares", property(lambda self: long[first | (long.scaler != "none")])
+    )
+    assert found.few == {"none": 1}
+    assert "(from only 1 of 4 splits on raw columns)" in found.answer[2]
+    assert found.shares.loc[found.shares["scaler"] == "none", "few"].all()
+    assert "rank correlation, raw (1 of 4 splits)" in rows.agreement_rows(found)
+    labels = figures.shares(rows.shown_shares(found)).legends[0].get_texts()
+    assert "1 split only" in labels[0].get_text()
+
+
+def test_where_nothing_is_compared_the_page_says_so_and_links_no_empty_file(diagnosis, monkeypatch):
+    assert "tables/changes.csv" in report_of(diagnosis).files
+    found = data.Diagnosis(diagnosis.results)
+    long = diagnosis.long_shares
+    monkeypatch.setattr(
+        data.Diagnosis, "long_shares", property(lambda self: long[long["scaler"] != "none"])
+    )
+    report = report_of(found)
+    assert "tables/changes.csv" not in report.files
+    assert "No share is compared between raw and scaled columns" in report.sections[2].text
+
+
+def test_permutation_is_not_compared_with_itself(diagnosis):
+    assert "permutation" not in rows.agreement_rows(diagnosis)["method"].tolist()
+
+
+def test_the_terminal_names_columns_as_the_page_does(diagnosis):
+    text = "\n".join(_lines(diagnosis, quiet=False))
+    assert "columns worth naming: income (numbers about " in text
+    assert "year (offset of about " in text
+    assert _lines(diagnosis, quiet=True) == diagnosis.answer
 
 
 def test_a_study_of_a_table_names_its_features(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optax
 import pytest
 from processes import ROOT
 from tiny_study import LINEAR, NETWORK, Build
@@ -17,9 +18,11 @@ from tiny_study import LINEAR, NETWORK, Build
 from scaling_study.errors import StudyError
 from scaling_study.report import page
 from scaling_study.report.page import write_report
+from scaling_study.report.render import how_to_repeat
 from scaling_study.report.standard import figures
 from scaling_study.storage.results import Results
 from scaling_study.study.conditions import Condition
+from scaling_study.study.study import read_study
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -115,6 +118,23 @@ def test_the_text_leads_with_the_finding(report: Path) -> None:
         text = (report / name).read_text().replace("\N{NO-BREAK SPACE}", " ")
         assert text.index("50.0 % of 6 runs") < text.index("The runs of a setting differ")
         assert "scaling-study reproduce study.toml" in text  # "tiny" is no preset
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (["optimizer=clipped:factory"], "`scaling-study reproduce PATH/study.toml --allow-code`"),
+        (["optimizer=scaling_study.engine.optimizers:clipped"], "study.toml --allow-code`"),
+        (["optimizer=adam"], "`scaling-study reproduce smoke`"),
+    ],
+)
+def test_the_command_that_repeats_a_study_allows_its_code(settings, line) -> None:
+    assert line in how_to_repeat(read_study("smoke", [f"blocks.linear.{s}" for s in settings]))
+
+
+def test_code_of_a_notebook_is_repeated_by_the_notebook() -> None:
+    study = read_study({"name": "mine", "optimizer": lambda rate: optax.sgd(rate)})
+    assert "the notebook or script that ran it" in how_to_repeat(study)
 
 
 def test_titles_are_text_and_presets_go_by_name(build: Build, tmp_path: Path) -> None:

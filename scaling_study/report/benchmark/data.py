@@ -1,6 +1,7 @@
 """The benchmark's results as data frames, and the facts that the text states."""
 
 import json
+from collections.abc import Collection
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -28,6 +29,9 @@ MAIN = {
     "others": "score, other units",
     "retuned": "retuned",
 }
+KNOWN = ("adam", "sgd")  # what a reader compares with
+MARK = "* "  # before the name of an optimizer that is to be found
+LEGEND = " An asterisk marks what was trained here, beside committed results."
 DETAILS = {
     "one_rate": "one rate for all",
     "default": "default rate",
@@ -48,6 +52,11 @@ class Frames(NamedTuple):
     budgets: pd.DataFrame
     stability: dict[str, Any]
     own: list[str]  # optimizers that this study has trained; the others are committed results
+
+    @property
+    def marked(self) -> list[str]:
+        """The optimizers to tell from the others: those trained, beside committed results."""
+        return self.own if len(self.own) < len(self.leaderboard) else []
 
 
 @cache
@@ -158,7 +167,7 @@ def stability_table(frames: Frames) -> pd.DataFrame:
 
 def facts(frames: Frames, study: Study) -> dict[str, Any]:
     """Return what the text states about the leaderboard and the study."""
-    board = frames.leaderboard
+    board, marked = frames.leaderboard, frames.marked
     ranked = board[board["status"] == "ranked"]
     texts = ranked.assign(label=[style.optimizer(name)["label"] for name in ranked["optimizer"]])
     for key in ("sensitivity", "sensitivity_low", "sensitivity_high"):
@@ -185,10 +194,14 @@ def facts(frames: Frames, study: Study) -> dict[str, Any]:
         "seeds": study.seeds[1] - study.seeds[0],
         "set": benchmark.SET,
         "groups": int(last),
-        "first": rows[0] if rows else None,
+        "legend": LEGEND if marked else "",
+        "mine": [row for row in rows if row["optimizer"] in marked],
+        "known": [
+            row for row in rows if row["optimizer"] in KNOWN and row["optimizer"] not in marked
+        ],
+        "mine_not_ranked": _names(board[board["optimizer"].isin(marked) & board["group"].isna()]),
         "worst": rows[-1] if rows else None,
-        "adam": next((row for row in rows if row["optimizer"] == "adam"), None),
-        "sgd": next((row for row in rows if row["optimizer"] == "sgd"), None),
+        **{name: next((row for row in rows if row["optimizer"] == name), None) for name in KNOWN},
         "fastest": fastest[0] if fastest else None,
         "first_group": _names(ranked[ranked["group"] == 1]),
         "last_group": _names(ranked[ranked["group"] == last]),
@@ -204,9 +217,16 @@ def _names(rows: pd.DataFrame) -> str:
     return labels.listing([style.optimizer(name)["label"] for name in rows["optimizer"]])
 
 
-def for_page(board: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def label(name: str, marked: Collection[str] = ()) -> str:
+    """Return an optimizer's label, with `MARK` before it if it is one of those marked."""
+    return f"{MARK if name in marked else ''}{style.optimizer(name)['label']}"
+
+
+def for_page(
+    board: pd.DataFrame, marked: Collection[str] = ()
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the leaderboard and its further columns as text, each interval on its own line."""
-    names = [style.optimizer(name)["label"] for name in board["optimizer"]]
+    names = [label(name, marked) for name in board["optimizer"]]
     pairs = zip(board["group"], board["status"], strict=True)
     heads = [status if n is pd.NA else f"group {n}" for n, status in pairs]
     ends = (board[f"sensitivity{end}"] for end in ("", "_low", "_high"))
@@ -233,13 +253,7 @@ def read_leaderboard(folder: Path) -> pd.DataFrame:
 def as_text(board: pd.DataFrame, study: Study) -> pd.DataFrame:
     """Return the leaderboard for a terminal; a star marks the optimizers of the study."""
     mine = {str(value) for grid in study.blocks.values() for value in grid["optimizer"]}
-    main = for_page(board)[0].replace(r"\n(.*)$", r" (\1)", regex=True)
-    return main.assign(
-        optimizer=[
-            f"* {label}" if name in mine else label
-            for name, label in zip(board["optimizer"], main["optimizer"], strict=True)
-        ]
-    )
+    return for_page(board, mine)[0].replace(r"\n(.*)$", r" (\1)", regex=True)
 
 
 def _estimate(value: float, low: float, high: float) -> str:

@@ -1,5 +1,6 @@
 """The figures of the benchmark report."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from scaling_study.report import charts, style
+from scaling_study.report.benchmark.data import MARK, label
 
 SIDES = {
     "reference": {"color": style.INK, "linestyle": "-", "label": "unit 1"},
@@ -18,11 +20,11 @@ MEAN: style.Look = {"color": style.INK, "marker": "o", "label": "all other units
 PANELS = 12  # of the optimizers whose profile is drawn
 
 
-def leaderboard(board: pd.DataFrame) -> Figure:
+def leaderboard(board: pd.DataFrame, marked: Collection[str] = ()) -> Figure:
     """Draw each optimizer's sensitivity, and that to units below and above 1."""
     figure = Figure(figsize=(style.WIDTH, 1.3 + 0.22 * len(board)), layout="constrained")
     axes = figure.subplots()
-    names = [style.optimizer(name)["label"] for name in board["optimizer"]]
+    names = [label(name, marked) for name in board["optimizer"]]
     columns = {"sensitivity": "value", "sensitivity_low": "low", "sensitivity_high": "high"}
     charts.rows_of_dots(axes, board.rename(columns=columns).assign(row=names), names, "row", **MEAN)
     looks: list[Any] = [{**MEAN, "linestyle": ""}]
@@ -60,11 +62,11 @@ def profiles(frame: pd.DataFrame) -> Figure:
     return charts.legend(figure, SIDES.values())
 
 
-def by_problem(frame: pd.DataFrame, order: list[str]) -> Figure:
+def by_problem(frame: pd.DataFrame, order: list[str], marked: Collection[str] = ()) -> Figure:
     """Draw the sensitivity of each optimizer on each problem as a map of numbers."""
     table = frame.pivot(index="optimizer", columns="problem", values="sensitivity")
     table = table.reindex(index=order, columns=list(dict.fromkeys(frame["problem"])))
-    table.index = [style.optimizer(name)["label"].rpartition(":")[2] for name in order]
+    table.index = [_short(name, marked) for name in order]
     figure = Figure(figsize=(style.WIDTH, 1.9 + 0.24 * len(table)), layout="constrained")
     axes = figure.subplots()
     bold = pd.DataFrame(False, index=table.index, columns=table.columns)
@@ -75,6 +77,11 @@ def by_problem(frame: pd.DataFrame, order: list[str]) -> Figure:
             text.set_text("\N{EN DASH}")
     axes.set_xticks(axes.get_xticks(), list(table.columns), rotation=45, ha="right")
     return figure
+
+
+def _short(name: str, marked: Collection[str]) -> str:
+    """Return an optimizer's label without its module, which a map has no room for."""
+    return f"{MARK if name in marked else ''}{label(name).rpartition(':')[2]}"
 
 
 def budgets(frame: pd.DataFrame) -> Figure:

@@ -18,15 +18,16 @@ def build(results: Results) -> Report:
     study, frames = results.study, data.frames(results)
     board, order = frames.leaderboard, list(frames.leaderboard["optimizer"])
     words = Words(__package__ or "", **data.facts(frames, study))
-    main, further = data.for_page(board)
-    by_problem = partial(figures.by_problem, order=order)
+    main, further = data.for_page(board, frames.marked)
+    leaderboard = partial(figures.leaderboard, marked=frames.marked)
+    by_problem = partial(figures.by_problem, order=order, marked=frames.marked)
     return Report(
         title=study.title or study.name,
         lead=words("lead"),
         sections=(
             words.section(
                 "leaderboard",
-                words.figure("leaderboard", board, figures.leaderboard),
+                words.figure("leaderboard", board, leaderboard),
                 words.table("ranking", main, group="group"),
             ),
             words.section("practice"),

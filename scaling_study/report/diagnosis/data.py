@@ -1,6 +1,5 @@
 """Results of a table to the frames, facts and sentences of its diagnosis."""
 
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,28 +8,19 @@ import pandas as pd
 
 from scaling_study.analysis import diagnosis as analysis
 from scaling_study.analysis.column_table import column_table, conditioning
-from scaling_study.analysis.diagnosis import RAW, REFERENCE, TRAINING, Splits
+from scaling_study.analysis.diagnosis import RAW, REFERENCE, TRAINING, Splits, short_model
 from scaling_study.errors import StudyError
+from scaling_study.report.diagnosis.rows import cell_name, columns, score_rows, training_name
 from scaling_study.report.document import Words
-from scaling_study.report.labels import (
-    MINUS,
-    MISSING,
-    estimate,
-    hundredths,
-    number,
-    percent,
-    scaler_name,
-)
+from scaling_study.report.labels import listing, number, percent
 from scaling_study.storage.results import Results, load
 from scaling_study.study import datasets, scalers
 from scaling_study.study.conditions import problem_of
 from scaling_study.study.problems import Problem
 from scaling_study.study.table_problem import SHUFFLED
 
-DIFFERENCE = f"scaled {MINUS} raw"
+TUNED = ["model", "optimizer", "scaler"]
 TUNING = "-tuning"  # ends the name of the folder whose runs chose the learning rates
-SHOWN = 15  # features of a figure
-METHODS = ("permutation", "integrated_gradients", "gradient_input", "weight")
 
 
 class Diagnosis:
@@ -67,6 +57,12 @@ class Diagnosis:
         shown = score_rows(self.scores, self.differences).to_html(index=False)
         return f"<p>{'</p><p>'.join(self.answer)}</p>{shown.replace(chr(92) + 'n', '<br>')}"
 
+    @property
+    def splits(self) -> int:
+        """The number of splits that measure."""
+        first, last = self.results.study.seeds
+        return last - first
+
     @cached_property
     def problem(self) -> Problem:
         """The table as a problem."""
@@ -98,8 +94,14 @@ class Diagnosis:
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """The mean score of each model, optimizer, learning rate and scaler."""
-        return analysis.score_table(self.run_scores)
+        """The mean score of each model, optimizer, learning rate and scaler.
+
+        ``tunable`` is false at a tuned rate where no rate of the grid trains.
+        """
+        table = analysis.score_table(self.run_scores)
+        idle = self.tuned.loc[~self.tuned["trains"].astype(bool), TUNED]
+        found = pd.MultiIndex.from_frame(table[TUNED]).isin(pd.MultiIndex.from_frame(idle))
+        return table.assign(tunable=~(found & (table["rates"] == "tuned").to_numpy()))
 
     @cached_property
     def differences(self) -> pd.DataFrame:
@@ -124,12 +126,13 @@ class Diagnosis:
     @cached_property
     def shares(self) -> pd.DataFrame:
         """The mean share of each feature by model, optimizer, scaler and method."""
-        return analysis.share_table(self.long_shares)
+        return analysis.mark_few(analysis.share_table(self.long_shares), self.splits)
 
     @cached_property
     def changes(self) -> pd.DataFrame:
         """How shares change from raw inputs to the recommended scaler."""
-        return analysis.share_changes(self.long_shares, self.scaler)
+        found = analysis.share_changes(self.long_shares, self.scaler)
+        return analysis.mark_few(found, self.splits)
 
     @cached_property
     def agreement(self) -> pd.DataFrame:
@@ -137,15 +140,27 @@ class Diagnosis:
         return analysis.agreement(self.shares)
 
     @cached_property
-    def edges(self) -> pd.DataFrame:
-        """The tuned rates that are an end of their grid; empty if the tuning runs are gone."""
+    def tuning(self) -> pd.DataFrame:
+        """The runs that chose the tuned rates; empty if they are gone."""
         folder = self.results.folder
         try:
-            tuning = load(folder.with_name(folder.name + TUNING))
+            runs = load(folder.with_name(folder.name + TUNING)).runs
         except StudyError:
             return pd.DataFrame()
-        picked = analysis.best_rates(tuning.runs)
-        return picked[picked["edge"]]
+        return runs.assign(model=short_model(runs["model"]))
+
+    @cached_property
+    def tuned(self) -> pd.DataFrame:
+        """The tuned rate of each model, optimizer and scaler; empty if the tuning runs are gone.
+
+        ``trains`` says whether its tuning runs score above a constant prediction: if not, no rate
+        of the grid does.
+        """
+        if self.tuning.empty:
+            return pd.DataFrame(columns=[*TUNED, "learning_rate", "value", "edge", "trains"])
+        found = analysis.best_rates(self.tuning)
+        least = datasets.chance(self.problem) + analysis.SMALLEST
+        return found.assign(trains=found["value"] > least)
 
     @cached_property
     def main(self) -> dict[str, str]:
@@ -162,6 +177,14 @@ class Diagnosis:
         for name, value in self.main.items():
             frame = frame[frame[name] == value]
         return frame
+
+    @cached_property
+    def few(self) -> dict[str, int]:
+        """On how many splits the shares that are shown rest, of scalers with fewer than half."""
+        found = self.of_main(self.shares)
+        counts = found.groupby("scaler", sort=False)["n"].max()
+        shown = (name for name in (RAW, self.scaler) if name in counts)
+        return {name: int(counts[name]) for name in shown if counts[name] < self.splits / 2}
 
     @cached_property
     def answer(self) -> list[str]:
@@ -194,10 +217,9 @@ def facts(of: Diagnosis) -> dict[str, Any]:
     """Return what the text states."""
     rows = analysis.counted(of.scores, of.differences, of.scaler)
     outcomes = rows["outcome"].value_counts().to_dict()
-    # "untrained" has no rows; the other blocks are not written then.
-    top = rows.sort_values("value").iloc[-1].to_dict() if len(rows) else {}
+    better = rows[rows["outcome"] == "better"].sort_values("value")
+    top = better.iloc[-1].to_dict() if len(better) else {}
     classes = of.problem.classes
-    first, last = of.results.study.seeds
     remarks = of.columns[of.columns["remarks"] != ""]
     kappa = of.conditioning.set_index("scaler")["kappa"].to_dict()
     return {
@@ -216,11 +238,11 @@ def facts(of: Diagnosis) -> dict[str, Any]:
         "smallest": analysis.SMALLEST,
         "relevant": analysis.RELEVANT,
         "chance": float(of.run_scores["chance"].iloc[0]),
-        "splits": last - first,
+        "splits": of.splits,
         "remarks": [f"{row.feature} ({row.remarks})" for row in remarks.itertuples()],
         "kappa_raw": kappa.get(RAW),
         "kappa": kappa.get(of.scaler),
-        "edges": len(of.edges),
+        **rate_facts(of, rows),
         "notes": list(of.problem.notes),
         "warnings": list(of.problem.warnings),
         "control": of.control,
@@ -229,9 +251,32 @@ def facts(of: Diagnosis) -> dict[str, Any]:
     }
 
 
-def training_name(row: Mapping[Any, Any]) -> str:
-    """Return the words for a model, an optimizer and a learning rate."""
-    return f"{row['model']}, {row['optimizer']}, {row['rates']} learning rate" if row else ""
+def rate_facts(of: Diagnosis, counted: pd.DataFrame) -> dict[str, Any]:
+    """Return what is said of tuned rates; `counted` has the trainings that the answer counts."""
+    ends = of.tuned[of.tuned["edge"].astype(bool) & of.tuned["trains"].astype(bool)]
+    idle = of.scores[~of.scores["tunable"]]
+    said = idle[idle["scaler"].isin([RAW, of.scaler])].merge(counted[TRAINING], on=TRAINING)
+    return {
+        "grids": grids(of),
+        "edges": [
+            f"{cell_name(row)} ({row['learning_rate']:g})" for row in ends.to_dict("records")
+        ],
+        "untunable": [cell_name(row) for row in idle.to_dict("records")],
+        "untunable_counted": [cell_name(row) for row in said.to_dict("records")],
+    }
+
+
+def grids(of: Diagnosis) -> list[str]:
+    """Return the learning rates that were tried on raw and on scaled columns, by optimizer."""
+    if of.tuning.empty:
+        return []
+    runs = of.tuning.astype({"optimizer": str, "scaler": str})
+    tried = runs.groupby(["optimizer", "scaler"])["learning_rate"].unique().map(sorted)
+    return [
+        f"{name} on {columns(scaler)}: {listing([f'{rate:g}' for rate in tried[name, scaler]])}"
+        for name in runs["optimizer"].unique()
+        for scaler in dict.fromkeys([RAW, of.scaler])
+    ]
 
 
 def better_scalers(of: Diagnosis) -> list[str]:
@@ -253,10 +298,13 @@ def importance_facts(of: Diagnosis) -> dict[str, Any]:
     leading = scaled.sort_values("value", ascending=False)
     heavy = raw[raw.index.isin(junk)].sort_values(ascending=False)
     return {
-        "main": f"{of.main['model']}, {of.main['optimizer']}",
+        "main": f"{of.main['model']} with {of.main['optimizer']}",
+        "few": [f"{n} of {of.splits} splits on {columns(name)}" for name, n in of.few.items()],
         "read_raw": len(raw) > 0,
         "read": len(leading) > 0,
         "leading": leading["feature"].head(3).tolist(),
+        "compared": len(changes) > 0,
+        "moved_any": len(changed) > 0,
         "moved": {name: _largest(rows) for name, rows in kinds.items()},
         "moved_count": {name: len(rows) for name, rows in kinds.items()},
         "junk": junk,
@@ -290,103 +338,6 @@ def study_facts(of: Diagnosis) -> dict[str, Any]:
         "overlap": of.problem.overlap,
         "columns": len(of.problem.columns) - bool(of.control),
     }
-
-
-# Tables and figures ---------------------------------------------------------------------------
-
-
-def summary_rows(of: Diagnosis) -> pd.DataFrame:
-    """Return a row for each scaler: its mean scores, and how it compares with raw columns."""
-    runs = of.run_scores
-    means = runs.groupby(["scaler", "rates"], sort=False)["value"].mean().unstack()
-    counts = of.differences.groupby(["scaler", "outcome"])["value"].count().unstack(fill_value=0)
-    names = [n for n in of.results.conditions["scaler"].unique() if n in means.index]
-    table = pd.DataFrame({"scaler": [scaler_name(name) for name in names]})
-    for rates in analysis.RATES:
-        table[f"mean score, {rates} rate"] = [number(x) for x in means.loc[names, rates].tolist()]
-    for outcome in ("better", "equivalent", "unclear", "worse"):
-        known = counts[outcome] if outcome in counts else pd.Series(0, counts.index)
-        table[outcome] = [MISSING if n == RAW else str(known.get(n, 0)) for n in names]
-    return table
-
-
-def score_rows(scores: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
-    """Return the scores and differences as text, a row for each cell."""
-    by = [*TRAINING, "scaler"]
-    both = scores.merge(compared, on=by, how="left", suffixes=("", "_difference"))
-    columns = {
-        "training": [training_name(row) for row in both.to_dict("records")],
-        "scaler": both["scaler"],
-        "score": [estimate(*row) for row in both[["value", "low", "high"]].to_numpy()],
-        DIFFERENCE: [
-            estimate(*row)
-            for row in both[[f"{n}_difference" for n in ("value", "low", "high")]].to_numpy()
-        ],
-        "": both["outcome"].fillna("").tolist(),
-        "learning rate": [f"{rate:g}" for rate in both["learning_rate"]],
-        "diverged": [percent(share) for share in both["diverged"]],
-        "excess share": [number(value) for value in both["excess_share"]],
-    }
-    table = pd.DataFrame(columns).rename(columns={"": "outcome"})
-    return table if both["excess_share"].notna().any() else table.drop(columns="excess share")
-
-
-def column_rows(columns: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns as text."""
-    spans = zip(columns["minimum"], columns["maximum"], strict=True)
-    return pd.DataFrame(
-        {
-            "column": columns["feature"],
-            "range": [f"{number(a)} to {number(b)}" for a, b in spans],
-            "sd": [number(x) for x in columns["sd"]],
-            "offset (sd)": [number(x) for x in columns["offset"]],
-            "digits lost": [number(x, 2) for x in columns["digits_lost"]],
-            "remarks": columns["remarks"],
-        }
-    )
-
-
-def conditioning_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the condition numbers as text."""
-    return pd.DataFrame(
-        {
-            "scaler": frame["scaler"],
-            "condition number κ": [number(x) for x in frame["kappa"]],
-            "largest learning rate of gradient descent": [number(2 / x) for x in frame["largest"]],
-        }
-    )
-
-
-def agreement_rows(of: Diagnosis) -> pd.DataFrame:
-    """Return how methods agree with permutation importance, raw and scaled, as text."""
-    rows = of.of_main(of.agreement)
-    wide = rows.pivot(index="method", columns="scaler", values="value")
-    names = [n for n in (RAW, of.scaler) if n in wide]
-    control = of.of_main(of.shares)
-    control = control[control["feature"] == of.control].pivot(
-        index="method", columns="scaler", values="value"
-    )
-    table = pd.DataFrame({"method": [n.replace("_", " ") for n in wide.index]})
-    for name in names:
-        said = "raw" if name == RAW else name
-        table[f"rank correlation, {said}"] = [number(x) for x in wide[name]]
-        table[f"share of the control, {said}"] = [
-            hundredths(x) for x in control.reindex(wide.index)[name]
-        ]
-    return table
-
-
-def shown_shares(of: Diagnosis) -> pd.DataFrame:
-    """Return the shares that the figure shows: of the leading features by any of its methods."""
-    rows = of.of_main(of.shares)
-    rows = rows[rows["scaler"].isin([RAW, of.scaler]) & rows["method"].isin(METHODS)]
-    most = rows.groupby("feature")["value"].max().sort_values(ascending=False)
-    kept = dict.fromkeys([*most.index[:SHOWN], of.control])
-    rows = rows[rows["feature"].isin(list(kept))]
-    reference = rows[(rows["method"] == REFERENCE) & (rows["scaler"] == of.scaler)]
-    order = reference.sort_values("value", ascending=False)["feature"].tolist()
-    place = {name: k for k, name in enumerate(order or kept)}
-    return rows.sort_values("feature", key=lambda names: names.map(place), kind="stable")
 
 
 def file_name(table: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from scaling_study.analysis.tuning import pluralize
 from scaling_study.report import charts, style
 from scaling_study.report.labels import scaler_name
 
@@ -39,15 +40,24 @@ def shares(frame: pd.DataFrame) -> Figure:
         methods, height=0.6 + ROW * len(rows), titles=titles, sharex=True, sharey=True
     )
     names = style.ordered(frame["scaler"], style.SCALERS)
+    looks = {name: _marked(style.scaler(name), frame[frame["scaler"] == name]) for name in names}
     for method, axes in grid.items():
         for place, name in enumerate(names):
             found = frame[(frame["method"] == method) & (frame["scaler"] == name)]
-            look = style.scaler(name)
+            look = looks[name]
             charts.rows_of_dots(axes, found, rows, "feature", place=place, of=len(names), **look)
         axes.set_yticks(range(len(rows)), [_short(row) for row in rows])
         axes.axvline(0, **style.REFERENCE)
     figure.supxlabel("share of importance")
-    return charts.legend(figure, [style.scaler(name) | {"linestyle": ""} for name in names])
+    return charts.legend(figure, [look | {"linestyle": ""} for look in looks.values()])
+
+
+def _marked(look: dict[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
+    """Return a look whose label says so where shares rest on fewer than half of the splits."""
+    if not frame["few"].any():
+        return look
+    number = pluralize(int(frame.loc[frame["few"], "n"].max()), "split")
+    return {**look, "label": f"{look['label']}, {number} only"}
 
 
 def columns(frame: pd.DataFrame) -> Figure:

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from scaling_study.report.diagnosis import data, figures
+from scaling_study.report.diagnosis import data, figures, rows
 from scaling_study.report.diagnosis.data import Diagnosis
 from scaling_study.report.document import Figure, Report, Section, Table, Words
 from scaling_study.storage.results import Results
@@ -27,17 +27,19 @@ def report_of(of: Diagnosis) -> Report:
     facts = data.facts(of)
     words = Words(__package__ or "", **facts)
     draw = partial(figures.scores, score=facts["score"])
-    scores = data.score_rows(of.scores, of.differences)
+    scores = rows.score_rows(of.scores, of.differences)
     first: tuple[Figure | Table, ...] = (
         words.figure("scores", of.scores, draw),
-        words.table("summary", data.summary_rows(of)),
+        words.table("summary", rows.summary_rows(of)),
     )
     sections = [words.section("scores", *first), _columns(of, words)]
     if facts["read"] and of.verdict != "untrained":
-        shown = data.shown_shares(of)
+        shown = rows.shown_shares(of)
         shares = words.figure("shares", shown, figures.shares)
-        agreement = words.table("agreement", data.agreement_rows(of))
-        sections.append(words.section("importance", shares, agreement))
+        agreed = rows.agreement_rows(of)
+        agreement = [words.table("agreement", agreed)] if len(agreed) else []
+        sections.append(words.section("importance", shares, *agreement))
+    frames = {name: getattr(of, name) for name in FILES}
     return Report(
         title=of.results.study.title,
         lead=" ".join(of.answer),
@@ -47,7 +49,7 @@ def report_of(of: Diagnosis) -> Report:
             words.section("methods"),
         ),
         limits=words("limits"),
-        files={f"tables/{name}.csv": getattr(of, name) for name in FILES},
+        files={f"tables/{name}.csv": frame for name, frame in frames.items() if len(frame)},
     )
 
 
@@ -56,6 +58,6 @@ def _columns(of: Diagnosis, words: Words) -> Section:
     return words.section(
         "columns",
         words.figure("columns", shown, figures.columns),
-        words.table("columns", data.column_rows(of.columns)),
-        words.table("conditioning", data.conditioning_rows(of.conditioning)),
+        words.table("columns", rows.column_rows(of.columns)),
+        words.table("conditioning", rows.conditioning_rows(of.conditioning)),
     )

@@ -120,7 +120,7 @@ def files(summaries: Summaries, conditions: pd.DataFrame) -> dict[str, pd.DataFr
             runs, on="condition", how="left"
         ),
         "tables/features.csv": summaries.labels.merge(features, on="condition"),
-        "tables/differences.csv": summaries.differences,
+        "tables/differences.csv": summaries.differences[summaries.differences["n"] > 0],
     }
 
 
@@ -224,6 +224,7 @@ def facts(summaries: Summaries) -> dict[str, Any]:
         "updates": int(rows["updates"].max()),
         "seeds": int(rows["n"].max()),
         "judged": bool(rows["has_target"].all()),
+        "targets": bool(summaries.runs["has_target"].any()),
         "raw": raw.iloc[0].to_dict() if len(raw) else None,
         "scaled": len(scaled),
         "scaled_reached": _span(scaled["converged"], percent),

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from scaling_study.analysis import summary
+from scaling_study.analysis.scaler_comparison import EXPLAINED
 from scaling_study.report.diagnosis.figures import shares as shares_of
 from scaling_study.report.document import Figure, Report, Table, Words
 from scaling_study.report.labels import label_conditions, listing, scaler_name, slug
@@ -31,13 +32,18 @@ def build(results: Results) -> Report:
     shared = _shared_axes(results.conditions)
     compared = scalers.compared(results)
     said = scalers.differing(compared)
-    words = Words(__package__ or "", **data.facts(summaries), **said, shared=shared)
+    shown = data.tables(summaries)
+    words = Words(
+        __package__ or "",
+        **{**data.facts(summaries), **said, "shared": shared, "columns": list(shown["conditions"])},
+        explained=EXPLAINED in set(compared["measure"]),
+    )
     rows = _rows(results, words)
     first, *others = rows.settings[:MOST_SETTINGS]
     more = [figure for s in others for figure in (*rows.weights(s), *rows.gradients(s))]
     tables = {
         name: words.table(name, frame, group="setting")
-        for name, frame in data.tables(summaries).items()
+        for name, frame in shown.items()
         if len(frame)
     }
     moved = [tables[name] for name in ("movement", "differences") if name in tables]

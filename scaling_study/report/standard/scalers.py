@@ -9,6 +9,7 @@ from scaling_study.analysis.scaler_comparison import RAW
 from scaling_study.errors import StudyError
 from scaling_study.report.labels import (
     MISSING,
+    count,
     estimate,
     hundredths,
     label_conditions,
@@ -42,8 +43,13 @@ def compared(results: Results) -> pd.DataFrame:
 def importance_rows(results: Results) -> pd.DataFrame:
     """Return the mean shares of the leading features by setting, scaler and method."""
     labels = _with_overlap(results)[["condition", "setting", "scaler", "overlap"]]
-    found = scaler_comparison.mean_shares(results.features, results.runs, labels)
+    features = results.features
+    if features["feature"].dtype.kind in "iu":
+        features = features.assign(feature=features["feature"] + 1)
+    found = scaler_comparison.mean_shares(features, results.runs, labels)
     found = found[found["method"].isin(SHOWN_METHODS)]
+    first, last = results.study.seeds
+    found = found.assign(seeds=last - first)
     leading = found.groupby("feature")["value"].max().sort_values(ascending=False)
     return found[found["feature"].isin(leading.index[:MOST_SHOWN])]
 
@@ -88,8 +94,8 @@ def importance_table(found: pd.DataFrame) -> pd.DataFrame:
     by = ["setting", "method", "feature"]
     table = _by_setting(found[by])
     for scaler, rows in found.groupby("scaler", sort=False):
-        ends = rows[["value", "low", "high"]].to_numpy(float)
-        cells = dict(zip(rows[by].itertuples(index=False, name=None), ends, strict=True))
+        values = rows[["value", "low", "high", "n", "seeds"]].to_numpy(float)
+        cells = dict(zip(rows[by].itertuples(index=False, name=None), values, strict=True))
         keys = table[by].itertuples(index=False, name=None)
         table[scaler_name(str(scaler))] = [
             _share(*cells[key]) if key in cells else MISSING for key in keys
@@ -105,8 +111,10 @@ def _by_setting(keys: pd.DataFrame) -> pd.DataFrame:
     return once.reset_index(drop=True)
 
 
-def _share(value: float, low: float, high: float) -> str:
-    return f"{hundredths(value)}\n{hundredths(low)} to {hundredths(high)}"
+def _share(value: float, low: float, high: float, n: float, seeds: float) -> str:
+    """Return a share with its interval, and its number of runs where they are few."""
+    text = f"{hundredths(value)}\n{hundredths(low)} to {hundredths(high)}"
+    return text if n > seeds / 2 else f"{text}, {count(int(n))} of {count(int(seeds))} seeds"
 
 
 def differing(compared: pd.DataFrame) -> dict[str, Any]:
@@ -124,5 +132,11 @@ def differing(compared: pd.DataFrame) -> dict[str, Any]:
         }
         counted = {key: len(part) for key, part in names.items()}
         scalers = {key: list(dict.fromkeys(part["scaler"])) for key, part in names.items()}
-        found.append({"measure": measure, "count": len(own), "n": counted, "scalers": scalers})
+        most = own.loc[own["difference"].abs().idxmax()]
+        largest = {
+            "text": estimate(*most[["difference", "difference_low", "difference_high"]]),
+            "where": f"{most['setting']}, {scaler_name(most['scaler'])}",
+        }
+        facts = {"measure": measure, "count": len(own), "n": counted, "scalers": scalers}
+        found.append({**facts, "largest": largest})
     return {"measures": found}
