@@ -9,7 +9,8 @@ USAGE, FAILED = 2, 1
 
 def say(message: str) -> None:
     """Print a message as one line on standard error."""
-    print(f"scaling-study: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"scaling-study: {' '.join(message.split())}\n")  # whole, from any thread
+    sys.stderr.flush()
 
 
 def fail(message: str, status: int) -> NoReturn:

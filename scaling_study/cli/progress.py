@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from scaling_study.cli.console import say
@@ -57,7 +57,8 @@ class Lines:
         """Print a line now."""
         now = time.monotonic()
         self._next = now + APART
-        say(f"{self.what}, {now - self._start:.0f} s")
+        with suppress(OSError, ValueError):  # nobody reads them: a run goes on
+            say(f"{self.what}, {now - self._start:.0f} s")
 
     def _watch(self) -> None:
         while not self._ended.wait(max(0.0, self._next - time.monotonic())):

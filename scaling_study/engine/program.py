@@ -79,9 +79,10 @@ def tiles_of(group: Group) -> Tiles:
 
 
 def may_have_target(group: Group) -> bool:
-    """Return whether runs may have a target: of a linear model, or where the study gives one."""
-    given = any(condition.target_loss != "none" for condition in group.conditions)
-    return given or group.static.model.name == "linear"
+    """Return whether runs may have a target, of the loss or of a feature's weight."""
+    if models.is_single_unit(model_of(group.static)):
+        return True
+    return any(condition.target_loss != "none" for condition in group.conditions)
 
 
 def objective_of(group: Group, model: nn.Module, *, seeds_last: bool) -> Objective:

@@ -154,7 +154,10 @@ class Trainer:
         """
         full_batch = self.objective.full_batch(data.inputs, data.residual)
         data, last = self._of_runs(data), training.epoch + count
-        has_convergence_target = jnp.isfinite(data.convergence_target.loss).any()
+        target = data.convergence_target
+        has_convergence_target = jnp.isfinite(target.loss).any()
+        if self.single_unit:  # whose weights have targets of their own
+            has_convergence_target |= jnp.isfinite(target.distance).any()
 
         def is_running(now: Training) -> Array:
             return (now.epoch < last) & jnp.any(now.state.diverged_at == NEVER)

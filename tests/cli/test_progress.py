@@ -63,6 +63,15 @@ def test_a_slow_run_has_a_line_every_while(at_once, capsys):
     assert capsys.readouterr().err.count("10 of 1,000 runs, 5 runs/s") >= 2
 
 
+def test_a_run_goes_on_where_nobody_reads_its_progress(at_once, monkeypatch):
+    def full(text: str) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("sys.stderr.write", full)
+    with RunProgress(quiet=False) as show:
+        show(chunk(500))
+
+
 @pytest.mark.parametrize("quiet", [False, True])
 def test_reasons_of_failed_runs_are_printed_once_and_always(quiet, capsys):
     with RunProgress(quiet) as show:

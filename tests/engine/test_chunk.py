@@ -566,6 +566,17 @@ def test_the_full_loss_of_a_network_is_watched_only_where_there_is_a_target(
     assert_close(*found, rtol=1e-4 if ON_CPU else 1e-3)
 
 
+@pytest.mark.parametrize("batch_size", [5, 1])
+def test_the_features_of_a_single_unit_have_targets_whatever_its_name_and_penalty(batch_size):
+    axes = {**BASE, "batch_size": batch_size, "learning_rate": 0.3, "epochs": 12}
+    registered = rows_of(**axes)
+    named = rows_of(**axes, model="scaling_study.engine.models:linear")
+    both = registered.index.intersection(named.index)  # their chunks differ
+    steps = [np.stack(rows.loc[both, "steps_to_feature_target"]) for rows in (registered, named)]
+    assert (steps[0] > 0).any()
+    np.testing.assert_array_equal(*steps)
+
+
 def test_groups_that_may_have_a_target_have_a_program_of_their_own():
     axes = {**BASE, "model": TANH, "learning_rate": 0.01}
     (without,), (with_one,) = (groups_of(**axes, target_loss=loss) for loss in ("none", 0.3))
