@@ -132,7 +132,7 @@ def differing(compared: pd.DataFrame) -> dict[str, Any]:
         }
         counted = {key: len(part) for key, part in names.items()}
         scalers = {key: list(dict.fromkeys(part["scaler"])) for key, part in names.items()}
-        most = own.loc[own["difference"].abs().idxmax()]
+        most = own.iloc[int(own["difference"].abs().to_numpy(float).argmax())]
         largest = {
             "text": estimate(*most[["difference", "difference_low", "difference_high"]]),
             "where": f"{most['setting']}, {scaler_name(most['scaler'])}",
