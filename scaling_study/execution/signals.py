@@ -19,7 +19,7 @@ from scaling_study.errors import CONTINUE
 
 INTERRUPTED = 130
 GRACE = 1.0  # seconds in which the main thread may end by itself
-SHOW_CURSOR = "\r\x1b[K\x1b[?25h"  # on a line of its own
+SHOW_CURSOR = "\r\x1b[K\x1b[?25h"  # which a bar or a spinner hides, on a line of its own
 POLL = 0.1  # seconds between two checks while waiting
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -53,8 +53,9 @@ def leave() -> None:
     if not _leaving.acquire(blocking=False):
         time.sleep(60)  # another thread is about to end it
     with suppress(Exception):
-        shown = SHOW_CURSOR if sys.stderr.isatty() else ""  # which a bar or a spinner hides
-        print(f"{shown}scaling-study: interrupted; {CONTINUE}", file=sys.stderr, flush=True)
+        stream: Any = sys.__stderr__  # a bar or a spinner takes the place of sys.stderr
+        shown = SHOW_CURSOR if stream.isatty() else ""
+        print(f"{shown}scaling-study: interrupted; {CONTINUE}", file=stream, flush=True)
     with suppress(Exception):
         sys.stdout.flush()
     os._exit(INTERRUPTED)

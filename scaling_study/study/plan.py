@@ -25,6 +25,7 @@ from scaling_study.study.study import Study
 # CPU seconds, measured on two cores (bench/NOTES.md): of a program, of a chunk's data and rows,
 # and of an update of a run, the latter with a part for each row of a batch and parameter.
 CORES = 2
+START_SECONDS = 3.0  # of wall: imports, the plan, the first chunk
 COMPILE_SECONDS = {"moments": 3.0, "samples": 6.5}
 CHUNK_SECONDS = 0.15
 UPDATE_SECONDS = {"moments": 2e-8, "samples": 1e-7}
@@ -60,7 +61,7 @@ class Plan:
             "updates": self.updates,
             "memory_bytes": max(map(self.memory_of, self.groups)),
             "disk_bytes": self._padded_runs() * BYTES_PER_RUN,
-            "seconds": round(sum(map(self._cpu_seconds, self.groups)) / CORES, 1),
+            "seconds": round(START_SECONDS + sum(map(self._cpu_seconds, self.groups)) / CORES, 1),
         }
 
     def runs_of(self, chunks: Sequence[Chunk]) -> int:

@@ -64,12 +64,16 @@ def test_a_slow_run_has_a_line_every_while(at_once, capsys):
 
 
 def test_a_run_goes_on_where_nobody_reads_its_progress(at_once, monkeypatch):
+    tried = []
+
     def full(text: str) -> None:
+        tried.append(text)
         raise OSError("no space left on device")
 
     monkeypatch.setattr("sys.stderr.write", full)
     with RunProgress(quiet=False) as show:
         show(chunk(500))
+    assert any("500 of 1,000 runs" in text for text in tried)
 
 
 @pytest.mark.parametrize("quiet", [False, True])

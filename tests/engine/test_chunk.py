@@ -566,14 +566,30 @@ def test_the_full_loss_of_a_network_is_watched_only_where_there_is_a_target(
     assert_close(*found, rtol=1e-4 if ON_CPU else 1e-3)
 
 
-@pytest.mark.parametrize("batch_size", [5, 1])
-def test_the_features_of_a_single_unit_have_targets_whatever_its_name_and_penalty(batch_size):
-    axes = {**BASE, "batch_size": batch_size, "learning_rate": 0.3, "epochs": 12}
+FEATURES = "steps_to_feature_target"
+
+
+def test_the_features_of_a_single_unit_have_targets_whatever_its_name():
+    axes = {**BASE, "learning_rate": 0.3, "epochs": 12}
     registered = rows_of(**axes)
     named = rows_of(**axes, model="scaling_study.engine.models:linear")
     both = registered.index.intersection(named.index)  # their chunks differ
-    steps = [np.stack(rows.loc[both, "steps_to_feature_target"]) for rows in (registered, named)]
+    steps = [np.stack(rows.loc[both, FEATURES]) for rows in (registered, named)]
     assert (steps[0] > 0).any()
+    np.testing.assert_array_equal(*steps)
+
+
+def test_the_features_of_a_single_unit_have_targets_also_where_its_loss_has_none(monkeypatch):
+    axes = {**BASE, "batch_size": 1, "learning_rate": 0.1, "l1_penalty": 1e-4}
+    axes |= {"objective": "samples", "epochs": 12}
+    found = []
+    for batches in (program.LONG_EPOCH, 1000):  # skipped without a target, and never
+        monkeypatch.setattr(program, "LONG_EPOCH", batches)
+        monkeypatch.setattr(compiling, "_programs", {})
+        found.append(rows_of(**axes))
+    assert set(found[0]["status"]) == {"no_target"}
+    steps = [np.stack(rows[FEATURES]) for rows in found]
+    assert (steps[1] > 0).any()
     np.testing.assert_array_equal(*steps)
 
 

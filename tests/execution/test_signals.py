@@ -1,18 +1,21 @@
 """Signals: however and whenever they come, a run ends with exit code 130 and whole chunks."""
 
 import os
+import pty
 import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tomli_w
-from processes import has_signal, start_python
+from processes import environment, has_signal, start_python
 from tiny_folder import STUDY, chunks, run
 
 from scaling_study.errors import CONTINUE
@@ -23,6 +26,7 @@ from scaling_study.storage import reader as folder_of
 # Chunks of some tens of milliseconds, for some seconds: a moment is rarely between two.
 LONG: dict[str, Any] = {**STUDY, "epochs": 400, "seeds": "0:20000"}
 KINDS = [signal.SIGINT, signal.SIGTERM]
+HIDDEN = b"\x1b[?25l"  # what hides a terminal's cursor
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -97,6 +101,36 @@ def test_a_signal_ends_a_process_that_catches_every_exception(kind, tmp_path):
         process.kill()
         pytest.skip("SIGINT is ignored in a background job")
     ends_whole(process, kind, tmp_path)
+
+
+SPINNING = """
+import time
+from scaling_study.cli.progress import busy
+from scaling_study.execution import signals
+signals.install()
+with busy("waiting", quiet=False):
+    while True:
+        try:
+            time.sleep(10)
+        except BaseException:
+            pass
+"""
+
+
+def test_a_signal_shows_the_cursor_that_a_spinner_hides():
+    main, end = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", SPINNING], env=environment(), stderr=end)
+    os.close(end)
+    shown = b""
+    with os.fdopen(main, "rb", buffering=0) as terminal:
+        while HIDDEN not in shown:
+            shown += terminal.read(1000)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 130
+        with suppress(OSError):  # the other end is closed
+            while more := terminal.read(1000):
+                shown += more
+    assert shown.rfind(signals.SHOW_CURSOR.encode()) > shown.rfind(HIDDEN)
 
 
 def test_a_second_signal_ends_at_once(tmp_path):

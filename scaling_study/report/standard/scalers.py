@@ -114,7 +114,7 @@ def _by_setting(keys: pd.DataFrame) -> pd.DataFrame:
 def _share(value: float, low: float, high: float, n: float, seeds: float) -> str:
     """Return a share with its interval, and its number of runs where they are few."""
     text = f"{hundredths(value)}\n{hundredths(low)} to {hundredths(high)}"
-    return text if n > seeds / 2 else f"{text}, {count(int(n))} of {count(int(seeds))} seeds"
+    return text if n >= seeds / 2 else f"{text}, {count(int(n))} of {count(int(seeds))} seeds"
 
 
 def differing(compared: pd.DataFrame) -> dict[str, Any]:
