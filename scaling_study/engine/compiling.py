@@ -12,7 +12,7 @@ from scaling_study.engine import monitor, optimizers
 from scaling_study.engine.cache import without_unreadable
 from scaling_study.engine.environment import with_pinned
 from scaling_study.engine.inputs import Inputs, arrays_of, init_seeds, inputs_of
-from scaling_study.engine.program import ChunkProgram, may_have_target, tiles_of
+from scaling_study.engine.program import ChunkProgram, is_by_row, may_have_target, tiles_of
 from scaling_study.engine.train import Budget, Training
 from scaling_study.study.conditions import (
     Group,
@@ -24,8 +24,10 @@ from scaling_study.study.conditions import (
 
 # By default XLA uses vectors of 256 bits; with 512, where there are, a run is 1.25 times as fast.
 COMPILER_OPTIONS = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
-# A table has so few runs that most of their time is compiling, which takes two thirds of it here.
-OPTIONS_OF_TABLES = {"cpu": {"xla_backend_optimization_level": 1}}
+# At this level compiling takes half to two thirds of the time and training is about as fast, but
+# for runs that are evaluated row by row, which take two to eight times as long.
+QUICKLY = {"cpu": {"xla_backend_optimization_level": 1}}
+LONG_CHUNK = 10_000_000  # updates of all its runs, from where on training is what takes time
 
 
 class Program(NamedTuple):
@@ -99,9 +101,7 @@ def _lock_of(key: Any) -> threading.Lock:
 def _compile(group: Group, record: str, inputs: Inputs) -> Program:
     optimizers.check(optimizers.build(group.static.optimizer, group.static.framework))
     functions = ChunkProgram(group, budget_of(group, record), tiles_of(group))
-    options = COMPILER_OPTIONS.get(jax.default_backend(), {})
-    if group.static.problem.is_table:
-        options = options | OPTIONS_OF_TABLES.get(jax.default_backend(), {})
+    options = _options(group)
     blank_trace = jax.jit(functions.blank_trace).lower().compile()
     data, (order, count) = inputs.data, inputs.order
     seeds = init_seeds(group, range(group.shape.seeds))
@@ -116,6 +116,15 @@ def _compile(group: Group, record: str, inputs: Inputs) -> Program:
     sizes = ("argument", "output", "temp")
     memory_bytes = sum(getattr(memory, f"{size}_size_in_bytes", 0) for size in sizes)
     return Program(blank_trace, first, more, memory_bytes, _digest(text), [])
+
+
+def _options(group: Group) -> dict[str, Any]:
+    """Return the compiler's options for a group, which depend on it and the device alone."""
+    backend, shape = jax.default_backend(), group.shape
+    options = COMPILER_OPTIONS.get(backend, {})
+    updates = shape.conditions * shape.seeds * group.static.updates
+    is_long = updates > LONG_CHUNK and not group.static.problem.is_table
+    return options if is_long or is_by_row(group) else options | QUICKLY.get(backend, {})
 
 
 def budget_of(group: Group, record: str) -> Budget:

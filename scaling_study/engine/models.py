@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax.typing import Array
 
+from scaling_study.engine import elementary
 from scaling_study.engine.split_module import SplitModule, makes_nnx
 from scaling_study.errors import StudyError, unknown
 from scaling_study.study.component import Component
@@ -25,6 +26,11 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "identity": lambda x: x,
     **{name: getattr(nn, name) for name in ELEMENTWISE},
 }
+# The same functions, for the runs that lie side by side in `forward`.
+VECTORISED = {
+    name: getattr(elementary, name)
+    for name in ("elu", "gelu", "log_sigmoid", "selu", "softplus", "tanh")
+} | {"celu": elementary.elu}
 # Activations of `flax.linen` that are not elementwise; the last axis is that of the runs here.
 ACROSS_AN_AXIS = ("glu", "log_softmax", "logsumexp", "normalize", "softmax", "standardize")
 INITIALIZERS: dict[str, Callable[[], Any]] = {
@@ -216,11 +222,12 @@ def fold(
 
 
 def _forward_dense(model: MLP, parameters: Parameters, x: Array) -> Array:
+    activation = VECTORISED.get(model.activation, ACTIVATIONS[model.activation])
     for i in range(len(model.hidden) + 1):
         layer = parameters["params"][f"Dense_{i}"]
         x = contract(x, layer["kernel"]) + layer["bias"]
         if i < len(model.hidden):
-            x = ACTIVATIONS[model.activation](x)
+            x = activation(x)
     return x if model.classes > 2 else x[:, 0]
 
 

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from scaling_study.engine import models
+from scaling_study.engine import elementary, models
 from scaling_study.engine.batching import Batching
 from scaling_study.engine.models import Parameters
 from scaling_study.study.conditions import WRITTEN_OUT
@@ -165,7 +165,7 @@ class PerSample:
         """Return the loss of each row, (R, C, S)."""
         outputs = self._predict(folded, maps, rows.inputs)
         if self.classes == 2:
-            return optax.sigmoid_binary_cross_entropy(outputs, rows.residual)
+            return elementary.softplus((1 - 2 * rows.residual) * outputs)
         if self.classes:
             classes = jnp.arange(self.classes).reshape(-1, *[1] * (rows.residual.ndim - 1))
             one_hot = (rows.residual[:, None] == classes).astype(outputs.dtype)

@@ -52,6 +52,12 @@ def maps_single_runs(group: Group) -> bool:
     return not (is_mlp and small and shape_of(static.problem)[1] <= FEW_FEATURES)
 
 
+def is_by_row(group: Group) -> bool:
+    """Return whether a group's runs lie side by side, in loops over the rows of a batch."""
+    on_cpu = jax.default_backend() == "cpu" and group.static.objective == "samples"
+    return on_cpu and not maps_single_runs(group) and isinstance(model_of(group.static), models.MLP)
+
+
 @lru_cache(maxsize=256)
 def _needs_hessian(optimizer: Component, framework: str) -> bool:
     return optimizers.needs_hessian(optimizers.build(optimizer, framework))
@@ -92,19 +98,18 @@ def objective_of(group: Group, model: nn.Module, *, seeds_last: bool) -> Objecti
     batching = Batching(samples, static.batch_size, static.sampling == "replacement")
     if static.objective == "moments":
         return of_moments(features, batching, seeds_last)
-    single_run = maps_single_runs(group)
     return PerSample(
         model,
         batching,
         problem.classes,
         seeds_last,
-        by_row=not single_run and jax.default_backend() == "cpu" and isinstance(model, models.MLP),
+        by_row=is_by_row(group),
         # There all rows are many times a batch, or cost as much as the update, or tell nothing.
         skip_full_loss=problem.held_out is not None
         or batching.batches >= LONG_EPOCH
         or static.sampling == "full"
         or not may_have_target(group),
-        single_run=single_run,
+        single_run=maps_single_runs(group),
     )
 
 

@@ -1,0 +1,87 @@
+"""Elementary functions beside those of NumPy in extended precision and of JAX."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaling_study.engine import elementary, models
+
+SIZES = np.geomspace(1e-30, 1e4, 100_001)
+X = np.concatenate([SIZES, -SIZES, [0.0]])
+
+
+def softplus(x):
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def elu(x):
+    return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+
+
+EXACT = {
+    "tanh": np.tanh,
+    "softplus": softplus,
+    "log_sigmoid": lambda x: -softplus(-x),
+    "elu": elu,
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", EXACT)
+def test_values_have_all_digits_but_the_last_few(name, dtype):
+    with jax.enable_x64(dtype == "float64"):
+        x = X.astype(dtype)
+        found = np.asarray(jax.jit(getattr(elementary, name))(x))
+    exact = EXACT[name](x.astype(np.longdouble))
+    told = np.abs(exact) > 1e-30  # below, numbers are denormal and may be taken as 0
+    last_place = np.spacing(np.abs(exact[told]).astype(dtype))
+    assert (np.abs(found - exact)[told] <= 8 * last_place).all()
+    assert (np.abs(found)[~told] <= 1e-30).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", models.VECTORISED)
+def test_values_and_slopes_are_those_of_jax(name, dtype):
+    ours, theirs = models.VECTORISED[name], getattr(nn, name)
+    digits = 2e-6 if dtype == "float32" else 2e-15
+    with jax.enable_x64(dtype == "float64"):
+        x = jnp.asarray(X[np.abs(X) < 50], dtype)
+        for function, reference in (
+            (ours, theirs),
+            *((slope(f), slope(g)) for f, g in [(ours, theirs)]),
+        ):
+            found, wanted = function(x), reference(x)
+            assert found.dtype == wanted.dtype
+            np.testing.assert_allclose(found, wanted, rtol=digits, atol=4 * digits)
+
+
+def slope(function):
+    return jax.vmap(jax.grad(function))
+
+
+@pytest.mark.parametrize("name", models.VECTORISED)
+def test_at_the_ends_values_are_those_of_jax(name):
+    ends = jnp.asarray([0.0, 1e4, -1e4, 1e30, -1e30, jnp.inf, jnp.nan], jnp.float32)
+    ours, theirs = models.VECTORISED[name], getattr(nn, name)
+    np.testing.assert_array_equal(ours(ends), theirs(ends) + jnp.zeros(()))
+    np.testing.assert_array_equal(slope(ours)(ends[:3]), slope(theirs)(ends[:3]))
+
+
+@given(st.floats(-1e38, 1e38), st.floats(0, 1e38))
+def test_tanh_is_odd_bounded_and_monotone(x, more):
+    low, high = (elementary.tanh(jnp.float32(v)) for v in (x, x + more))
+    assert abs(low) <= 1
+    assert low == -elementary.tanh(jnp.float32(-x))
+    assert low <= high + 3e-7  # of rounding, as that of XLA
+
+
+@pytest.mark.parametrize("name", models.VECTORISED)
+def test_second_derivatives_are_those_of_jax(name):
+    ours, theirs = models.VECTORISED[name], getattr(nn, name)
+    x = jnp.linspace(-4, 4, 81, dtype=jnp.float32)
+    found, wanted = (slope(jax.grad(f))(x) for f in (ours, theirs))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
