@@ -23,7 +23,8 @@ from scaling_study.engine import curvature, evaluate, importance, monitor
 from scaling_study.engine.cache import without_unreadable
 from scaling_study.engine.compiling import budget_of, compiled
 from scaling_study.engine.environment import environment, with_pinned
-from scaling_study.engine.inputs import Inputs, arrays_of, init_seeds, inputs_of
+from scaling_study.engine.initial import initial_of
+from scaling_study.engine.inputs import Inputs, arrays_of, inputs_of
 from scaling_study.engine.program import tiles_of
 from scaling_study.engine.record import failed, to_parquet, to_table, with_failures
 from scaling_study.engine.train import Budget, Training
@@ -280,11 +281,11 @@ def _inputs(group: Group, chunk: Chunk) -> Inputs:
 
 def _train(group: Group, chunk: Chunk, record: str, inputs: Inputs) -> Training:
     """Return a chunk's training, in tiles and on the device, before it is waited for."""
-    data, seeds = inputs.data, init_seeds(group, group.seeds(chunk))
     program = compiled(group, record, inputs)
     with jax.enable_x64(group.static.dtype == "float64"):
-        trace = program.take_trace()
-        training = program.first(trace, seeds, data, *inputs.order)
+        trace, data = program.take_trace(), inputs.data
+        initial = initial_of(group, group.seeds(chunk))
+        training = program.first(trace, initial, data, *inputs.order)
         for order, count in inputs.later:
             assert program.more is not None
             training = program.more(training, data, order, count)

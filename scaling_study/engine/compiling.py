@@ -11,12 +11,21 @@ import numpy as np
 from scaling_study.engine import monitor, optimizers
 from scaling_study.engine.cache import without_unreadable
 from scaling_study.engine.environment import with_pinned
-from scaling_study.engine.inputs import Inputs, arrays_of, init_seeds, inputs_of
-from scaling_study.engine.program import ChunkProgram, is_by_row, may_have_target, tiles_of
+from scaling_study.engine.initial import shapes_of
+from scaling_study.engine.inputs import Inputs, arrays_of, inputs_of
+from scaling_study.engine.models import MODELS
+from scaling_study.engine.program import (
+    ChunkProgram,
+    is_by_row,
+    may_have_target,
+    tiles_of,
+)
 from scaling_study.engine.train import Budget, Training
+from scaling_study.study.component import Component
 from scaling_study.study.conditions import (
     Group,
     batches_per_epoch,
+    problem_of,
     segment_epochs,
     shape_of,
     trace_epochs,
@@ -64,10 +73,7 @@ def compiled(group: Group, record: str, inputs: Inputs | None = None) -> Program
     Exception
         The error of compiling, at each call.
     """
-    device = jax.config.jax_default_device or jax.devices()[0]
-    # Seeds that are held fixed are data of a program, so that groups that differ in them share it.
-    static = group.static._replace(data_seed=0, init_seed=0, order_seed=0)
-    key = (static, group.shape, budget_of(group, record), may_have_target(group), device)
+    key = _key(group, record)
     with _lock_of(key):
         found = _programs.get(key)
         if found is None:
@@ -98,14 +104,32 @@ def _lock_of(key: Any) -> threading.Lock:
         return _locks.setdefault(key, threading.Lock())
 
 
+def _key(group: Group, record: str) -> Any:
+    """Return what a program depends on: groups with the same key share one.
+
+    Data, starts and seeds are arguments of a program.
+    """
+    static, model = group.static, group.static.model
+    problem = problem_of(static.problem)
+    if model.name in MODELS:
+        model = Component(model.name, tuple(p for p in model.parameters if p[0] != "kernel_init"))
+    of_problem = shape_of(static.problem), problem.classes, problem.held_out is None
+    others = static._replace(problem=None, model=None, data_seed=0, init_seed=0, order_seed=0)
+    return (
+        *(others, model, of_problem, static.problem.is_table, group.shape),
+        *(budget_of(group, record), may_have_target(group)),
+        jax.config.jax_default_device or jax.devices()[0],
+    )
+
+
 def _compile(group: Group, record: str, inputs: Inputs) -> Program:
     optimizers.check(optimizers.build(group.static.optimizer, group.static.framework))
     functions = ChunkProgram(group, budget_of(group, record), tiles_of(group))
     options = _options(group)
     blank_trace = jax.jit(functions.blank_trace).lower().compile()
     data, (order, count) = inputs.data, inputs.order
-    seeds = init_seeds(group, range(group.shape.seeds))
-    arguments = (jax.eval_shape(functions.blank_trace), seeds, data, order, count)
+    trace = jax.eval_shape(functions.blank_trace)
+    arguments = (trace, shapes_of(group), data, order, count)
     lowered = jax.jit(functions.first, donate_argnums=0).lower(*arguments)
     text, first, more = lowered.as_text(), lowered.compile(options), None
     if len(list(segment_epochs(group))) > 1:

@@ -195,13 +195,6 @@ def inputs_of(group: Group, arrays: ConditionArrays, seeds: range) -> Inputs:
     return Inputs(data, next(segments), segments, unique_data)
 
 
-def init_seeds(group: Group, seeds: range) -> np.ndarray:
-    """Return the seeds of the initial parameters, in tiles."""
-    held = group.static.init_seed
-    init = [seed if held == "vary" else int(held) for seed in seeds]
-    return tiles_of(group).cut_seeds(np.asarray(init, np.uint32))
-
-
 def _segments(group: Group, seeds: range) -> Iterator[tuple[Any, np.int32]]:
     """Yield the batch orders of the budget's segments, all of one shape, and their epochs."""
     cut = tiles_of(group).cut_seeds

@@ -197,6 +197,7 @@ class PerSample:
 class SecondMoments:
     """The objective of a linear model that needs only the second moments of each batch.
 
+    Moments are kept doubled, 2 M, so that no product with them needs to be.
     The inputs are q, the orthonormal columns of `canonical.orthogonal`. Kernel and bias are read
     by index, in arrays of shape (C, S), so that a run's parameters may be one array, or one
     array each (`unstack`).
@@ -217,23 +218,23 @@ class SecondMoments:
         weights = self.batching.weights(order, residual.dtype)
         products = self._products(q, residual)
         moments = jnp.einsum("skbn,snp->kbps", weights, products, precision="highest")
-        return self._with_conditions(moments)
+        return self._with_conditions(2 * moments)
 
     def full_batch(self, q: Array, residual: Array) -> Array:
         """Return the moments of all rows."""
-        return self._with_conditions(jnp.mean(self._products(q, residual), axis=1).T)
+        return self._with_conditions(2 * jnp.mean(self._products(q, residual), axis=1).T)
 
     def value_and_gradient(self, parameters: Parameters, maps: AffineMaps, moments: Any) -> Any:
         """Return the loss (C, S) of a batch and its gradient, of each run by itself."""
         distance, pull_back = jax.vjp(lambda p: self._distance(p, maps), parameters)
         vector = [*distance, -maps.residual_scale]
         place = {pair: number for number, pair in enumerate(self._pairs)}
-        products = [  # M v, half of the gradient of v' M v
+        products = [  # 2 M v, the gradient of v' M v
             sum(moments[place[min(i, j), max(i, j)]] * x for j, x in enumerate(vector))
             for i in range(len(vector))
         ]
-        value = sum(x * product for x, product in zip(vector, products, strict=True))
-        gradient = pull_back([2 * product for product in products[:-1]])[0]
+        value = sum(x * product for x, product in zip(vector, products, strict=True)) / 2
+        gradient = pull_back(products[:-1])[0]
         # The barrier keeps XLA from computing both again inside each of their many readers.
         return jax.lax.optimization_barrier((value, gradient))
 

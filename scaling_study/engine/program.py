@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling_study.engine import models, monitor, optimizers, train
+from scaling_study.engine import models, monitor, optimizers
 from scaling_study.engine.batching import Batching
+from scaling_study.engine.models import Parameters
 from scaling_study.engine.monitor import Trace
 from scaling_study.engine.objective import Objective, PerSample, SecondMoments, of_moments, unstack
 from scaling_study.engine.optimizers import BlockOptimizer
@@ -152,14 +153,16 @@ class ChunkProgram:
             as_list=not self.trainer.single_run and self.budget.features <= WRITTEN_OUT,
         )
 
-    def first(self, trace: Trace, seeds: Any, data: Data, order: Any, count: Any) -> Training:
-        """Train the first ``count`` epochs, writing over the trace.
+    def first(
+        self, trace: Trace, initial: Parameters, data: Data, order: Any, count: Any
+    ) -> Training:
+        """Train the first ``count`` epochs of `initial_of`'s parameters, writing over the trace.
 
         Points after the end of a tile keep their old values.
         """
         outer, inner = data.maps.intercept.shape[:2]
         points = self.budget.trace_points * jnp.arange(outer * inner, dtype=jnp.int32)
-        carried = points.reshape(outer, inner), seeds
+        carried = points.reshape(outer, inner), initial
         return self._train_tiles(self._begin, data, order, count, carried, trace)
 
     def more(self, training: Training, data: Data, order: Any, count: Any) -> Training:
@@ -167,13 +170,12 @@ class ChunkProgram:
         carried = training._replace(trace=None), None
         return self._train_tiles(self._continue, data, order, count, carried, training.trace)
 
-    def _begin(self, data: Data, trace: Trace, first_trace_point: Any, seeds: Any) -> Training:
-        runs, dtype = data.maps.intercept.shape, self.group.static.dtype
-        drawn = train.initial_parameters(self.model, seeds, self.budget.features, dtype)
+    def _begin(self, data: Data, trace: Trace, first_trace_point: Any, initial: Any) -> Training:
+        runs = data.maps.intercept.shape
         conditions = -2 if self.tiles.seeds_last else -1
         parameters = jax.tree.map(
             lambda x: jnp.broadcast_to(jnp.expand_dims(x, conditions), (*x.shape[:-1], *runs)),
-            drawn,
+            initial,
         )
         update = self.trainer.update
         if isinstance(update.objective, SecondMoments) and update.optimizer.elementwise:
@@ -182,7 +184,7 @@ class ChunkProgram:
             self.trainer.runs_first(parameters), data, trace, first_trace_point
         )
 
-    def _continue(self, data: Data, trace: Trace, before: Training, seeds: None) -> Training:
+    def _continue(self, data: Data, trace: Trace, before: Training, initial: None) -> Training:
         return self._with_runs(before, self.trainer.runs_first)._replace(trace=trace)
 
     def _with_runs(self, training: Training, move: Callable[[Any], Any]) -> Training:
@@ -200,13 +202,13 @@ class ChunkProgram:
     ) -> Training:
         """Train tile by tile; all write into one trace, so that it is never copied.
 
-        ``start(data, trace, carried, seeds) -> Training`` begins or continues a tile.
+        ``start(data, trace, carried, initial) -> Training`` begins or continues a tile.
         """
-        inputs, seeds = carried
+        inputs, initial = carried
         lead = jax.tree.leaves(trace)[0].shape[:3]
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), trace)
         flat, training = jax.lax.scan(
-            partial(self._seed_tile, start, count), flat, (data, order, inputs, seeds)
+            partial(self._seed_tile, start, count), flat, (data, order, inputs, initial)
         )
         trace = jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), flat)
         return training._replace(trace=trace)
@@ -215,7 +217,7 @@ class ChunkProgram:
         self, start: Callable[..., Training], count: Any, trace: Trace, x: Any
     ) -> tuple[Trace, Training]:
         """Train the tiles of a block of seeds, which share data, orders and batches."""
-        data, order, carried, seeds = x
+        data, order, carried, initial = x
         names = () if self.group.static.transformed else ("inputs", "residual")
         shared = {name: getattr(data, name) for name in names}
         batches = self._prepare(data, order) if shared else None
@@ -224,7 +226,7 @@ class ChunkProgram:
             data, carried = x
             data = data._replace(**shared)
             prepared = batches if shared else self._prepare(data, order)
-            begun = start(data, trace, carried, seeds)
+            begun = start(data, trace, carried, initial)
             training = self.trainer.run(begun, data, prepared, count)
             trace = training.trace
             return trace, self._with_runs(training._replace(trace=None), self.trainer.runs_last)

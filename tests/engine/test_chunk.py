@@ -614,6 +614,40 @@ def test_groups_that_differ_in_a_seed_share_a_program_and_no_bits_change(axis, m
     assert not shared[0]["final_loss"].equals(shared[1]["final_loss"])
 
 
+STARTS_AND_PROBLEMS = {
+    "starts of a linear model": {
+        "model": [{"name": "linear", "kernel_init": init} for init in ("zeros", "he_normal")]
+    },
+    "starts of a network": {"model": [TANH, {**TANH, "kernel_init": "zeros"}]},
+    "problems of one shape": {
+        "problem": [
+            {"name": "gaussian", "features": 10, "samples": 24},
+            {"name": "gaussian", "features": 10, "samples": 24, "correlation": 0.9},
+            {"name": "ill_conditioned", "samples": 24},
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("name", STARTS_AND_PROBLEMS)
+def test_groups_that_differ_in_start_or_problem_share_a_program(name, monkeypatch):
+    axes = {**BASE, **STARTS_AND_PROBLEMS[name]}
+    groups = groups_of(**axes)
+    assert len(groups) == len(next(iter(STARTS_AND_PROBLEMS[name].values())))
+    assert len({id(compiling.compiled(own, "standard")) for own in groups}) == 1
+    shared = [rows_of(Chunk(i, 0, 0), **axes) for i in range(len(groups))]
+    monkeypatch.setattr(compiling, "_programs", {})
+    assert_same_bits(shared[-1], rows_of(Chunk(len(groups) - 1, 0, 0), **axes))
+    assert not shared[0]["final_loss"].equals(shared[-1]["final_loss"])
+
+
+def test_classes_have_a_program_of_their_own():
+    axes = {**BASE, "objective": "auto", "target_scaler": "none"}
+    problems = [{"name": name, "samples": 24} for name in ("ill_conditioned", "logistic")]
+    plain, classes = groups_of(**{**axes, "problem": problems})
+    assert compiling.compiled(plain, "standard") is not compiling.compiled(classes, "standard")
+
+
 # Networks by matrix products ------------------------------------------------------------------
 
 FORMS = {

@@ -1,0 +1,52 @@
+"""The initial parameters of a chunk's seeds.
+
+They are drawn apart from the program that trains them, so that programs that differ in their
+starts alone are one, and a start is the same whatever it is compiled with.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import jax
+import numpy as np
+from flax.typing import Array
+
+from scaling_study.engine import models, train
+from scaling_study.engine.models import Parameters
+from scaling_study.engine.program import tiles_of
+from scaling_study.study.component import Component
+from scaling_study.study.conditions import Group, Static, problem_of, shape_of
+
+
+def initial_of(group: Group, seeds: range) -> Parameters:
+    """Return each seed's initial parameters, leaves (n_seed_tiles, ..., n_seeds of a tile)."""
+    return _draw(group.static)(seeds_of(group, seeds))
+
+
+def shapes_of(group: Group) -> Parameters:
+    """Return the shapes and dtypes of `initial_of`, for all seeds of a chunk."""
+    return jax.eval_shape(_draw(group.static), seeds_of(group, range(group.shape.seeds)))
+
+
+def seeds_of(group: Group, seeds: range) -> np.ndarray:
+    """Return the seeds of the initial parameters, in tiles."""
+    held = group.static.init_seed
+    init = [seed if held == "vary" else int(held) for seed in seeds]
+    return tiles_of(group).cut_seeds(np.asarray(init, np.uint32))
+
+
+def _draw(static: Static) -> Callable[[np.ndarray], Parameters]:
+    classes, features = problem_of(static.problem).classes, shape_of(static.problem)[1]
+    return _drawing(static.model, classes, features, static.dtype)
+
+
+@lru_cache(maxsize=64)
+def _drawing(
+    component: Component, classes: int, features: int, dtype: str
+) -> Callable[[np.ndarray], Parameters]:
+    model = models.build(component, classes)
+
+    def of_tile(seeds: Array) -> Parameters:
+        return train.initial_parameters(model, seeds, features, dtype)
+
+    return jax.jit(jax.vmap(of_tile))
