@@ -135,6 +135,42 @@ def budgets_of(results: Results) -> dict[str, float]:
     return {c.block: float(c.updates) for c in results.by_id.values()}
 
 
+def controls(found: dict[str, dict[str, Grid]], name: str) -> dict[str, dict[str, Grid]]:
+    """Return two methods that are made of one optimizer's runs, whose sensitivity is known.
+
+    ``told the unit`` has the runs of the reference unit in every unit: an optimizer that is
+    equivariant to units loses nothing. ``rate times unit`` has at rate h in unit s the runs at
+    rate h s, and none where the grid has no such rate; it loses what a rate of that unit does.
+
+    Parameters
+    ----------
+    found : dict of str to dict of str to Grid
+        As of `grids_of`; problems without the optimizer are left out.
+    name : str
+        The optimizer.
+    """
+    return {
+        problem: {"told the unit": _told(grids[name]), "rate times unit": _multiplied(grids[name])}
+        for problem, grids in found.items()
+        if name in grids
+    }
+
+
+def _told(grid: Grid) -> Grid:
+    same = np.broadcast_to(grid.updates[grid.reference], grid.updates.shape)
+    return grid._replace(updates=same)
+
+
+def _multiplied(grid: Grid) -> Grid:
+    updates = np.full(grid.updates.shape, np.inf)
+    for unit, scale in enumerate(grid.scales):
+        for place, rate in enumerate(grid.rates):
+            (same,) = np.nonzero(np.isclose(grid.rates, rate * scale, rtol=1e-6))
+            if len(same):
+                updates[unit, place] = grid.updates[unit, same[0]]
+    return grid._replace(updates=updates)
+
+
 def scored(
     found: dict[str, dict[str, Grid]],
     budgets: dict[str, float],

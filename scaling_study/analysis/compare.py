@@ -1,15 +1,15 @@
-"""What differs between two results folders beyond noise: two optimizers, versions or machines.
+"""Compare two results folders statistically: two optimizers, versions or machines.
 
 Conditions are matched on their axes and, where the seeds are the same, runs are paired by seed.
-Of each matched condition and quantity, the difference second - first is tested against the
-tolerance (a minimum-effect t test), or, of outcomes that are yes or no, against zero (McNemar's
+For each matched condition and quantity, the difference, second minus first, is tested against the
+tolerance (a minimum-effect t test) or, where the outcome is yes or no, against zero (McNemar's
 exact test of pairs, Fisher's of independent samples). P-values are adjusted by Holm's method over
 all tests of a comparison, so that the probability of any false difference is at most 5 %.
 
 Outcomes
 --------
 identical
-    Equal to the last bit in every pair.
+    Equal in every pair, as compared: losses, times and errors in log10, small ones clipped.
 differs
     The adjusted p-value is below 0.05, and the difference is larger than the tolerance.
 same
@@ -37,9 +37,9 @@ from scaling_study.storage.results import Results
 TOLERANCE = 0.01
 ALPHA = 0.05
 IDENTICAL, DIFFERS, SAME, UNCLEAR = "identical", "differs", "same", "unclear"
-YES_NO, RATIO, DIFFERENCE = "yes or no", "ratio", "difference"  # scales of quantities
-SMALLEST = 1e-30  # a loss below it counts as it
-GOOD_ERROR = 0.01  # a weight error below it counts as it
+YES_NO, RATIO, DIFFERENCE = "yes or no", "ratio", "difference"  # types of effect
+LOSS_FLOOR = 1e-30  # smaller losses are clipped to it
+WEIGHT_ERROR_FLOOR = 0.01  # smaller weight errors are clipped to it
 
 
 class Quantity(NamedTuple):
@@ -59,8 +59,8 @@ class Comparison(NamedTuple):
         One row per matched condition and quantity: ``condition`` and ``condition_second`` (their
         ids), ``quantity``, ``scale``, ``first`` and ``second`` (mean over seeds, geometric of a
         ratio), ``value, low, high`` (second relative to first: a ratio or a difference), ``n``
-        (pairs, or the seeds of the smaller sample), ``equal`` (pairs equal to the bit), ``p``,
-        ``p_adjusted``, ``outcome``.
+        (pairs, or the seeds of the smaller sample), ``equal`` (pairs that are equal as compared),
+        ``p``, ``p_adjusted``, ``outcome``.
     matched : DataFrame
         ``condition, condition_second, paired`` of each matched pair of conditions, and its value
         of each axis of `across`, such as ``adam / lion``.
@@ -102,7 +102,8 @@ def compare(
     across : list of str, optional
         Axes to ignore when conditions are matched, such as ``["optimizer"]``. By default
         conditions are matched on all axes or, where that matches none, on the axes of which the
-        folders have a value in common. Problems are compared only if ``problem`` is named.
+        folders have a value in common. Different
+        problems are matched only if ``across`` has ``problem``.
     tolerance : float
         Differences up to it count as none: relative of losses, times and errors, absolute of
         shares and scores.
@@ -134,11 +135,11 @@ def compare(
 
 
 def _final_loss(table: Table) -> Array:
-    return np.log10(np.maximum(table.if_completed(table["final_loss"]), SMALLEST))
+    return np.log10(np.maximum(table.if_completed(table["final_loss"]), LOSS_FLOOR))
 
 
 def _weight_error(table: Table) -> Array:
-    return np.log10(np.maximum(table.if_completed(table["weight_error"]), GOOD_ERROR))
+    return np.log10(np.maximum(table.if_completed(table["weight_error"]), WEIGHT_ERROR_FLOOR))
 
 
 def _reached(table: Table) -> Array:
@@ -149,7 +150,7 @@ def _reached(table: Table) -> Array:
 def _registered(name: str, *, log: bool = False) -> Callable[[Table], Array]:
     def of(table: Table) -> Array:
         found = np.asarray(table.if_completed(MEASURES[name](table)), np.float64)
-        found = np.log10(np.maximum(found, SMALLEST)) if log else found
+        found = np.log10(np.maximum(found, LOSS_FLOOR)) if log else found
         return np.where(np.isfinite(found), found, np.nan)
 
     return of
@@ -165,11 +166,13 @@ QUANTITIES: dict[str, Quantity] = {
     "held-out loss": Quantity(_registered("test_loss", log=True), RATIO),
     "held-out R²": Quantity(_registered("test_r2"), DIFFERENCE),
     "held-out accuracy": Quantity(_registered("test_accuracy"), DIFFERENCE),
-    "share of weights": Quantity(_registered("share_weight"), DIFFERENCE),
-    "share of permutation": Quantity(_registered("share_permutation"), DIFFERENCE),
-    "share of gradient × input": Quantity(_registered("share_gradient_input"), DIFFERENCE),
+    "feature's share of weights": Quantity(_registered("share_weight"), DIFFERENCE),
+    "feature's share of permutation": Quantity(_registered("share_permutation"), DIFFERENCE),
+    "feature's share of gradient × input": Quantity(
+        _registered("share_gradient_input"), DIFFERENCE
+    ),
 }
-TIMES = ("updates to target",)  # at most the budget, which stands in for what lies beyond
+TIMES = ("updates to target",)  # right-censored at the budget
 
 
 def values(results: Results) -> pd.DataFrame:
@@ -189,7 +192,7 @@ CELL = [ONE, OTHER, "quantity"]
 def _cells(
     matched: pd.DataFrame, one: pd.DataFrame, other: pd.DataFrame, tolerance: float
 ) -> tuple[pd.DataFrame, list[bool]]:
-    """Return the statistics of each cell, and which conditions have seeds in common."""
+    """Return the statistics of each cell, and which conditions are paired: two seeds in common."""
     budgets = [
         matched[key].map(side.groupby(ONE)["budget"].max())
         for key, side in ((ONE, one), (OTHER, other))

@@ -31,12 +31,13 @@ from scaling_study.study.conditions import (
     trace_epochs,
 )
 
-# By default XLA uses vectors of 256 bits; with 512, where there are, a run is 1.25 times as fast.
+# By default XLA uses vectors of 256 bits; with 512, where the CPU has them, a run takes 0.8 of the
+# time.
 COMPILER_OPTIONS = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
-# At this level compiling takes half to two thirds of the time and training is about as fast, but
-# for runs that are evaluated row by row, which take two to eight times as long.
-QUICKLY = {"cpu": {"xla_backend_optimization_level": 1}}
-LONG_CHUNK = 10_000_000  # updates of all its runs, from where on training is what takes time
+# At this level compiling takes half to two thirds of the time, and training as long, except for
+# runs that are evaluated row by row, which take two to eight times as long.
+FAST_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}
+LONG_CHUNK = 10_000_000  # updates of a chunk's runs together, above which training takes longer
 
 
 class Program(NamedTuple):
@@ -65,13 +66,14 @@ def compiled(group: Group, record: str, inputs: Inputs | None = None) -> Program
     ----------
     group : Group
     record : str
+        What the study records: "curves", "standard" or more.
     inputs : Inputs, optional
         Of any chunk of the group, all of which have one shape; by default of the first.
 
     Raises
     ------
     Exception
-        The error of compiling, at each call.
+        If compiling fails; the error is kept and raised again at each call.
     """
     key = _key(group, record)
     with _lock_of(key):
@@ -85,15 +87,15 @@ def compiled(group: Group, record: str, inputs: Inputs | None = None) -> Program
             except Exception as error:
                 found = error
             _programs[key] = found
-            for old in list(_programs)[:-MOST_PROGRAMS]:
+            for old in list(_programs)[:-MAX_PROGRAMS]:
                 _programs.pop(old, None)
         if isinstance(found, Exception):
             raise found
         return found
 
 
-# Each program holds memory maps, of which an operating system gives a process 65,530.
-MOST_PROGRAMS = 64
+# Each program holds memory mappings, of which Linux gives a process 65,530.
+MAX_PROGRAMS = 64
 _programs: dict[Any, Program | Exception] = {}
 _locks: dict[Any, threading.Lock] = {}
 _locks_lock = threading.Lock()
@@ -107,7 +109,7 @@ def _lock_of(key: Any) -> threading.Lock:
 def _key(group: Group, record: str) -> Any:
     """Return what a program depends on: groups with the same key share one.
 
-    Data, starts and seeds are arguments of a program.
+    Data, initial parameters and seeds are arguments of a program, not part of it.
     """
     static, model = group.static, group.static.model
     problem = problem_of(static.problem)
@@ -148,7 +150,7 @@ def _options(group: Group) -> dict[str, Any]:
     options = COMPILER_OPTIONS.get(backend, {})
     updates = shape.conditions * shape.seeds * group.static.updates
     is_long = updates > LONG_CHUNK and not group.static.problem.is_table
-    return options if is_long or is_by_row(group) else options | QUICKLY.get(backend, {})
+    return options if is_long or is_by_row(group) else options | FAST_OPTIONS.get(backend, {})
 
 
 def budget_of(group: Group, record: str) -> Budget:

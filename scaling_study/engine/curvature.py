@@ -44,7 +44,7 @@ def ends(
     """
     static = group.static
     drawn = draws.draw(static, group.seeds(chunk))
-    known = evaluate.functions_of(group, chunk, training, unique_data, drawn)
+    known = evaluate.evaluation_of(group, chunk, training, unique_data, drawn)
     measure = _measure(models.build(static.model))
     with jax.enable_x64(static.dtype == "float64"):
         chosen = known.place, known.dataset

@@ -22,11 +22,12 @@ from scaling_study.study.encoding import Encoding, HeldOut, encode_held_out
 Array = jax.Array
 
 
-class Functions(NamedTuple):
+class Evaluation(NamedTuple):
     """The functions that a chunk's runs compute, and rows to evaluate them on.
 
-    They take canonical inputs, of which float32 keeps every digit that matters, and return the
-    target less its intercept. A model whose first layer is not known takes training inputs.
+    Arrays are of C conditions, S seeds, K data sets, M rows and d features. The built-in MLP takes
+    canonical inputs (mean 0, sd 1), for which float32 is precise enough, and returns the target
+    less its intercept; any other model takes inputs and returns the target in training units.
     """
 
     parameters: Any  # arrays (..., C, S)
@@ -37,9 +38,9 @@ class Functions(NamedTuple):
     dataset: np.ndarray  # (C,), index of a condition's targets
 
 
-def functions_of(
+def evaluation_of(
     group: Group, chunk: Chunk, training: Training, unique_data: Encoding, *rows: Draw
-) -> Functions:
+) -> Evaluation:
     """Return the functions that a chunk's runs compute, and some sets of rows of its seeds.
 
     ``training`` is of the padded chunk, and ``unique_data`` the encoding of each unique data set.
@@ -76,7 +77,7 @@ def functions_of(
         ]
         inputs = tuple(cast(of.u) for of in held_out)
         datasets = datasets._replace(inverse=np.arange(len(datasets.inverse)))
-    return Functions(
+    return Evaluation(
         cast(parameters),
         cast(scale),
         inputs,
@@ -103,7 +104,7 @@ def over_runs(
     """Map a function of one run over all runs, one condition after the other; (C, S, ...).
 
     ``of_run`` takes ``of_runs`` (..., C, S), ``by_place`` and ``by_dataset`` (K, S, ...) and
-    ``by_seed`` (S, ...); ``chosen`` are the place and data set of each condition, see `Functions`.
+    ``by_seed`` (S, ...); ``chosen`` are the place and data set of each condition, see `Evaluation`.
     """
     by_condition = jax.tree.map(lambda x: jnp.moveaxis(x, -2, 0), of_runs)
     count = len(by_place) + len(by_dataset) + len(by_seed)
@@ -122,17 +123,18 @@ def scores(
 ) -> dict[str, np.ndarray]:
     """Return the scores of a chunk's runs on held-out rows, if there are any, arrays (C, S).
 
-    ``test_loss`` is the mean squared error in training units or the cross-entropy in nats. For a
-    quantity ``test_r2`` is 1 - squared error / variance of the held-out target. For classes
-    ``test_accuracy`` is the share of rows whose class has the largest logit (none if a logit is
-    not finite), ``test_balanced_accuracy`` its mean over the classes, and ``test_auc`` the area
+    ``test_loss`` is the mean squared error in training units or the cross-entropy in nats. For
+    regression ``test_r2`` is 1 - squared error / variance of the held-out target. For classes
+    ``test_accuracy`` is the share of rows whose class has the largest logit (a row with a
+    logit that is not finite counts as wrong), ``test_balanced_accuracy`` the mean recall of the
+    classes, and ``test_auc`` the area
     under the ROC curve of two classes.
     """
     static, problem = group.static, problem_of(group.static.problem)
     if problem.held_out is None:
         return {}
     new = draws.held_out(static, group.seeds(chunk))
-    known = functions_of(group, chunk, training, unique_data, new)
+    known = evaluation_of(group, chunk, training, unique_data, new)
     with jax.enable_x64(static.dtype == "float64"):
         score = _score(models.build(static.model, problem.classes), problem.classes)
         found = score(known.parameters, known.inputs, known.targets, (known.place, known.dataset))
@@ -145,18 +147,20 @@ def _score(model: nn.Module, classes: int) -> Callable[..., Any]:
 
     def of_run(parameters: Any, inputs: Array, y: Array) -> dict[str, Array]:
         outputs: Any = model.apply(parameters, inputs)
-        return classified(outputs, y, classes) if classes else predicted(outputs, y)
+        if classes:
+            return classification_scores(outputs, y, classes)
+        return regression_scores(outputs, y)
 
     return jax.jit(lambda p, inputs, y, chosen: over_runs(of_run, p, inputs, y, (), chosen))
 
 
-def predicted(outputs: Array, y: Array) -> dict[str, Array]:
+def regression_scores(outputs: Array, y: Array) -> dict[str, Array]:
     """Return mean squared error and R², as `sklearn.metrics.r2_score`, of predictions (M,)."""
     loss = jnp.mean((outputs - y) ** 2)
     return {"loss": loss, "r2": 1 - loss / jnp.var(y)}
 
 
-def classified(logits: Array, y: Array, classes: int) -> dict[str, Array]:
+def classification_scores(logits: Array, y: Array, classes: int) -> dict[str, Array]:
     """Return the scores of logits, (M,) of two classes or (M, classes)."""
     loss = log_losses(logits, y, classes).mean()
     right = is_correct(logits, y, classes)

@@ -33,7 +33,7 @@ FLAT = 1e-3  # relative change of gradient over a step, below which rounding wou
 
 
 class Rows(NamedTuple):
-    """The rows on which importance is measured, in the units of `evaluate.Functions`."""
+    """The rows on which importance is measured, in the units of `evaluate.Evaluation`."""
 
     trained: Array  # (N, d), training inputs
     inputs: Array  # (M, d), held out
@@ -256,7 +256,7 @@ def shares(
     static, seeds, problem = group.static, group.seeds(chunk), problem_of(group.static.problem)
     drawn, fresh = draws.draw(static, seeds), draws.held_out(static, seeds)
     some = (Draw(*(part[:, :MOST_ROWS] for part in rows)) for rows in (drawn, fresh))
-    known = evaluate.functions_of(group, chunk, training, unique_data, *some)
+    known = evaluate.evaluation_of(group, chunk, training, unique_data, *some)
     orders = np.stack([permutations_of(seed, known.targets[1].shape[-1]) for seed in seeds])
     measure = _measure(models.build(static.model, problem.classes), problem.classes, methods)
     with jax.enable_x64(static.dtype == "float64"):
@@ -291,7 +291,7 @@ def _measure(model: nn.Module, classes: int, methods: tuple[str, ...]) -> Callab
         if classes:
             fit = evaluate.is_correct(outputs, rows.target, classes).mean()
         else:
-            fit = evaluate.predicted(outputs, rows.target)["r2"]
+            fit = evaluate.regression_scores(outputs, rows.target)["r2"]
         return of_one(model, parameters, rows, methods), fit
 
     return jax.jit(lambda *arguments: evaluate.over_runs(of_run, *arguments))

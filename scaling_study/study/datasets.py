@@ -1,8 +1,9 @@
 """Data sets that scikit-learn ships or generates, split into training and held-out rows.
 
-A seed names a train/test split of a real data set, or a sample of a generated one. Columns keep
-their own units (the reference scale is 1). The law of the target is unknown, so that only design
-U is defined: the whole target is returned as noise, on a signal of zero.
+A seed determines the train/test split of a real data set, or the sample of a generated one. Columns
+keep their own units: the reference scale factor is 1. How the target depends on the columns is
+unknown, so that only design U applies, in which a unit changes and the target does not; a problem
+returns the target as its noise, with a signal of zero.
 
 One column of a real data set, the scaled feature, can be corrupted:
 
@@ -16,11 +17,11 @@ One column of a real data set, the scaled feature, can be corrupted:
 Which part of one is used:
 
 ``columns``, ``rows``
-    The first so many columns, and at most so many training rows.
+    Use only the first n columns, and at most n training rows.
 ``target``
-    A column that is predicted in place of the data set's own target, as a quantity.
+    A column that is predicted in place of the data set's own target, by regression.
 ``positive``
-    A class that is told from all others: two classes.
+    A class that is predicted against all others: two classes, one against the rest.
 ``standardised``
     Columns have mean 0 and standard deviation 1 over all rows: the reference unit of a study
     that changes the unit of one of them.
@@ -37,8 +38,8 @@ from scaling_study.errors import StudyError, unknown
 from scaling_study.study.problems import PROBLEMS, Problem, Rows, checked
 
 Array = NDArray[np.float64]
-SPLIT, OUTLIERS, LOGISTIC = 4, 5, 11  # the random streams of this module
-WRONG_UNIT = 1000.0
+SPLIT, OUTLIERS, LOGISTIC = 4, 5, 11  # numbers of this module's random streams
+WRONG_UNIT = 1000.0  # factor of an outlier
 TEST_SHARE = 0.25  # default share of the rows that are held out
 DATASETS: dict[str, Callable[..., Problem]] = {}
 REAL = {  # name: the feature that is scaled by default, and the description
@@ -58,9 +59,10 @@ REAL = {  # name: the feature that is scaled by default, and the description
 }
 
 
-def register(build: Callable[..., Problem]) -> None:
-    """Add a builder to `DATASETS` under its name, with its arguments checked."""
+def register(build: Callable[..., Problem]) -> Callable[..., Problem]:
+    """Add a builder to `DATASETS` under its name, with its arguments checked, and return it."""
     DATASETS[build.__name__] = checked(build)
+    return DATASETS[build.__name__]
 
 
 def _register_real(name: str, scaled: str, description: str) -> None:
@@ -89,13 +91,15 @@ for _name, _entry in REAL.items():
 
 @register
 def friedman2(*, samples: int = 200, noise: float = 125.0, feature: int = 3) -> Problem:
-    """Return ``sqrt(a² + (b c - 1/(b d))²) + noise``, four ranges (`make_friedman2`)."""
+    """Return ``sqrt(a² + (b c - 1/(b d))²) + noise`` of four features with different ranges
+    (`make_friedman2`)."""
     return _generated("make_friedman2", samples, noise, feature)
 
 
 @register
 def friedman3(*, samples: int = 200, noise: float = 0.1, feature: int = 3) -> Problem:
-    """Return ``arctan((b c - 1/(b d)) / a) + noise``, four ranges (`make_friedman3`)."""
+    """Return ``arctan((b c - 1/(b d)) / a) + noise`` of four features with different ranges
+    (`make_friedman3`)."""
     return _generated("make_friedman3", samples, noise, feature)
 
 
@@ -120,13 +124,13 @@ def correlated(
 def logistic(*, samples: int = 200, features: int = 10, strength: float = 1.0) -> Problem:
     """Return two classes, P(1) = 1 / (1 + exp(-strength Σ u_j)), of standard normal features."""
 
-    def halves(seed: int) -> tuple[Rows, Rows]:
+    def train_and_test(seed: int) -> tuple[Rows, Rows]:
         random = np.random.default_rng([LOGISTIC, seed])
         u = random.standard_normal((2 * samples, features))
         label = (random.logistic(size=2 * samples) < strength * u.sum(axis=1)).astype(np.float64)
         return (u[:samples], label[:samples]), (u[samples:], label[samples:])
 
-    return of_unknown_law(halves, features, features - 1, classes=2)
+    return of_unknown_law(train_and_test, features, features - 1, classes=2)
 
 
 EVERY_PROBLEM: dict[str, Callable[..., Problem]] = {**PROBLEMS, **DATASETS}
@@ -182,7 +186,7 @@ def overlap(problem: str | Problem, test_share: float = TEST_SHARE) -> float:
     return len(tested) / len(trained) if again > len(others) / 2 else 0.0
 
 
-def chance(problem: str | Problem) -> float:
+def baseline_score(problem: str | Problem) -> float:
     """Return the score without learning: the share of the largest class, or an R² of 0."""
     if isinstance(problem, str):
         if problem not in DATASETS:
@@ -190,8 +194,8 @@ def chance(problem: str | Problem) -> float:
         problem = DATASETS[problem]()
     if not problem.classes:
         return 0.0
-    halves = [problem.draw(0), *([problem.held_out(0)] if problem.held_out else [])]
-    labels = np.concatenate([problem.law(u) + noise for u, noise in halves])
+    train_and_test = [problem.draw(0), *([problem.held_out(0)] if problem.held_out else [])]
+    labels = np.concatenate([problem.law(u) + noise for u, noise in train_and_test])
     return float(np.bincount(labels.astype(np.intp)).max() / len(labels))
 
 
@@ -201,7 +205,7 @@ class _Table(NamedTuple):
     x: Array
     y: Array
     names: tuple[str, ...]
-    classes: int  # 0 where the target is a quantity
+    classes: int  # 0 for regression
 
 
 def _table(
@@ -241,7 +245,7 @@ def _real(
     if heavy_tails:
         x = _with_heavy_tails(x, place, names[place])
 
-    def halves(seed: int) -> tuple[Rows, Rows]:
+    def train_and_test(seed: int) -> tuple[Rows, Rows]:
         trained, tested = split(seed, len(x), test_share)
         trained = trained[:most_rows]
         rows = x[trained]
@@ -251,7 +255,7 @@ def _real(
             rows[wrong, place] *= WRONG_UNIT
         return (rows, y[trained]), (x[tested], y[tested])
 
-    return of_unknown_law(halves, x.shape[1], place, classes=classes, columns=names)
+    return of_unknown_law(train_and_test, x.shape[1], place, classes=classes, columns=names)
 
 
 def _with_heavy_tails(x: Array, place: int, name: str) -> Array:
@@ -269,28 +273,28 @@ def _generated(maker: str, samples: int, noise: float, feature: int, **parameter
     features = parameters.get("n_features", 4)
     place = _place(feature, tuple(map(str, range(features))))
 
-    def halves(seed: int) -> tuple[Rows, Rows]:
+    def train_and_test(seed: int) -> tuple[Rows, Rows]:
         from sklearn import datasets
 
-        # One call for both halves, since it also draws the law that they share.
+        # One call for both train_and_test, since it also draws the law that they share.
         make = getattr(datasets, maker)
         x, y = make(n_samples=2 * samples, noise=noise, random_state=seed, **parameters)
         return (x[:samples], y[:samples]), (x[samples:], y[samples:])
 
-    return of_unknown_law(halves, features, place)
+    return of_unknown_law(train_and_test, features, place)
 
 
 def of_unknown_law(
-    halves: Callable[[int], tuple[Rows, Rows]], features: int, place: int, **more: Any
+    train_and_test: Callable[[int], tuple[Rows, Rows]], features: int, place: int, **more: Any
 ) -> Problem:
-    """Return a problem whose ``halves(seed)`` are training and held-out rows."""
+    """Return a problem whose ``train_and_test(seed)`` are training and held-out rows."""
     return Problem(
-        lambda seed: halves(seed)[0],
+        lambda seed: train_and_test(seed)[0],
         np.full(features, np.nan),
         np.ones(features),
         scaled_feature=place,
         signal=lambda u: np.zeros(u.shape[:-1]),
-        held_out=lambda seed: halves(seed)[1],
+        held_out=lambda seed: train_and_test(seed)[1],
         **more,
     )
 

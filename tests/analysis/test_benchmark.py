@@ -193,6 +193,30 @@ def test_newton_and_an_equivariant_first_order_method_lose_nothing(tmp_path):
     assert lost["sgd"] > 0.9
 
 
+def test_controls_made_of_runs_lose_nothing_and_most(results):
+    found, budgets = benchmark.grids_of(results), benchmark.budgets_of(results)
+    frame = benchmark.scores(benchmark.controls(found, "adam"), budgets)
+    sums = frame.groupby("optimizer")[["reference", "others"]].sum()
+    lost = 1 - sums["others"] / sums["reference"]
+    assert lost["told the unit"] == 0
+    assert lost["rate times unit"] > 0.8
+
+
+def test_a_rate_times_the_unit_has_the_runs_at_that_rate_or_none():
+    updates = np.arange(12.0).reshape(3, 4, 1)
+    none = np.zeros_like(updates)
+    grid = Grid(
+        *(np.array([0.1, 1.0, 10.0]), np.array([0.01, 0.1, 1.0, 10.0]), np.arange(1)),
+        *(none, none, updates, none, none),
+    )
+    made = benchmark.controls({"p": {"sgd": grid}, "q": {}}, "sgd")
+    assert list(made) == ["p"]
+    np.testing.assert_array_equal(
+        made["p"]["rate times unit"].updates[..., 0],
+        [[np.inf, 0, 1, 2], [4, 5, 6, 7], [9, 10, 11, np.inf]],
+    )
+
+
 def test_profiles_end_at_the_share_that_arrives_and_have_the_score_as_area(results):
     found, budgets = benchmark.grids_of(results), benchmark.budgets_of(results)
     frame = benchmark.scores(found, budgets)

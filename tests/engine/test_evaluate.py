@@ -184,7 +184,7 @@ def test_a_chunk_is_the_same_bytes_again():
 def test_scores_of_two_classes_are_scikit_learns(logits, seed):
     y = np.random.default_rng(seed).permutation(np.arange(len(logits)) % 2).astype(float)
     x = np.asarray(logits)
-    found = evaluate.classified(jnp.asarray(x), jnp.asarray(y), 2)
+    found = evaluate.classification_scores(jnp.asarray(x), jnp.asarray(y), 2)
     np.testing.assert_allclose(found["auc"], roc_auc_score(y, x), rtol=1e-5)
     np.testing.assert_allclose(found["accuracy"], accuracy_score(y, x > 0), rtol=1e-5)
     wanted = balanced_accuracy_score(y, x > 0)
@@ -195,7 +195,7 @@ def test_scores_of_two_classes_are_scikit_learns(logits, seed):
 def test_scores_of_three_classes_are_scikit_learns():
     random = np.random.default_rng(0)
     logits, y = random.normal(size=(50, 3)), np.repeat([0, 1, 2], [5, 15, 30])
-    found = evaluate.classified(jnp.asarray(logits), jnp.asarray(y, jnp.float32), 3)
+    found = evaluate.classification_scores(jnp.asarray(logits), jnp.asarray(y, jnp.float32), 3)
     named = logits.argmax(axis=1)
     assert "auc" not in found
     np.testing.assert_allclose(found["accuracy"], accuracy_score(y, named), rtol=1e-5)
@@ -205,7 +205,9 @@ def test_scores_of_three_classes_are_scikit_learns():
 
 
 def test_no_number_names_no_class():
-    found = evaluate.classified(jnp.array([jnp.nan, -1.0, 2.0]), jnp.array([0, 0, 1.0]), 2)
+    found = evaluate.classification_scores(
+        jnp.array([jnp.nan, -1.0, 2.0]), jnp.array([0, 0, 1.0]), 2
+    )
     assert np.isnan(found["loss"])
     assert np.isnan(found["auc"])
     np.testing.assert_allclose(found["accuracy"], 2 / 3, rtol=1e-6)

@@ -73,6 +73,13 @@ def test_the_lead_says_what_adam_and_sgd_lose(report: Path) -> None:
     assert "over 3 small problems" in text
 
 
+def test_the_controls_are_shown(report: Path) -> None:
+    text = (report / "report.md").read_text()
+    told = next(line for line in text.splitlines() if line.startswith("| adam that is told"))
+    assert "| nothing |" in told
+    assert "0.00" in told
+
+
 def test_the_schema_describes_every_column_of_the_scores(report: Path) -> None:
     schema = json.loads((report / "schema.json").read_text())
     scores = pd.read_csv(report / "scores.csv")

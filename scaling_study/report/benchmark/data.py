@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scaling_study.analysis import benchmark, ranking
-from scaling_study.analysis.scale_sensitivity import REFERENCE
+from scaling_study.analysis.scale_sensitivity import REFERENCE, Grid
 from scaling_study.report import labels, style
 from scaling_study.storage.results import Results
 from scaling_study.study.study import Study, read_study
@@ -51,6 +51,7 @@ class Frames(NamedTuple):
     profiles: pd.DataFrame
     budgets: pd.DataFrame
     stability: dict[str, Any]
+    controls: pd.DataFrame  # the leaderboard of `benchmark.controls`, of Adam or the first
     own: list[str]  # optimizers that this study has trained; the others are committed results
 
     @property
@@ -110,6 +111,7 @@ def frames(results: Results) -> Frames:
         benchmark.profiles(found, budgets, RATIOS),
         pd.concat(curves, ignore_index=True),
         _stability(scores),
+        _controls(found, budgets, fastest),
         list(dict.fromkeys(own["optimizer"])),
     )
 
@@ -141,6 +143,41 @@ def _stability(scores: pd.DataFrame) -> dict[str, Any]:
         found["tau_seeds"] = ranking.kendall(*(x.to_numpy(float) for x in pair))
         found["seed_change"] = float((pair[0] - pair[1]).abs().max())
     return found
+
+
+def _controls(
+    found: dict[str, dict[str, Grid]], budgets: dict[str, float], fastest: dict[str, float] | None
+) -> pd.DataFrame:
+    """Return the leaderboard of an optimizer and of its two controls."""
+    names = next(iter(found.values()))
+    name = "adam" if "adam" in names else next(iter(names))
+    least = {problem: t for problem, t, _ in benchmark.scored(found, budgets, fastest)}
+    made = benchmark.controls(found, name)
+    beside = {problem: {name: found[problem][name], **grids} for problem, grids in made.items()}
+    return ranking.leaderboard(benchmark.scores(beside, budgets, least)).assign(of=name)
+
+
+def controls_table(board: pd.DataFrame) -> pd.DataFrame:
+    """Return what the controls lose, and what is expected, as text."""
+    of = str(board["of"].iloc[0])
+    label = style.optimizer(of)["label"]
+    rows = board.set_index("optimizer")
+    texts = {
+        "told the unit": (f"{label} that is told the unit", "nothing"),
+        of: (label, ""),
+        "rate times unit": (
+            f"{label}, its rate multiplied by the unit",
+            "most of it, if its rate matters",
+        ),
+    }
+    ends = ("sensitivity", "sensitivity_low", "sensitivity_high")
+    return pd.DataFrame(
+        [
+            (text, must, _estimate(*rows.loc[key, list(ends)]))
+            for key, (text, must) in texts.items()
+        ],
+        columns=["method", "expected to lose", "loses"],
+    )
 
 
 def stability_table(frames: Frames) -> pd.DataFrame:

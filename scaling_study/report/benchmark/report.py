@@ -36,6 +36,7 @@ def build(results: Results) -> Report:
             words.section(
                 "stability",
                 words.table("stability", data.stability_table(frames)),
+                words.table("controls", data.controls_table(frames.controls)),
                 words.figure("budgets", frames.budgets, figures.budgets),
             ),
             words.section("further", words.table("further", further), folded=True),
