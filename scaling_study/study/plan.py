@@ -26,7 +26,7 @@ from scaling_study.study.study import Study
 # and of an update of a run, the latter with a part for each row of a batch and parameter.
 CORES = 2
 START_SECONDS = 3.0  # of wall: imports, the plan, the first chunk
-COMPILE_SECONDS = {"moments": 3.0, "samples": 6.5}
+COMPILE_SECONDS = {"moments": 2.0, "samples": 4.0}
 CHUNK_SECONDS = 0.15
 UPDATE_SECONDS = {"moments": 2e-8, "samples": 1e-7}
 ROW_PARAMETER_SECONDS = {"moments": 0.0, "samples": 5e-10}
