@@ -140,7 +140,7 @@ def controls(found: dict[str, dict[str, Grid]], name: str) -> dict[str, dict[str
 
     ``told the unit`` has the runs of the reference unit in every unit: an optimizer that is
     equivariant to units loses nothing. ``rate times unit`` has at rate h in unit s the runs at
-    rate h s, and none where the grid has no such rate; it loses what a rate of that unit does.
+    that rate of the grid which is nearest to h s; it loses most, unless the rate hardly matters.
 
     Parameters
     ----------
@@ -162,13 +162,9 @@ def _told(grid: Grid) -> Grid:
 
 
 def _multiplied(grid: Grid) -> Grid:
-    updates = np.full(grid.updates.shape, np.inf)
-    for unit, scale in enumerate(grid.scales):
-        for place, rate in enumerate(grid.rates):
-            (same,) = np.nonzero(np.isclose(grid.rates, rate * scale, rtol=1e-6))
-            if len(same):
-                updates[unit, place] = grid.updates[unit, same[0]]
-    return grid._replace(updates=updates)
+    wanted = np.log(grid.scales[:, None] * grid.rates)
+    nearest = np.abs(wanted[..., None] - np.log(grid.rates)).argmin(axis=-1)
+    return grid._replace(updates=grid.updates[np.arange(len(grid.scales))[:, None], nearest])
 
 
 def scored(

@@ -7,20 +7,21 @@ starts alone are one, and a start is the same whatever it is compiled with.
 from collections.abc import Callable
 from functools import lru_cache
 
+import flax.linen as nn
 import jax
 import numpy as np
 from flax.typing import Array
 
-from scaling_study.engine import models, train
+from scaling_study.engine import train
+from scaling_study.engine.cache import without_unreadable
 from scaling_study.engine.models import Parameters
-from scaling_study.engine.program import tiles_of
-from scaling_study.study.component import Component
-from scaling_study.study.conditions import Group, Static, problem_of, shape_of
+from scaling_study.engine.program import model_of, tiles_of
+from scaling_study.study.conditions import Group, Static, shape_of
 
 
 def initial_of(group: Group, seeds: range) -> Parameters:
     """Return each seed's initial parameters, leaves (n_seed_tiles, ..., n_seeds of a tile)."""
-    return _draw(group.static)(seeds_of(group, seeds))
+    return without_unreadable(lambda: _draw(group.static)(seeds_of(group, seeds)))
 
 
 def shapes_of(group: Group) -> Parameters:
@@ -36,16 +37,11 @@ def seeds_of(group: Group, seeds: range) -> np.ndarray:
 
 
 def _draw(static: Static) -> Callable[[np.ndarray], Parameters]:
-    classes, features = problem_of(static.problem).classes, shape_of(static.problem)[1]
-    return _drawing(static.model, classes, features, static.dtype)
+    return _drawing(model_of(static), shape_of(static.problem)[1], static.dtype)
 
 
 @lru_cache(maxsize=64)
-def _drawing(
-    component: Component, classes: int, features: int, dtype: str
-) -> Callable[[np.ndarray], Parameters]:
-    model = models.build(component, classes)
-
+def _drawing(model: nn.Module, features: int, dtype: str) -> Callable[[np.ndarray], Parameters]:
     def of_tile(seeds: Array) -> Parameters:
         return train.initial_parameters(model, seeds, features, dtype)
 

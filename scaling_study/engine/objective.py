@@ -165,7 +165,8 @@ class PerSample:
         """Return the loss of each row, (R, C, S)."""
         outputs = self._predict(folded, maps, rows.inputs)
         if self.classes == 2:
-            return elementary.softplus((1 - 2 * rows.residual) * outputs)
+            margin = (1 - 2 * rows.residual) * outputs
+            return elementary.softplus(margin) + 0 * margin  # NaN of an infinite logit
         if self.classes:
             classes = jnp.arange(self.classes).reshape(-1, *[1] * (rows.residual.ndim - 1))
             one_hot = (rows.residual[:, None] == classes).astype(outputs.dtype)

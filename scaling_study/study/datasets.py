@@ -276,7 +276,7 @@ def _generated(maker: str, samples: int, noise: float, feature: int, **parameter
     def train_and_test(seed: int) -> tuple[Rows, Rows]:
         from sklearn import datasets
 
-        # One call for both train_and_test, since it also draws the law that they share.
+        # One call for both parts, since it also draws the law that they share.
         make = getattr(datasets, maker)
         x, y = make(n_samples=2 * samples, noise=noise, random_state=seed, **parameters)
         return (x[:samples], y[:samples]), (x[samples:], y[samples:])

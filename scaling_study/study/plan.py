@@ -83,7 +83,7 @@ class Plan:
         return sum(len(g.conditions) * g.shape.seeds * g.seed_blocks(seeds) for g in self.groups)
 
     def _cpu_seconds(self, group: Group) -> float:
-        """Return an estimate of the CPU time of a group, of its program and of its chunks."""
+        """Return an estimate of a group's CPU time: its chunks, and a program that it may share."""
         static, shape = group.static, group.shape
         samples, _ = shape_of(static.problem)
         rows = samples if static.sampling == "full" else min(static.batch_size, samples)

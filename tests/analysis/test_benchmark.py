@@ -202,7 +202,7 @@ def test_controls_made_of_runs_lose_nothing_and_most(results):
     assert lost["rate times unit"] > 0.8
 
 
-def test_a_rate_times_the_unit_has_the_runs_at_that_rate_or_none():
+def test_a_rate_times_the_unit_has_the_runs_at_the_nearest_rate():
     updates = np.arange(12.0).reshape(3, 4, 1)
     none = np.zeros_like(updates)
     grid = Grid(
@@ -213,8 +213,17 @@ def test_a_rate_times_the_unit_has_the_runs_at_that_rate_or_none():
     assert list(made) == ["p"]
     np.testing.assert_array_equal(
         made["p"]["rate times unit"].updates[..., 0],
-        [[np.inf, 0, 1, 2], [4, 5, 6, 7], [9, 10, 11, np.inf]],
+        [[0, 0, 1, 2], [4, 5, 6, 7], [9, 10, 11, 11]],
     )
+
+
+def test_a_method_whose_rate_does_not_matter_loses_nothing_as_a_control(results):
+    found, budgets = benchmark.grids_of(results), benchmark.budgets_of(results)
+    (grid,) = (grids["adam"] for grids in found.values())
+    flat = grid._replace(updates=np.full(grid.updates.shape, 50.0))
+    made = benchmark.controls({"main": {"adam": flat}}, "adam")
+    frame = benchmark.scores(made, budgets, {"main": 20.0})
+    np.testing.assert_array_equal(frame["others"], frame["reference"])
 
 
 def test_profiles_end_at_the_share_that_arrives_and_have_the_score_as_area(results):

@@ -619,6 +619,23 @@ STARTS_AND_PROBLEMS = {
         "model": [{"name": "linear", "kernel_init": init} for init in ("zeros", "he_normal")]
     },
     "starts of a network": {"model": [TANH, {**TANH, "kernel_init": "zeros"}]},
+    "problems of one shape, from moments": {
+        "objective": "moments",
+        "batch_size": 20,
+        "l2_penalty": 0.1,
+        "problem": [
+            {"name": "gaussian", "features": 10, "samples": 24},
+            {"name": "ill_conditioned", "samples": 24},
+        ],
+    },
+    "classes by data sets of one shape": {
+        "objective": "auto",
+        "target_scaler": "none",
+        "problem": [
+            {"name": "breast_cancer", "columns": 10, "rows": 24, "feature": "mean area"},
+            {"name": "wine", "columns": 10, "positive": 1, "rows": 24, "feature": "flavanoids"},
+        ],
+    },
     "problems of one shape": {
         "problem": [
             {"name": "gaussian", "features": 10, "samples": 24},
@@ -633,7 +650,7 @@ STARTS_AND_PROBLEMS = {
 def test_groups_that_differ_in_start_or_problem_share_a_program(name, monkeypatch):
     axes = {**BASE, **STARTS_AND_PROBLEMS[name]}
     groups = groups_of(**axes)
-    assert len(groups) == len(next(iter(STARTS_AND_PROBLEMS[name].values())))
+    assert len(groups) > 1
     assert len({id(compiling.compiled(own, "standard")) for own in groups}) == 1
     shared = [rows_of(Chunk(i, 0, 0), **axes) for i in range(len(groups))]
     monkeypatch.setattr(compiling, "_programs", {})
@@ -641,11 +658,35 @@ def test_groups_that_differ_in_start_or_problem_share_a_program(name, monkeypatc
     assert not shared[0]["final_loss"].equals(shared[-1]["final_loss"])
 
 
+HELD_OUT = {"name": "correlated", "samples": 24, "features": 10}
+CLASSES = {"name": "logistic", "samples": 24}
+
+
 def test_classes_have_a_program_of_their_own():
-    axes = {**BASE, "objective": "auto", "target_scaler": "none"}
-    problems = [{"name": name, "samples": 24} for name in ("ill_conditioned", "logistic")]
-    plain, classes = groups_of(**{**axes, "problem": problems})
-    assert compiling.compiled(plain, "standard") is not compiling.compiled(classes, "standard")
+    axes = {**BASE, "target_scaler": "none", "model": RELU, "problem": [HELD_OUT, CLASSES]}
+    keys = [compiling._key(own, "standard") for own in groups_of(**axes)]
+    problems = [next(part for part in key if part[0] == (24, 10)) for key in map(_tuples, keys)]
+    assert problems[0] != problems[1]
+    assert problems[0][2] == problems[1][2]  # both hold rows out; classes alone differ
+
+
+def _tuples(key):
+    return [part for part in key if isinstance(part, tuple)]
+
+
+@pytest.mark.parametrize(
+    ("axes", "fast"),
+    [
+        ({"objective": "samples", "model": RELU}, False),  # row by row
+        ({"model": "linear", "objective": "moments"}, True),
+        ({"model": "linear", "objective": "moments", "epochs": 300_000}, False),
+        ({"model": {"name": "mlp", "hidden": 64}, "problem": HELD_OUT, "epochs": 300}, True),
+    ],
+)
+def test_short_chunks_are_compiled_with_fewer_optimizations(axes, fast):
+    (own,) = groups_of(**{**BASE, "objective": "auto", **axes})
+    level = compiling._options(own).get("xla_backend_optimization_level")
+    assert level == (1 if fast else None)
 
 
 # Networks by matrix products ------------------------------------------------------------------
