@@ -26,6 +26,8 @@ html_theme_options = {
 }
 html_sidebars = {name: [] for name in ("index", "quickstart", "science", "gallery")}
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 html_context = {"default_mode": "auto"}  # the theme's own setting in the absence of a choice
 
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]

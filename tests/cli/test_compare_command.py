@@ -124,7 +124,7 @@ def test_the_page_is_written_whole_and_replaced_only_where_it_is_one(call, store
     for link in re.findall(r'(?:href|src)="([^"#]+)"', html):
         assert link in files, link
     assert call(stored, stored, "-q", "-o", "page")[0] == 0
-    assert "equal to the last bit" in (tmp_path / "page" / "report.md").read_text()
+    assert "are identical, over" in (tmp_path / "page" / "report.md").read_text()
     (tmp_path / "page" / "mine.txt").write_text("")
     code, _, err = call(stored, stored, "-o", "page")
     assert (code, err.count("\n")) == (2, 1)
