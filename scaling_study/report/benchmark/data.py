@@ -170,13 +170,13 @@ def controls_table(board: pd.DataFrame) -> pd.DataFrame:
             "most of it, if its rate matters",
         ),
     }
-    ends = ("sensitivity", "sensitivity_low", "sensitivity_high")
+    found = [rows[f"sensitivity{end}"] for end in ("", "_low", "_high")]
     return pd.DataFrame(
-        [
-            (text, must, _estimate(*rows.loc[key, list(ends)]))
-            for key, (text, must) in texts.items()
-        ],
-        columns=["method", "expected to lose", "loses"],
+        {
+            "method": [text for text, _ in texts.values()],
+            "expected to lose": [expected for _, expected in texts.values()],
+            "loses": [_estimate(*(float(part[key]) for part in found)) for key in texts],
+        }
     )
 
 
