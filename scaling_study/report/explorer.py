@@ -41,7 +41,8 @@ def explorer(results: Results, cells: pd.DataFrame | None = None) -> str:
     Returns
     -------
     str
-        A page of less than `MOST_BYTES` that needs no network.
+        A page of less than `MOST_BYTES` that needs no network; conditions that do not fit are left
+        out, which it says.
 
     Raises
     ------
@@ -49,13 +50,23 @@ def explorer(results: Results, cells: pd.DataFrame | None = None) -> str:
         If Vega-Altair is not installed, or no runs are stored.
     """
     try:
-        import altair as alt
+        import altair  # noqa: F401
         import vl_convert  # noqa: F401
     except ImportError as error:
         raise StudyError(
             f"--explore needs {error.name}: pip install 'scaling-study[explore]'"
         ) from None
     data = explorer_data(results)
+    page = _page(results, data, cells)
+    while (size := len(page.encode())) >= MOST_BYTES and len(data.conditions) > 1:
+        data = data.first(int(0.98 * len(data.conditions) * MOST_BYTES / size))
+        page = _page(results, data, cells)
+    return page
+
+
+def _page(results: Results, data: ExplorerData, cells: pd.DataFrame | None) -> str:
+    import altair as alt
+
     with alt.data_transformers.enable("default", max_rows=None):
         body = _chart(data, cells).to_html(
             inline=True,

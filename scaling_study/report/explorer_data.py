@@ -53,6 +53,14 @@ class ExplorerData(NamedTuple):
     traced: int
     left_out: int
 
+    def first(self, count: int) -> "ExplorerData":
+        """Return the rows of the first conditions; the others are left out."""
+        names = ("conditions", "curves", "gradients", "importances")
+        frames = {name: getattr(self, name) for name in names}
+        kept = {name: frame[frame["c"] < count] for name, frame in frames.items()}
+        left_out = self.left_out + len(self.conditions) - len(kept["conditions"])
+        return self._replace(**kept, left_out=left_out)
+
 
 def explorer_data(results: Results) -> ExplorerData:
     """Return the rows of the explorer of a study's results.

@@ -114,6 +114,15 @@ def test_the_page_is_small_and_names_its_plots(results):
         assert words in html
 
 
+def test_conditions_that_do_not_fit_are_left_out(results, monkeypatch):
+    whole = explorer(results)
+    monkeypatch.setattr("scaling_study.report.explorer.MOST_BYTES", len(whole.encode()))
+    smaller = explorer(results)
+    assert len(smaller.encode()) < len(whole.encode())
+    assert "further conditions are not shown" in smaller
+    assert "further conditions are not shown" not in whole
+
+
 def test_it_stands_beside_the_report_on_request(results, tmp_path):
     folder = write_report(results, tmp_path / "report", explore=True).parent
     assert (folder / EXPLORER).exists()
