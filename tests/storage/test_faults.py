@@ -545,6 +545,24 @@ def test_an_unreadable_cache_entry_is_deleted_and_compiled_again(damage, tmp_pat
         assert all(cache._is_whole(entry.read_bytes()) for entry in entries)
 
 
+@pytest.mark.slow
+def test_curves_are_trained_with_a_truncated_cache(tmp_path, study_file):
+    environment = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
+        "JAX_ENABLE_COMPILATION_CACHE": "true",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    settings = ["-q", "--devices", "1", "--seeds", "0:2", "--set", "record=curves"]
+    for again in range(2):
+        arguments = ["run", str(study_file), *settings, "-o", str(again)]
+        done = command(*arguments, cwd=tmp_path, env=environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        entries = sorted((tmp_path / "cache").glob("jit_*-cache"))
+        for entry in entries:
+            spoil(entry, b"half")
+    assert any("of_tile" in entry.name for entry in entries)  # that draws initial parameters
+
+
 def spoil(entry: Path, damage: bytes | str) -> None:
     """Leave something else, or a part of it, in the place of a file."""
     whole = entry.read_bytes()
