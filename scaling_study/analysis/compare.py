@@ -102,8 +102,8 @@ def compare(
     across : list of str, optional
         Axes to ignore when conditions are matched, such as ``["optimizer"]``. By default
         conditions are matched on all axes or, where that matches none, on the axes of which the
-        folders have a value in common. Different
-        problems are matched only if ``across`` has ``problem``.
+        folders have a value in common. Different problems are matched only if ``across`` has
+        ``problem``.
     tolerance : float
         Differences up to it count as none: relative of losses, times and errors, absolute of
         shares and scores.

@@ -69,7 +69,7 @@ def _of_problems(
     pairs = pd.MultiIndex.from_arrays([problems, shares])
     known = {pair: custom.get(pair[0], pair[0].partition("(")[0]) for pair in pairs.unique()}
     overlap = {pair: datasets.overlap(problem, pair[1]) for pair, problem in known.items()}
-    chance = {pair: datasets.baseline_score(problem) for pair, problem in known.items()}
+    chance = {pair: datasets.chance(problem) for pair, problem in known.items()}
     return {
         name: pd.Series([found[pair] for pair in pairs], index=problems.index)
         for name, found in (("overlap", overlap), ("chance", chance))

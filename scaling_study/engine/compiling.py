@@ -14,12 +14,7 @@ from scaling_study.engine.environment import with_pinned
 from scaling_study.engine.initial import shapes_of
 from scaling_study.engine.inputs import Inputs, arrays_of, inputs_of
 from scaling_study.engine.models import MODELS
-from scaling_study.engine.program import (
-    ChunkProgram,
-    is_by_row,
-    may_have_target,
-    tiles_of,
-)
+from scaling_study.engine.program import ChunkProgram, is_by_row, may_have_target, tiles_of
 from scaling_study.engine.train import Budget, Training
 from scaling_study.study.component import Component
 from scaling_study.study.conditions import (

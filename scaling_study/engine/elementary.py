@@ -68,6 +68,12 @@ def log_sigmoid(x: Array) -> Array:
     return -softplus(-x)
 
 
+def sigmoid_cross_entropy(logits: Array, labels: Array) -> Array:
+    """Return `optax.sigmoid_binary_cross_entropy` of labels 0 and 1; NaN of an infinite logit."""
+    wrong_by = (1 - 2 * labels) * logits
+    return softplus(wrong_by) + 0 * wrong_by
+
+
 def elu(x: Array) -> Array:
     """Return x, or exp(x) - 1 where it is negative."""
     return jnp.where(x > 0, x, expm1_of_negative(jnp.where(x > 0, 0, x)))

@@ -127,8 +127,7 @@ def scores(
     regression ``test_r2`` is 1 - squared error / variance of the held-out target. For classes
     ``test_accuracy`` is the share of rows whose class has the largest logit (a row with a
     logit that is not finite counts as wrong), ``test_balanced_accuracy`` the mean recall of the
-    classes, and ``test_auc`` the area
-    under the ROC curve of two classes.
+    classes, and ``test_auc`` the area under the ROC curve of two classes.
     """
     static, problem = group.static, problem_of(group.static.problem)
     if problem.held_out is None:

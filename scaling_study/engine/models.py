@@ -26,7 +26,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "identity": lambda x: x,
     **{name: getattr(nn, name) for name in ELEMENTWISE},
 }
-# The same functions, for the runs that lie side by side in `forward`.
+# The same functions for `forward`, in which runs lie side by side.
 VECTORISED = {
     name: getattr(elementary, name)
     for name in ("elu", "gelu", "log_sigmoid", "selu", "softplus", "tanh")

@@ -165,8 +165,7 @@ class PerSample:
         """Return the loss of each row, (R, C, S)."""
         outputs = self._predict(folded, maps, rows.inputs)
         if self.classes == 2:
-            margin = (1 - 2 * rows.residual) * outputs
-            return elementary.softplus(margin) + 0 * margin  # NaN of an infinite logit
+            return elementary.sigmoid_cross_entropy(outputs, rows.residual)
         if self.classes:
             classes = jnp.arange(self.classes).reshape(-1, *[1] * (rows.residual.ndim - 1))
             one_hot = (rows.residual[:, None] == classes).astype(outputs.dtype)
@@ -198,10 +197,9 @@ class PerSample:
 class SecondMoments:
     """The objective of a linear model that needs only the second moments of each batch.
 
-    Moments are kept doubled, 2 M, so that no product with them needs to be.
-    The inputs are q, the orthonormal columns of `canonical.orthogonal`. Kernel and bias are read
-    by index, in arrays of shape (C, S), so that a run's parameters may be one array, or one
-    array each (`unstack`).
+    Of a batch, 2 M is kept, so that ``2 M v``, the gradient, is one product. The inputs are q, the
+    orthonormal columns of `canonical.orthogonal`. Kernel and bias are read by index, in arrays of
+    shape (C, S), so that a run's parameters may be one array, or one array each (`unstack`).
     """
 
     features: int
@@ -267,6 +265,8 @@ class SecondMoments:
 @dataclass(frozen=True)
 class MomentMatrices:
     """`SecondMoments` of more features: arrays and loops, which compile fast at any width.
+
+    Of a batch, M itself is kept.
 
     ``AffineMaps.feature_scale`` is the whole matrix, (d, d, C, S), transposed: an axis of columns
     of r, then one of its rows.

@@ -278,7 +278,6 @@ def _summary(
     rates = {"runs_per_second": trained, "updates_per_second": planned.updates_of(todo)}
     return {
         "study": planned.study.name,
-        "output_dir": str(results.folder),
         "runs": planned.runs,
         "runs_trained": trained,
         "groups": len(planned.groups),

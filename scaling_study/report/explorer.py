@@ -59,7 +59,7 @@ def explorer(results: Results, cells: pd.DataFrame | None = None) -> str:
     data = explorer_data(results)
     page = _page(results, data, cells)
     while (size := len(page.encode())) >= MOST_BYTES and len(data.conditions) > 1:
-        data = data.first(int(0.98 * len(data.conditions) * MOST_BYTES / size))
+        data = data.first(max(1, int(0.98 * len(data.conditions) * MOST_BYTES / size)))
         page = _page(results, data, cells)
     return page
 

@@ -86,7 +86,9 @@ class Results:
         self.manifest: dict[str, Any] = read_manifest(self.folder)
         if not {"chunks", "groups"} <= self.manifest.keys():
             raise StudyError(f"{self.folder}: the run was interrupted; run it again to finish it")
-        self.manifest.setdefault("summary", {})
+        # The path is not stored: a folder may be moved, or shown to others.
+        if summary := self.manifest.setdefault("summary", {}):
+            self.manifest["summary"] = {**summary, "output_dir": str(self.folder)}
         self.study: Study = read_stored_study(self.folder, self.manifest, allow_code=allow_code)
         named = {name: parse_chunk_name(name) for name in self.manifest["chunks"]}
         self._chunks = {name: found for name, found in named.items() if found}

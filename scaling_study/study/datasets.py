@@ -91,15 +91,19 @@ for _name, _entry in REAL.items():
 
 @register
 def friedman2(*, samples: int = 200, noise: float = 125.0, feature: int = 3) -> Problem:
-    """Return ``sqrt(a² + (b c - 1/(b d))²) + noise`` of four features with different ranges
-    (`make_friedman2`)."""
+    """Return ``sqrt(a² + (b c - 1/(b d))²) + noise``, of features whose ranges differ.
+
+    See `sklearn.datasets.make_friedman2`.
+    """
     return _generated("make_friedman2", samples, noise, feature)
 
 
 @register
 def friedman3(*, samples: int = 200, noise: float = 0.1, feature: int = 3) -> Problem:
-    """Return ``arctan((b c - 1/(b d)) / a) + noise`` of four features with different ranges
-    (`make_friedman3`)."""
+    """Return ``arctan((b c - 1/(b d)) / a) + noise``, of features whose ranges differ.
+
+    See `sklearn.datasets.make_friedman3`.
+    """
     return _generated("make_friedman3", samples, noise, feature)
 
 
@@ -186,7 +190,7 @@ def overlap(problem: str | Problem, test_share: float = TEST_SHARE) -> float:
     return len(tested) / len(trained) if again > len(others) / 2 else 0.0
 
 
-def baseline_score(problem: str | Problem) -> float:
+def chance(problem: str | Problem) -> float:
     """Return the score without learning: the share of the largest class, or an R² of 0."""
     if isinstance(problem, str):
         if problem not in DATASETS:

@@ -1,5 +1,7 @@
 """A chunk: its rows are those of plain runs, whoever else is in it and however it is cut."""
 
+import importlib
+import sys
 from dataclasses import replace
 
 import jax
@@ -10,7 +12,7 @@ from plain_run import plain_run
 from sklearn.linear_model import LinearRegression
 from tiny_block import bytes_of, column, groups_of, rows_of
 
-from scaling_study.engine import chunk, compiling, models, program
+from scaling_study.engine import chunk, compiling, initial, models, program
 from scaling_study.study import conditions, draws
 from scaling_study.study.conditions import Chunk, expand, problem_of
 from scaling_study.study.encoding import observed
@@ -656,6 +658,29 @@ def test_groups_that_differ_in_start_or_problem_share_a_program(name, monkeypatc
     monkeypatch.setattr(compiling, "_programs", {})
     assert_same_bits(shared[-1], rows_of(Chunk(len(groups) - 1, 0, 0), **axes))
     assert not shared[0]["final_loss"].equals(shared[-1]["final_loss"])
+
+
+NET = """
+import flax.linen as nn
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(1, kernel_init=nn.initializers.{start})(x)[..., 0]
+"""
+
+
+def test_a_reloaded_module_draws_starts_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    drawn = []
+    for start in ("zeros", "ones"):
+        (tmp_path / "reloaded_net.py").write_text(NET.format(start=start))
+        importlib.reload(importlib.import_module("reloaded_net"))
+        (own,) = groups_of(**{**BASE, "model": "reloaded_net:Net"})
+        drawn.append(initial.initial_of(own, range(own.shape.seeds))["params"]["Dense_0"]["kernel"])
+    np.testing.assert_array_equal(drawn[0], 0)
+    np.testing.assert_array_equal(drawn[1], 1)
 
 
 HELD_OUT = {"name": "correlated", "samples": 24, "features": 10}

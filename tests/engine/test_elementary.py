@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,6 +62,18 @@ def test_values_and_slopes_are_those_of_jax(name, dtype):
             np.testing.assert_allclose(found, wanted, rtol=digits, atol=4 * digits)
             small = (jnp.abs(x) < 1e-3) & (jnp.abs(wanted) > 1e-30)
             np.testing.assert_allclose(found[small], wanted[small], rtol=4 * digits)
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_cross_entropy_is_that_of_optax_and_of_an_infinite_logit_nan(label):
+    x = jnp.asarray(X[np.abs(X) < 100], jnp.float32)
+    ours, theirs = (
+        lambda x, f=f: f(x, jnp.float32(label))
+        for f in (elementary.sigmoid_cross_entropy, optax.sigmoid_binary_cross_entropy)
+    )
+    np.testing.assert_allclose(ours(x), theirs(x), rtol=2e-6, atol=1e-30)
+    np.testing.assert_allclose(slope(ours)(x), slope(theirs)(x), rtol=2e-6, atol=1e-30)
+    assert np.isnan(ours(jnp.float32([np.inf, -np.inf, np.nan]))).all()
 
 
 def slope(function):

@@ -53,6 +53,7 @@ def test_everything_is_there(report: Path, results: Results) -> None:
     assert {name for name in listed if "/" not in name} == others
     for name in ("study.toml", "manifest.json"):
         assert (report / name).read_bytes() == (results.folder / name).read_bytes()
+    assert str(results.folder.parent) not in (report / "manifest.json").read_text()
     assert (report / "tables" / "conditions.csv").read_text().count("\n") == 3
     drawn = {path.stem for path in (report / "figures").iterdir()}
     assert drawn == {path.stem for path in (report / "figures").glob("*.svg")}

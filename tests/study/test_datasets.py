@@ -8,7 +8,7 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from scaling_study.errors import StudyError
 from scaling_study.study import draws, encoding
 from scaling_study.study.conditions import expand, problem_of, split
-from scaling_study.study.datasets import DATASETS, EVERY_PROBLEM, baseline_score, load, overlap
+from scaling_study.study.datasets import DATASETS, EVERY_PROBLEM, chance, load, overlap
 from scaling_study.study.datasets import split as split_rows
 from scaling_study.study.problems import PROBLEMS, Problem
 from scaling_study.study.study import parse
@@ -150,15 +150,15 @@ def test_held_out_rows_are_scaled_by_what_was_fitted_to_the_training_rows(scaler
 def test_overlap_and_chance_of_rows_are_those_of_the_name(name, outliers):
     problem = DATASETS[name](outliers=outliers)
     assert overlap(problem) == overlap(name)
-    assert baseline_score(problem) == baseline_score(name)
+    assert chance(problem) == chance(name)
 
 
 @pytest.mark.parametrize("name", [n for n in EVERY_PROBLEM if n not in REAL])
 def test_problems_that_draw_new_rows_do_not_overlap(name):
     problem = EVERY_PROBLEM[name]()
     assert overlap(problem) == overlap(name) == 0
-    assert baseline_score(problem) == baseline_score(name)
-    assert (baseline_score(problem) > 0) == bool(problem.classes)
+    assert chance(problem) == chance(name)
+    assert (chance(problem) > 0) == bool(problem.classes)
 
 
 def test_chance_of_a_users_own_classes_is_the_largest_share():
@@ -166,10 +166,10 @@ def test_chance_of_a_users_own_classes_is_the_largest_share():
     ones = np.ones(2)
     law = {"signal": lambda u: np.zeros(u.shape[:-1]), "classes": 3}
     own = Problem(lambda seed: rows, ones, ones, scaled_feature=0, **law)
-    assert baseline_score(own) == 4 / 6
+    assert chance(own) == 4 / 6
     assert overlap(own) == 0
     held = own._replace(held_out=lambda seed: (rows[0][:2], np.zeros(2)))
-    assert baseline_score(held) == 4 / 8
+    assert chance(held) == 4 / 8
     assert overlap(held) == 2 / 6
 
 

@@ -89,7 +89,7 @@ class Diagnosis:
     @cached_property
     def run_scores(self) -> pd.DataFrame:
         """The score of every run."""
-        splits = Splits(datasets.overlap(self.problem), datasets.baseline_score(self.problem))
+        splits = Splits(datasets.overlap(self.problem), datasets.chance(self.problem))
         return analysis.run_scores(self.results.runs, self.rates, splits)
 
     @cached_property
@@ -159,7 +159,7 @@ class Diagnosis:
         if self.tuning.empty:
             return pd.DataFrame(columns=[*TUNED, "learning_rate", "value", "edge", "trains"])
         found = analysis.best_rates(self.tuning)
-        least = datasets.baseline_score(self.problem) + analysis.SMALLEST
+        least = datasets.chance(self.problem) + analysis.SMALLEST
         return found.assign(trains=found["value"] > least)
 
     @cached_property
