@@ -14,7 +14,13 @@ from scaling_study.engine.environment import with_pinned
 from scaling_study.engine.initial import shapes_of
 from scaling_study.engine.inputs import Inputs, arrays_of, inputs_of
 from scaling_study.engine.models import MODELS
-from scaling_study.engine.program import ChunkProgram, is_by_row, may_have_target, tiles_of
+from scaling_study.engine.program import (
+    ChunkProgram,
+    is_by_row,
+    may_have_target,
+    starts_from_function,
+    tiles_of,
+)
 from scaling_study.engine.train import Budget, Training
 from scaling_study.study.component import Component
 from scaling_study.study.conditions import (
@@ -114,7 +120,7 @@ def _key(group: Group, record: str) -> Any:
     others = static._replace(problem=None, model=None, data_seed=0, init_seed=0, order_seed=0)
     return (
         *(others, model, of_problem, static.problem.is_table, group.shape),
-        *(budget_of(group, record), may_have_target(group)),
+        *(budget_of(group, record), may_have_target(group), starts_from_function(group)),
         jax.config.jax_default_device or jax.devices()[0],
     )
 

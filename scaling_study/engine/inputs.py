@@ -9,8 +9,8 @@ import numpy as np
 
 from scaling_study.engine.monitor import Target
 from scaling_study.engine.objective import AffineMaps
-from scaling_study.engine.program import tiles_of
-from scaling_study.engine.train import Data, PenalisedOptimum
+from scaling_study.engine.program import starts_from_function, tiles_of
+from scaling_study.engine.train import Data, FunctionStart, PenalisedOptimum
 from scaling_study.study import draws, encoding, optimum
 from scaling_study.study.conditions import (
     WRITTEN_OUT,
@@ -35,6 +35,7 @@ class ConditionArrays(NamedTuple):
     l1: np.ndarray
     l2: np.ndarray
     target_loss: np.ndarray  # NaN where there is none
+    from_function: np.ndarray  # whether a run starts from the same function in every unit
     linear: bool  # whether their model is linear
 
     @classmethod
@@ -47,6 +48,7 @@ class ConditionArrays(NamedTuple):
             np.array([[c.l1_penalty] for c in conditions]),
             np.array([[c.l2_penalty] for c in conditions]),
             np.array([[np.nan if c.target_loss == "none" else c.target_loss] for c in conditions]),
+            np.array([[c.start == "function"] for c in conditions]),
             conditions[0].model.name == "linear",
         )
 
@@ -165,6 +167,14 @@ def data_of(
     )
 
 
+def start_of(dtype: str, unique_data: Encoding, arrays: ConditionArrays) -> FunctionStart:
+    """Return the maps that the initial parameters of a block (C, S) undo."""
+    rows, undone = arrays.datasets.inverse, arrays.from_function
+    scale = np.where(undone, unique_data.feature_scale[:, rows], 1.0)
+    shift = np.where(undone, unique_data.feature_shift[:, rows], 0.0)
+    return FunctionStart(scale.astype(dtype), shift.astype(dtype))
+
+
 class Inputs(NamedTuple):
     """What a chunk is trained on, in tiles."""
 
@@ -181,6 +191,8 @@ def inputs_of(group: Group, arrays: ConditionArrays, seeds: range) -> Inputs:
     unique_data = encoding.encode_unique(problem, drawn, arrays.datasets, static.transformed)
     moments = static.objective == "moments"
     data = data_of(static.dtype, unique_data, arrays, problem.classes, moments=moments)
+    if starts_from_function(group):
+        data = data._replace(start=start_of(static.dtype, unique_data, arrays))
     cut = tiles.cut_data if static.transformed else tiles.cut_seeds
     lead = group.shape.seeds // tiles.seeds, group.shape.conditions // tiles.conditions
 

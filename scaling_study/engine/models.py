@@ -221,6 +221,17 @@ def fold(
     return {"params": layers}
 
 
+def undo_maps(parameters: Parameters, feature_scale: Any, feature_shift: Any) -> Parameters:
+    """Return the parameters whose function of z is that of the given ones of canonical inputs u.
+
+    With ``z = feature_scale u + feature_shift``: the reverse of `fold`, with its shapes.
+    """
+    layers = dict(parameters["params"])
+    kernel = layers["Dense_0"]["kernel"] / feature_scale[:, None]
+    moved = layers["Dense_0"]["bias"] - (kernel * feature_shift[:, None]).sum(axis=0)
+    return {"params": {**layers, "Dense_0": {"kernel": kernel, "bias": moved}}}
+
+
 def _forward_dense(model: MLP, parameters: Parameters, x: Array) -> Array:
     activation = VECTORISED.get(model.activation, ACTIVATIONS[model.activation])
     for i in range(len(model.hidden) + 1):

@@ -47,8 +47,11 @@ class LinearModels(NamedTuple):
         return self._loss(parameters, unique_data._replace(**needed), self.goal.coefficient, l2)
 
     def initial_loss(self, parameters: Any) -> Loss:
-        """Return the loss of initial parameters, which all conditions of a data set share."""
-        if self.goal.coefficient is not None:  # penalties differ between conditions
+        """Return the loss of initial parameters.
+
+        All conditions of a data set share it, unless their penalties or starts differ.
+        """
+        if self.goal.coefficient is not None or self.arrays.from_function.any():
             return self.loss(parameters)
         used, first, place = np.unique(self.rows, return_index=True, return_inverse=True)
         layer = parameters["params"]["Dense_0"]

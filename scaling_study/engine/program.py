@@ -92,6 +92,11 @@ def may_have_target(group: Group) -> bool:
     return any(condition.target_loss != "none" for condition in group.conditions)
 
 
+def starts_from_function(group: Group) -> bool:
+    """Return whether runs of a group start from the same function in every unit."""
+    return any(condition.start == "function" for condition in group.conditions)
+
+
 def objective_of(group: Group, model: nn.Module, *, seeds_last: bool) -> Objective:
     """Return the objective of a group's conditions."""
     static, problem = group.static, problem_of(group.static.problem)
@@ -177,6 +182,8 @@ class ChunkProgram:
             lambda x: jnp.broadcast_to(jnp.expand_dims(x, conditions), (*x.shape[:-1], *runs)),
             initial,
         )
+        if data.start is not None:
+            parameters = models.undo_maps(parameters, *data.start)
         update = self.trainer.update
         if isinstance(update.objective, SecondMoments) and update.optimizer.elementwise:
             parameters = unstack(parameters)

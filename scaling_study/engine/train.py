@@ -34,6 +34,13 @@ class PenalisedOptimum(NamedTuple):
     weight: Array  # in training units
 
 
+class FunctionStart(NamedTuple):
+    """The maps that initial parameters undo, (d, C, S): 1 and 0 where a run keeps them."""
+
+    feature_scale: Array
+    feature_shift: Array
+
+
 class Data(NamedTuple):
     """The data and hyperparameters of a block of runs."""
 
@@ -45,6 +52,7 @@ class Data(NamedTuple):
     l1: Any = 0.0  # (C, 1), penalty on the sum of |weight|
     l2: Any = 0.0  # (C, 1), penalty on the sum of weight squared
     penalised_optimum: Any = None  # `PenalisedOptimum` of a linear model with penalties
+    start: Any = None  # `FunctionStart` where a run of the group starts from a function
 
 
 class State(NamedTuple):

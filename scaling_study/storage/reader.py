@@ -30,6 +30,7 @@ from scaling_study.storage.schema import (
     check_manifest,
     has_valid_checksum,
 )
+from scaling_study.study.axes import LATER_AXES
 from scaling_study.study.study import Study, read_study
 from scaling_study.study.values import error_context
 
@@ -114,7 +115,8 @@ def read_table(folder: Path, name: str, manifest: Mapping[str, Any]) -> pd.DataF
         frame = open_parquet(data).read(use_threads=False).to_pandas(use_threads=False)
         if name == CONDITIONS and frame["condition"].duplicated().any():
             raise StudyError("has a condition more than once")
-    return frame
+    missing = {axis: value for axis, value in LATER_AXES.items() if axis not in frame}
+    return frame.assign(**missing) if name == CONDITIONS else frame
 
 
 def damaged_tables(folder: Path, study: Study, manifest: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from scaling_study.errors import StudyError
 from scaling_study.files import CHECKSUM, checksum_of
 from scaling_study.storage.provenance import METADATA, SCHEMA_VERSION, short
+from scaling_study.study.axes import LATER_AXES
 from scaling_study.study.conditions import ChunkShape, Condition
 from scaling_study.study.study import read_seeds
 from scaling_study.study.values import error_context, number, whole
@@ -237,7 +238,8 @@ def check_runs(schema: pa.Schema) -> None:
 
 def check_conditions(schema: pa.Schema) -> None:
     """Raise a `StudyError` unless these are the columns of the table of conditions."""
-    axes = sorted(axis.name for axis in fields(Condition))
+    missing = LATER_AXES.keys() - set(schema.names)
+    axes = sorted({axis.name for axis in fields(Condition)} - missing)
     _check_columns(schema, {"condition": "text", **dict.fromkeys(axes, "values")})
 
 

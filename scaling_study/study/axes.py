@@ -28,6 +28,7 @@ DESIGNS = ("F", "U")
 FRAMEWORKS = ("keras", "torch", "optax")
 SAMPLINGS = ("reshuffled", "replacement", "full")
 OBJECTIVES = ("auto", "moments", "samples")
+STARTS = ("parameters", "function")
 
 
 class Axis(NamedTuple):
@@ -74,7 +75,15 @@ AXES: dict[str, Axis] = {
     "order_seed": Axis("vary", _seed, "seed of the batch order, or vary"),
     "tolerance": Axis(1e-3, positive, "converged at this share of the excess loss of the mean"),
     "target_loss": Axis("none", _or("none", positive), "converged at this loss, instead"),
+    "start": Axis(
+        "parameters",
+        one_of(STARTS),
+        "what is the same in every unit at the start: parameters or function",
+    ),
 }
+# Axes that studies of before lack. At their defaults they are not written nor part of a
+# condition's identity, so that stored results stay what they are.
+LATER_AXES = {"start": "parameters"}
 
 
 def read_grid(

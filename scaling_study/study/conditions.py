@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from scaling_study.errors import StudyError, unknown
 from scaling_study.study import scalers
+from scaling_study.study.axes import LATER_AXES
 from scaling_study.study.component import Component
 from scaling_study.study.sources import check_data, check_scalers, problem_of, shape_of
 from scaling_study.study.study import Study
@@ -31,6 +32,7 @@ WRITTEN_OUT = 4  # features up to which sums over them are written out term by t
 # Conditions from which they, not the seeds, are the longer axis of a tile per sample: networks of
 # two hidden layers trained 2.8 times as fast with 40 of them, 4 times with 48, and not with 24.
 CONDITIONS_LAST = 40
+DENSE_MODELS = "linear", "mlp"
 SMALL_NETWORK = 100  # parameters, up to which the runs of a tile lie side by side
 LARGE_NETWORK = 2**15  # parameters that the seeds of a network's chunk have together, about
 TABLE_CHUNK = 6, 8  # conditions and seeds of a chunk of a user's table
@@ -68,11 +70,17 @@ class Condition:
     order_seed: int | str
     tolerance: float
     target_loss: float | str
+    start: str = "parameters"
 
     @cached_property
     def id(self) -> str:
-        """Twelve hexadecimal digits, a hash of the axes."""
-        texts = (f'"{name}":{_canonical(getattr(self, name))}' for name in _SORTED_AXES)
+        """Twelve hexadecimal digits, a hash of the axes; of `LATER_AXES` only other values."""
+        values = ((name, getattr(self, name)) for name in _SORTED_AXES)
+        texts = (
+            f'"{name}":{_canonical(value)}'
+            for name, value in values
+            if LATER_AXES.get(name) != value
+        )
         return hashlib.sha256(f"{{{','.join(texts)}}}".encode()).hexdigest()[:12]
 
     def row(self) -> dict[str, Any]:
@@ -212,6 +220,8 @@ def _block(study: Study, name: str, grid: Any) -> list[Condition]:
     """Return the cells of a block's grid as conditions."""
     # The check of a cell is slow, and depends on few of its axes.
     updates_of = cache(lambda *key: _checked_updates(study, **dict(zip(CHECKED, key, strict=True))))
+    if "function" in grid["start"]:
+        _check_function_start(grid)
     conditions = []
     for values in itertools.product(*grid.values()):
         cell: dict[str, Any] = dict(zip(grid, values, strict=True))
@@ -219,6 +229,22 @@ def _block(study: Study, name: str, grid: Any) -> list[Condition]:
         del cell["epochs"]
         conditions.append(Condition(block=name, **cell))
     return conditions
+
+
+def _check_function_start(grid: Any) -> None:
+    """Refuse what has no initial function to keep: one of inputs that no affine map gives."""
+    for model in grid["model"]:
+        if model.name not in DENSE_MODELS:
+            raise StudyError(
+                f"start = 'function' is for {' and '.join(DENSE_MODELS)}, whose first layer can"
+                f" undo a unit, not {model.name!r}; write start = 'parameters'"
+            )
+    for scaler in grid["scaler"]:
+        if not scalers.is_affine(scaler):
+            raise StudyError(
+                f"start = 'function' is for an affine scaler, not {scaler.name!r};"
+                " write start = 'parameters'"
+            )
 
 
 def _refuse_equal_budgets(conditions: list[Condition]) -> None:

@@ -18,7 +18,7 @@ import tomli_w
 from scaling_study.errors import StudyError, unknown
 from scaling_study.files import read_text
 from scaling_study.study import tables, values
-from scaling_study.study.axes import AXES, BUDGETS, read_grid
+from scaling_study.study.axes import AXES, BUDGETS, LATER_AXES, read_grid
 from scaling_study.study.component import (
     EVERYTHING,
     FEWER_CONDITIONS,
@@ -139,9 +139,16 @@ class Study:
         return named + [comparison.estimator for comparison in self.comparisons()]
 
     def to_toml(self) -> str:
-        """Return the resolved study, every default written out; `parse` reads it back."""
+        """Return the resolved study; `parse` reads it back.
+
+        Every default is written out, except those of `LATER_AXES`.
+        """
         blocks = {
-            name: {key: [_plain(value) for value in values] for key, values in grid.items()}
+            name: {
+                key: [_plain(value) for value in values]
+                for key, values in grid.items()
+                if values != [LATER_AXES.get(key)]
+            }
             for name, grid in self.blocks.items()
         }
         keys = ("name", "title", "description", "record", "report")

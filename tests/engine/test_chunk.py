@@ -602,6 +602,48 @@ def test_groups_that_may_have_a_target_have_a_program_of_their_own():
     assert compiling.compiled(without, "standard") is not compiling.compiled(with_one, "standard")
 
 
+def test_a_group_that_starts_from_a_function_has_a_program_of_its_own():
+    (drawn,), (mapped,) = (groups_of(**BASE, start=start) for start in ("parameters", "function"))
+    assert drawn.static == mapped.static
+    assert compiling.compiled(drawn, "standard") is not compiling.compiled(mapped, "standard")
+
+
+UNITS = {"scale_factor": [1e-3, 1.0, 1e3], "offset": [0.0, 3.0], "scaler": ["none", "minmax"]}
+STARTED = {
+    "moments": {"objective": "moments"},
+    "rows": {"objective": "samples"},
+    "ridge": {"l2_penalty": 0.1},
+    "network": {"model": TANH, "target_scaler": "standard"},
+    "classes": {"problem": {"name": "logistic", "samples": 24}, "model": RELU},
+}
+
+
+@pytest.mark.parametrize("kind", STARTED)
+def test_a_start_from_a_function_is_the_same_function_in_every_unit(kind):
+    axes = BASE | STARTED[kind] | UNITS
+    mapped, drawn = (rows_of(**axes, start=start) for start in ("function", "parameters"))
+    for frame, alike in ((mapped, True), (drawn, False)):
+        assert "failed" not in set(frame["status"])
+        losses = frame.groupby("seed")["initial_loss"]
+        assert ((losses.max() / losses.min() < 1.001) == alike).all()
+
+
+def test_of_standardised_inputs_both_starts_are_the_same():
+    axes = {**BASE, "model": TANH, "scaler": "standard", "scale_factor": 7.0}
+    assert_close(*(rows_of(**axes, start=start) for start in ("function", "parameters")), rtol=1e-4)
+
+
+def test_newtons_method_from_one_function_takes_the_same_way_in_every_unit():
+    axes = {**BASE, "optimizer": "scaling_study.engine.optimizers:newton", "learning_rate": 0.3}
+    axes |= {"scale_factor": UNITS["scale_factor"], "sampling": "full", "objective": "samples"}
+    mapped, drawn = (
+        rows_of(**axes, start=start, dtype="float64") for start in ("function", "parameters")
+    )
+    for frame, alike in ((mapped, True), (drawn, False)):
+        losses = frame.groupby("seed")["final_loss"]
+        assert ((losses.max() / losses.min() < 1 + 1e-9) == alike).all()
+
+
 @pytest.mark.parametrize("axis", ["data_seed", "init_seed", "order_seed"])
 def test_groups_that_differ_in_a_seed_share_a_program_and_no_bits_change(axis, monkeypatch):
     groups = groups_of(**{**BASE, axis: [3, 4, "vary"], "batch_size": [5, 7]})
@@ -721,6 +763,7 @@ FORMS = {
     "linear": {"objective": "samples", "l2_penalty": [0.0, 0.1]},
     "transformed": {"scaler": "power", "model": RELU},
     "full batches": {"sampling": "full", "model": RELU, "optimizer": "lamb"},
+    "start from a function": {"start": ["parameters", "function"], "model": TANH, "offset": 3.0},
 }
 
 

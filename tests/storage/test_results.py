@@ -288,6 +288,13 @@ def test_conditions_are_held_to_their_form(folder, column):
     refused(lambda: scaling_study.load(folder).runs, file.name, f"has no column '{column}'")
 
 
+def test_conditions_of_before_an_axis_have_its_default(folder):
+    file = folder / "conditions.parquet"
+    replace_table(file, pd.read_parquet(file).drop(columns="start").to_parquet())
+    results = scaling_study.load(folder)
+    assert set(results.conditions["start"]) == set(results.runs["start"]) == {"parameters"}
+
+
 def test_a_condition_stands_in_its_table_once(folder):
     file = folder / "conditions.parquet"
     frame = pd.read_parquet(file)

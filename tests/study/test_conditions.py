@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from functools import lru_cache
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from sklearn.preprocessing import FunctionTransformer
 
 from scaling_study.errors import StudyError
+from scaling_study.study.axes import LATER_AXES
 from scaling_study.study.component import EVERYTHING, Component
 from scaling_study.study.conditions import (
     CONDITIONS_LAST,
@@ -55,8 +57,9 @@ PAIRS = {
     "order_seed": ["vary", 42],
     "tolerance": [1e-3, 1e-2],
     "target_loss": ["none", 100.0],
+    "start": ["parameters", "function"],
 }
-FREE = sorted(PAIRS.keys() - {"epochs", "updates"})
+FREE = sorted(PAIRS.keys() - {"epochs", "updates", "start"})  # start depends on the scaler
 
 
 def conditions_of(**axes):
@@ -98,6 +101,30 @@ def test_a_study_has_the_product_of_its_axes(axes, blocks):
     for condition in conditions:
         for key in axes:
             assert getattr(condition, key) in study.blocks[condition.block][key]
+
+
+def test_a_later_axis_at_its_default_changes_no_identity_and_no_text():
+    study = parse({})
+    (condition,) = expand(study)
+    assert set(LATER_AXES) == {"start"}
+    assert condition.id == "4171c1780007"  # as of 0.2.0, which had no such axis
+    assert "start" not in study.to_toml()
+    other = parse({"start": "function"})
+    assert expand(other)[0].id != condition.id
+    assert parse(tomllib.loads(other.to_toml())) == other
+
+
+@pytest.mark.parametrize(
+    ("axes", "reason"),
+    [
+        ({"model": "scaling_study.engine.models:normalized_mlp"}, "for linear and mlp"),
+        ({"scaler": ["standard", "quantile"]}, "for an affine scaler, not 'quantile'"),
+    ],
+)
+def test_a_start_from_a_function_needs_a_first_layer_and_an_affine_scaler(axes, reason):
+    with pytest.raises(StudyError, match=reason):
+        conditions_of(start="function", **axes)
+    assert conditions_of(start="parameters", **axes)
 
 
 def test_the_last_axis_varies_fastest():
