@@ -31,9 +31,12 @@ from scaling_study.analysis.scale_sensitivity import REFERENCE, Grid
 from scaling_study.analysis.tuning import best_index
 from scaling_study.errors import StudyError
 from scaling_study.storage.results import Results
+from scaling_study.study.study import Study
 
 Array = NDArray[np.float64]
 SET = 8  # seeds of a set, half of which choose the rates of the others
+CONTROL = "-control"  # ends the name of a block whose optimizers are controls of a problem
+LISTED = "scaling_study.engine.hyperparameters:listed"
 TIED = 0.02  # of the tuning score, within which rates are not told apart
 AXES = ("optimizer", "problem", "fold", "seed")
 SCORES = (
@@ -122,11 +125,39 @@ def least_updates(found: dict[str, Grid]) -> float:
     return max(1.0, float(np.min(medians)))
 
 
+def problems_of(study: Study) -> list[str]:
+    """Return the blocks that are problems, without those of controls."""
+    return [name for name in study.blocks if not name.endswith(CONTROL)]
+
+
 def grids_of(results: Results) -> dict[str, dict[str, Grid]]:
     """Return each optimizer's runs of each problem, a block, with their times."""
     return {
-        problem: scale_sensitivity.grids(Table(results, [problem]))
-        for problem in results.study.blocks
+        problem: {
+            rule_of(name): grid
+            for name, grid in scale_sensitivity.grids(Table(results, [problem])).items()
+        }
+        for problem in problems_of(results.study)
+    }
+
+
+def rule_of(name: str) -> str:
+    """Return the name of the optimizer that `LISTED` tunes, and any other name as it is."""
+    start = f"{LISTED}(rule="
+    return name.removeprefix(start).removesuffix(")") if name.startswith(start) else name
+
+
+def is_listed(study: Study) -> bool:
+    """Return whether optimizers take their hyperparameters from a list of trials."""
+    return any(o.name == LISTED for grid in study.blocks.values() for o in grid["optimizer"])
+
+
+def stored_controls(results: Results) -> dict[str, dict[str, Grid]]:
+    """Return the runs of the optimizers in blocks ``NAME-control``, by the problem ``NAME``."""
+    return {
+        problem: scale_sensitivity.grids(Table(results, [problem + CONTROL]))
+        for problem in problems_of(results.study)
+        if problem + CONTROL in results.study.blocks
     }
 
 

@@ -24,6 +24,8 @@ RANDOM_SEED = 19
 CONFIDENCE = 0.95
 TRAINED = 0.05  # mean time score in the reference unit, below which there is nothing to lose
 STATUSES = ("ranked", "not trained", "failed")
+MOST_GROUPS = 8
+REPRODUCED = 0.9  # of the replicates, that have the same groups
 HALVES = 200  # random halves of the problems, of more than there are
 
 
@@ -39,9 +41,12 @@ class Cube(NamedTuple):
         """Return one score, (O, P, S)."""
         return self.values[..., SCORES.index(name)]
 
-    def take(self, *, problems: Any = None, seeds: Any = None) -> "Cube":
-        """Return the scores of some problems, by index, or of some seeds, by mask."""
+    def take(self, *, optimizers: Any = None, problems: Any = None, seeds: Any = None) -> "Cube":
+        """Return the scores of some optimizers or problems, by index, or some seeds, by mask."""
         cube = self
+        if optimizers is not None:
+            names = [self.optimizers[i] for i in optimizers]
+            cube = cube._replace(optimizers=names, values=cube.values[list(optimizers)])
         if problems is not None:
             names = [self.problems[i] for i in problems]
             cube = cube._replace(problems=names, values=cube.values[:, list(problems)])
@@ -198,28 +203,81 @@ def leaderboard(frame: pd.DataFrame, count: int = REPLICATES) -> pd.DataFrame:
     board = board.sort_values(["order", "sensitivity"], kind="stable").drop(columns="order")
     places = board.index.to_numpy()[(board["status"] == "ranked").to_numpy()]
     group = pd.Series(np.nan, index=board.index)
-    group.loc[places] = np.array(groups(sampled[:, places]), np.float64)
+    again = replicates(scores.take(optimizers=places), count, problems=False)
+    ranked = board.loc[places, "sensitivity"].to_numpy(np.float64)
+    group.loc[places] = np.array(groups(ranked, again), np.float64)
     board.insert(0, "group", group.astype("Int64"))
     return board.reset_index(drop=True)
 
 
-def groups(sampled: Array) -> list[int]:
-    """Return the group of each optimizer, from 1, of replicates in the order of sensitivity.
+def groups(values: Array, sampled: Array) -> list[int]:
+    """Return the group of each optimizer, from 1: as many as other seeds would give again.
 
-    A group begins at the first optimizer that can be told apart from the least sensitive one of
-    the group before: it is more sensitive in 97.5 % of the replicates or more, which a one-sided
-    test with a 5 % two-sided level asks for. Only the first of a group is compared, so that
-    neighbours across a border need not differ, and members of a group may.
+    Groups are `natural_breaks`. Their number is the largest up to `MOST_GROUPS` for which a share
+    `REPRODUCED` of the replicates has the same groups, and 1 if there is none.
+
+    Parameters
+    ----------
+    values : array of shape (O,)
+        Sensitivities.
+    sampled : array of shape (count, O)
+        Replicates of them; see `replicates`.
     """
-    found: list[int] = []
-    first = 0
-    for place in range(sampled.shape[1]):
-        with np.errstate(invalid="ignore"):
-            apart = np.nanmean(sampled[:, place] > sampled[:, first]) if place > first else 0.0
-        if apart >= (1 + CONFIDENCE) / 2:
-            first = place
-        found.append(found[-1] + (first == place) if found else 1)
+    found = [1] * len(values)
+    for count in range(2, min(MOST_GROUPS, len(values)) + 1):
+        whole = natural_breaks(values, count)
+        if (
+            whole
+            and np.mean([natural_breaks(row, count) == whole for row in sampled]) >= REPRODUCED
+        ):
+            found = whole
     return found
+
+
+def natural_breaks(values: Array, count: int) -> list[int]:
+    """Return the group of each value, from 1, such that the squares within groups are least.
+
+    The exact partition of Fisher (1958), by dynamic programming; also known as Jenks' breaks.
+
+    Parameters
+    ----------
+    values : array of shape (n,)
+    count : int
+        Number of groups, at most n.
+
+    Returns
+    -------
+    list of int
+        Empty if equal values would be in two groups, or a value is NaN.
+
+    Examples
+    --------
+    >>> natural_breaks(np.array([0.9, 0.1, 0.85, 0.2, 0.5]), 3)
+    [3, 1, 3, 1, 2]
+    """
+    order = np.argsort(values, kind="stable")
+    x = values[order] - np.mean(values)
+    n, sums, squares = len(x), np.cumsum([0.0, *x]), np.cumsum([0.0, *x**2])
+    size = np.arange(n + 1) - np.arange(n + 1)[:, None]
+    within = np.where(
+        size > 0,
+        squares - squares[:, None] - (sums - sums[:, None]) ** 2 / np.maximum(size, 1),
+        np.inf,
+    )  # [i, j]: of the values from i up to but not including j
+    least, starts = within[0], []
+    for _ in range(count - 1):
+        every = least[:, None] + within
+        starts.append(every.argmin(axis=0))  # where the last group begins
+        least = every.min(axis=0)
+    ends = [n]
+    for start in reversed(starts):
+        ends.append(start[ends[-1]])
+    borders = ends[:0:-1]
+    if not np.isfinite(least[n]) or any(x[i - 1] == x[i] for i in borders):
+        return []
+    found = np.empty(n, int)
+    found[order] = 1 + np.searchsorted(borders, np.arange(n), side="right")
+    return found.tolist()
 
 
 # Stability ------------------------------------------------------------------------------------
@@ -284,28 +342,38 @@ def halves_of_problems(frame: pd.DataFrame) -> Array:
     return np.array(found)
 
 
-def sets_of_seeds(frame: pd.DataFrame, count: int = REPLICATES) -> pd.DataFrame:
+def sets_of_seeds(frame: pd.DataFrame, count: int) -> pd.DataFrame:
     """Return sensitivities and groups on two sets of seeds that share nothing, side by side.
 
-    The groups are of seeds and tuning halves alone, on the problems as they are and again with
-    problems resampled, ``group`` and ``group_problems``; set 0 or 1 ends each column's name.
+    Returns
+    -------
+    DataFrame
+        ``optimizer``, and for set 0 and 1 ``sensitivity_0`` and ``group_0``, NaN without a
+        sensitivity: the `natural_breaks` of that set's sensitivities into ``count`` groups.
     """
-    number = cube(frame).folds.astype("U1")
+    scores = cube(frame)
+    number = scores.folds.astype("U1")
     names = np.unique(number)
     if len(names) < 2:
         raise StudyError("two sets of seeds need 16 seeds or more")
-    columns: dict[str, object] = {"optimizer": cube(frame).optimizers}
+    columns: dict[str, object] = {"optimizer": scores.optimizers}
     for place, name in enumerate(names[:2]):
-        part = cube(frame).take(seeds=number == name)
-        found = _sensitivity(part)
-        columns[f"sensitivity_{place}"] = found
-        order = np.argsort(found)
-        order = order[~np.isnan(found[order])]
-        for key, problems in (("group", False), ("group_problems", True)):
-            of_each = np.full(len(found), np.nan)
-            of_each[order] = groups(replicates(part, count, problems=problems)[:, order])
-            columns[f"{key}_{place}"] = of_each
+        found = _sensitivity(scores.take(seeds=number == name))
+        known, group = ~np.isnan(found), np.full(len(found), np.nan)
+        group[known] = natural_breaks(found[known], min(count, known.sum())) or np.nan
+        columns |= {f"sensitivity_{place}": found, f"group_{place}": group}
     return pd.DataFrame(columns)
+
+
+def kept_groups(frame: pd.DataFrame, group: Array, count: int = REPLICATES) -> float:
+    """Return the share of optimizers that keep their group when problems are drawn again.
+
+    Mean over replicates of problems, seeds and tuning halves, of the same number of groups.
+    """
+    sampled = replicates(cube(frame), count)[:, ~np.isnan(group)]
+    group, most = group[~np.isnan(group)], int(np.nanmax(group))
+    again = [found for row in sampled if (found := natural_breaks(row, most))]
+    return float(np.mean(np.array(again) == group)) if again else np.nan
 
 
 def contradictions(frame: pd.DataFrame, count: int = REPLICATES) -> tuple[int, int, int]:

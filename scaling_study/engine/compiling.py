@@ -116,7 +116,9 @@ def _key(group: Group, record: str) -> Any:
     problem = problem_of(static.problem)
     if model.name in MODELS:
         model = Component(model.name, tuple(p for p in model.parameters if p[0] != "kernel_init"))
-    of_problem = shape_of(static.problem), problem.classes, problem.held_out is None
+    # Held-out rows change which loss of the rows is skipped, and moments have no rows.
+    is_law = problem.held_out is None or static.objective == "moments"
+    of_problem = shape_of(static.problem), problem.classes, is_law
     others = static._replace(problem=None, model=None, data_seed=0, init_seed=0, order_seed=0)
     return (
         *(others, model, of_problem, static.problem.is_table, group.shape),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from scaling_study.analysis import benchmark
 from scaling_study.errors import StudyError, unknown
 from scaling_study.execution.runner import run
 from scaling_study.report.benchmark import data
@@ -66,16 +67,17 @@ def study_of(
     if budget not in BUDGETS:
         raise unknown("budget", budget, BUDGETS)
     known = read_study(data.PRESET)
-    chosen = list(problems or BUDGETS[budget] or known.blocks)
+    every = benchmark.problems_of(known)
+    chosen = list(problems or BUDGETS[budget] or every)
     for name in chosen:
-        if name not in known.blocks:
-            raise unknown("problem of the benchmark", name, known.blocks)
+        if name not in every:
+            raise unknown("problem of the benchmark", name, every)
     named = [part for value in optimizers for part in Component.expand(_reference(value))]
     distinct = list(dict.fromkeys(named))
-    blocks = {name: {**known.blocks[name], "optimizer": distinct} for name in known.blocks}
-    return replace(
-        known, name="rank", blocks={name: blocks[name] for name in blocks if name in chosen}
-    )
+    blocks = {
+        name: {**known.blocks[name], "optimizer": distinct} for name in every if name in chosen
+    }
+    return replace(known, name="rank", blocks=blocks)
 
 
 def _reference(value: Any) -> Any:

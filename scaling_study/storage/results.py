@@ -6,7 +6,7 @@ from functools import cached_property
 from html import escape
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -40,6 +40,17 @@ def numbered(frame: pd.DataFrame) -> pd.DataFrame:
     if "position" not in frame:
         return frame
     return frame.assign(feature=frame["position"]).drop(columns="position")
+
+
+class TracedLosses(NamedTuple):
+    """The losses of R traced runs of a chunk, at P points."""
+
+    condition: np.ndarray  # ids, (R,)
+    seed: np.ndarray  # (R,)
+    loss_null: np.ndarray  # of the best constant, (R,)
+    loss_least: np.ndarray  # NaN where it is not known, (R,)
+    update: np.ndarray  # (P,)
+    loss: np.ndarray  # on all training rows, NaN from where a run has diverged, (R, P)
 
 
 class Results:
@@ -261,6 +272,19 @@ class Results:
         tables = self._tables(lambda name: _stem(name) in names)
         traced = (table.filter(table["trace_update"].is_valid()) for table in tables)
         return self._unfold(traced, _trace_columns)
+
+    def traced_losses(self) -> Iterator[TracedLosses]:
+        """Yield the losses of the traced runs, chunk by chunk."""
+        names = {"condition", "seed", "loss_null", "loss_least", "trace_update", "trace_loss"}
+        for table in self._tables(lambda name: name in names):
+            traced = table.filter(table["trace_update"].is_valid())
+            if not len(traced):
+                continue
+            points = len(traced["trace_update"][0])
+            frame = traced.select(["condition", "seed", "loss_null", "loss_least"]).to_pandas()
+            columns = (frame[name].to_numpy() for name in ("seed", "loss_null", "loss_least"))
+            update, loss = (_lists(traced, f"trace_{name}", points) for name in ("update", "loss"))
+            yield TracedLosses(frame["condition"].to_numpy(str), *columns, update[0], loss)
 
     @cached_property
     def estimators(self) -> pd.DataFrame:

@@ -37,6 +37,38 @@ def test_optimizers_that_differ_are_in_groups_of_their_own_and_equal_ones_share_
     assert inside.all()
 
 
+def test_natural_breaks_are_those_of_every_partition_tried():
+    random = np.random.default_rng(0)
+    for count, size in ((1, 1), (1, 4), (2, 5), (3, 7), (4, 8), (5, 5)):
+        values = random.normal(size=size)
+        ordered = np.sort(values)
+        best = min(
+            sum(part.var() * len(part) for part in np.split(ordered, cuts))
+            for cuts in itertools.combinations(range(1, size), count - 1)
+        )
+        found = np.array(ranking.natural_breaks(values, count))
+        parts = [values[found == group] for group in range(1, count + 1)]
+        assert sum(part.var() * len(part) for part in parts) == pytest.approx(best)
+        assert all(one.max() < other.min() for one, other in itertools.pairwise(parts))
+
+
+def test_equal_values_are_never_in_two_groups():
+    assert ranking.natural_breaks(np.array([0.5, 0.5]), 2) == []
+    assert ranking.natural_breaks(np.array([0.5, 0.1, 0.5]), 3) == []
+    assert ranking.natural_breaks(np.array([0.5, 0.1, 0.5]), 2) == [2, 1, 2]
+    assert ranking.natural_breaks(np.array([0.5, np.nan, 0.1]), 2) == []
+
+
+def test_there_are_as_many_groups_as_replicates_give_again():
+    values = np.array([0.1, 0.11, 0.5, 0.52, 0.9])
+    random = np.random.default_rng(1)
+    sure, unsure = (values + random.normal(0, noise, (200, 5)) for noise in (1e-4, 0.03))
+    assert ranking.groups(values, sure) == [1, 2, 3, 4, 5]
+    assert ranking.groups(values, unsure) == [1, 1, 2, 2, 3]
+    assert ranking.groups(values, random.normal(size=(200, 5))) == [1] * 5
+    assert ranking.groups(values[:1], sure[:, :1]) == [1]
+
+
 def test_sensitivity_is_one_less_the_ratio_of_sums():
     kept, reference = np.array([[0.1, 0.4], [0.2, np.nan]]), np.array([[0.2, 0.8], [0.5, 0.9]])
     np.testing.assert_allclose(ranking.sensitivity(kept, reference), [1 - 0.5 / 1.0, 1 - 0.2 / 0.5])
@@ -78,9 +110,10 @@ def test_halves_agree_where_problems_do_and_not_where_they_are_opposite():
 
 def test_two_sets_of_seeds_agree_on_what_is_real_and_noise_is_told_apart_by_neither():
     rows = frame({"a": 0.9, "b": 0.5, "c": 0.1})
-    sets = ranking.sets_of_seeds(rows, 200)
+    sets = ranking.sets_of_seeds(rows, 3)
     assert (sets["group_0"] == sets["group_1"]).all()
-    assert sets["group_problems_0"].tolist() == [1, 2, 3]
+    assert sets["group_0"].tolist() == [1, 2, 3]
+    assert ranking.kept_groups(rows, np.array([1.0, 2.0, 3.0]), 200) == 1
     same, opposite, one = ranking.contradictions(rows, 200)
     assert (same, opposite, one) == (3, 0, 0)
 

@@ -1,6 +1,7 @@
 """The benchmark's results as data frames, and the facts that the text states."""
 
 import json
+from collections import Counter
 from collections.abc import Collection
 from functools import cache
 from importlib import resources
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from scaling_study.analysis import benchmark, ranking
+from scaling_study.analysis import benchmark, ranking, targets
 from scaling_study.analysis.scale_sensitivity import REFERENCE, Grid
 from scaling_study.report import labels, style
 from scaling_study.storage.results import Results
@@ -29,6 +30,7 @@ MAIN = {
     "others": "score, other units",
     "retuned": "retuned",
 }
+FEW = 3  # members of a group that are all named
 KNOWN = ("adam", "sgd")  # what a reader compares with
 MARK = "* "  # before the name of an optimizer that is to be found
 LEGEND = " An asterisk marks what was trained here, beside committed results."
@@ -50,8 +52,10 @@ class Frames(NamedTuple):
     by_problem: pd.DataFrame
     profiles: pd.DataFrame
     budgets: pd.DataFrame
+    targets: pd.DataFrame  # as of the budgets; empty beside committed results
     stability: dict[str, Any]
     controls: pd.DataFrame  # the leaderboard of `benchmark.controls`, of Adam or the first
+    trials: pd.DataFrame  # the committed sensitivity by the rate alone; empty without a list
     own: list[str]  # optimizers that this study has trained; the others are committed results
 
     @property
@@ -95,7 +99,8 @@ def frames(results: Results) -> Frames:
     """Return the data frames of a study whose blocks are problems."""
     found, budgets = benchmark.grids_of(results), benchmark.budgets_of(results)
     others = beside(results.study)
-    least = others.groupby("problem")["fastest"].first()
+    listed = _rate_alone(results.study)
+    least = pd.concat([others, listed]).groupby("problem")["fastest"].first()
     fastest = {str(name): float(x) for name, x in least.items()} or None
     own = benchmark.scores(found, budgets, fastest)
     scores = pd.concat([own, others], ignore_index=True).round(dict.fromkeys(ROUNDED, DIGITS))
@@ -104,24 +109,56 @@ def frames(results: Results) -> Frames:
         ranking.by_optimizer(benchmark.scores(found, budgets, fastest, share)).assign(share=share)
         for share in SHARES
     ]
+    board = ranking.leaderboard(scores)
     return Frames(
         scores,
-        ranking.leaderboard(scores),
+        board,
         ranking.by_problem(scores),
         benchmark.profiles(found, budgets, RATIOS),
         pd.concat(curves, ignore_index=True),
-        _stability(scores),
-        _controls(found, budgets, fastest),
+        _over_targets(results, found, budgets) if others.empty else pd.DataFrame(),
+        _stability(scores, board),
+        _controls(results, found, budgets, fastest),
+        _trials(board, listed),
         list(dict.fromkeys(own["optimizer"])),
     )
+
+
+def _rate_alone(study: Study) -> pd.DataFrame:
+    """Return the committed scores on the problems of a study of `benchmark.LISTED`, else none."""
+    found = committed()
+    known = benchmark.is_listed(study) & found["problem"].isin(benchmark.problems_of(study))
+    return found[known]
+
+
+def _trials(board: pd.DataFrame, alone: pd.DataFrame) -> pd.DataFrame:
+    """Return each optimizer's sensitivity by a list of trials, and by the rate alone."""
+    if alone.empty:
+        return pd.DataFrame()
+    names = ["sensitivity", "sensitivity_low", "sensitivity_high", "reference", "others"]
+    before = ranking.leaderboard(alone).set_index("optimizer")[names].add_suffix("_alone")
+    return board[["optimizer", *names]].join(before, on="optimizer")
+
+
+def _over_targets(
+    results: Results, found: dict[str, dict[str, Grid]], budgets: dict[str, float]
+) -> pd.DataFrame:
+    """Return the sensitivity of each optimizer at each target; empty without traced seeds."""
+    curves = [
+        ranking.by_optimizer(benchmark.scores(grids, budgets)).assign(share=share)
+        for share, grids in targets.grids_at(results, found).items()
+    ]
+    return pd.concat(curves, ignore_index=True) if curves else pd.DataFrame()
 
 
 ROUNDED = (*benchmark.SCORES, "failed", "fastest")
 
 
-def _stability(scores: pd.DataFrame) -> dict[str, Any]:
+def _stability(scores: pd.DataFrame, board: pd.DataFrame) -> dict[str, Any]:
     """Return how the sensitivities change with problems and seeds, as numbers."""
-    found: dict[str, Any] = {}
+    group = board.set_index("optimizer")["group"].reindex(scores["optimizer"].unique())
+    count = int(group.max()) if group.notna().any() else 1
+    found: dict[str, Any] = {"groups": count}
     if scores["problem"].nunique() > 1:
         taus = ranking.halves_of_problems(scores)
         taus = taus[~np.isnan(taus)]
@@ -132,9 +169,11 @@ def _stability(scores: pd.DataFrame) -> dict[str, Any]:
         worst = left.iloc[int(left["change"].abs().argmax())]
         found |= {"worst_problem": worst["problem"], "worst_optimizer": worst["optimizer"]}
         found["worst_change"] = abs(worst["change"])
+        if count > 1:
+            found["kept"] = ranking.kept_groups(scores, group.to_numpy(float, na_value=np.nan))
     if scores["fold"].str[0].nunique() > 1:
-        sets = ranking.sets_of_seeds(scores)
-        one, other = sets["group_problems_0"], sets["group_problems_1"]
+        sets = ranking.sets_of_seeds(scores, count)
+        one, other = sets["group_0"], sets["group_1"]
         both = one.notna() & other.notna()
         found |= {"equal": int((one == other)[both].sum()), "compared": int(both.sum())}
         same, opposite, single = ranking.contradictions(scores)
@@ -146,14 +185,20 @@ def _stability(scores: pd.DataFrame) -> dict[str, Any]:
 
 
 def _controls(
-    found: dict[str, dict[str, Grid]], budgets: dict[str, float], fastest: dict[str, float] | None
+    results: Results,
+    found: dict[str, dict[str, Grid]],
+    budgets: dict[str, float],
+    fastest: dict[str, float] | None,
 ) -> pd.DataFrame:
-    """Return the leaderboard of an optimizer and of its two controls."""
+    """Return the leaderboard of an optimizer, of its two controls, and of the study's own."""
     names = next(iter(found.values()))
     name = "adam" if "adam" in names else next(iter(names))
     least = {problem: t for problem, t, _ in benchmark.scored(found, budgets, fastest)}
-    made = benchmark.controls(found, name)
-    beside = {problem: {name: found[problem][name], **grids} for problem, grids in made.items()}
+    made, stored = benchmark.controls(found, name), benchmark.stored_controls(results)
+    beside = {
+        problem: {name: found[problem][name], **grids, **stored.get(problem, {})}
+        for problem, grids in made.items()
+    }
     return ranking.leaderboard(benchmark.scores(beside, budgets, least)).assign(of=name)
 
 
@@ -162,7 +207,9 @@ def controls_table(board: pd.DataFrame) -> pd.DataFrame:
     of = str(board["of"].iloc[0])
     label = style.optimizer(of)["label"]
     rows = board.set_index("optimizer")
+    stored = [name for name in rows.index if name not in (of, "told the unit", "rate times unit")]
     texts = {
+        **{name: (style.optimizer(name)["label"].rpartition(":")[2], "nothing") for name in stored},
         "told the unit": (f"{label} that is told the unit", "nothing"),
         of: (label, ""),
         "rate times unit": (
@@ -176,8 +223,34 @@ def controls_table(board: pd.DataFrame) -> pd.DataFrame:
             "method": [text for text, _ in texts.values()],
             "expected to lose": [expected for _, expected in texts.values()],
             "loses": [_estimate(*(float(part[key]) for part in found)) for key in texts],
+            "problems": [int(rows["problems"][key]) for key in texts],
         }
     )
+
+
+def trials_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return `Frames.trials` as text."""
+    columns = {"optimizer": [style.optimizer(name)["label"] for name in frame["optimizer"]]}
+    for title, end in (("rate alone", "_alone"), ("list of trials", "")):
+        ends = (frame[f"sensitivity{part}{end}"] for part in ("", "_low", "_high"))
+        columns[title] = [_estimate(*row) for row in zip(*ends, strict=True)]
+    for title, name in (("score, unit 1", "reference"), ("score, other units", "others")):
+        columns |= {
+            f"{title}: rate alone": frame[f"{name}_alone"].map(_text),
+            f"{title}: list": frame[name].map(_text),
+        }
+    return pd.DataFrame(columns)
+
+
+def trials_facts(frame: pd.DataFrame) -> dict[str, Any]:
+    """Return how many optimizers a list of trials makes less sensitive, and by how much."""
+    change = (frame["sensitivity"] - frame["sensitivity_alone"]).dropna()
+    return {
+        "compared": len(change),
+        "less": int((change < 0).sum()),
+        "median": labels.number(float(change.median()), 2),
+        "gained": int((frame["others"] > frame["others_alone"]).sum()),
+    }
 
 
 def stability_table(frames: Frames) -> pd.DataFrame:
@@ -190,11 +263,17 @@ def stability_table(frames: Frames) -> pd.DataFrame:
         name = style.optimizer(s["worst_optimizer"])["label"]
         which = f"{name}, without {s['worst_problem']}"
         rows.append(("largest change without one problem", f"{s['worst_change']:.2f}\n{which}"))
+    if "kept" in s:
+        text = f"{labels.percent(s['kept'])}"
+        rows.append(("optimizers that keep their group when the problems are drawn again", text))
     if "same" in s:
         rows += [
             ("Kendall's τ between two sets of seeds", f"{s['tau_seeds']:.2f}"),
             ("largest change between two sets of seeds", f"{s['seed_change']:.2f}"),
-            ("optimizers in the same group on both", f"{s['equal']} of {s['compared']}"),
+            (
+                f"optimizers in the same of {s['groups']} groups on both sets",
+                f"{s['equal']} of {s['compared']}",
+            ),
             ("pairs told apart on both, in the same order", f"{s['same']}"),
             ("pairs told apart on both, in opposite orders", f"{s['opposite']}"),
             ("pairs told apart on one of the two", f"{s['single']}"),
@@ -224,9 +303,9 @@ def facts(frames: Frames, study: Study) -> dict[str, Any]:
         "optimizers": len(board),
         "own": labels.listing([style.optimizer(name)["label"] for name in frames.own]),
         "beside": len(board) - len(frames.own),
-        "problems": len(study.blocks),
-        "problem_names": labels.listing(list(study.blocks)),
-        "rates": len(next(iter(study.blocks.values()))["learning_rate"]),
+        "problems": len(benchmark.problems_of(study)),
+        "problem_names": labels.listing(benchmark.problems_of(study)),
+        "rates": _counts_of_rates(study),
         "units": labels.listing([f"{unit:g}" for unit in units if unit != REFERENCE]),
         "seeds": study.seeds[1] - study.seeds[0],
         "set": benchmark.SET,
@@ -245,9 +324,36 @@ def facts(frames: Frames, study: Study) -> dict[str, Any]:
         "not_trained": _names(board[board["status"] == "not trained"]),
         "failed": _names(board[board["status"] == "failed"]),
         "replicates": ranking.REPLICATES,
+        "reproduced": labels.percent(ranking.REPRODUCED),
+        "group_members": "; ".join(
+            _members(rows) for _, rows in texts.groupby("group", sort=True) if len(rows)
+        ),
+        "trials": trials_facts(frames.trials) if len(frames.trials) else None,
+        "newton": any(name.endswith(":newton") for name in frames.controls["optimizer"]),
+        "function_starts": labels.listing(
+            [n for n in benchmark.problems_of(study) if study.blocks[n]["start"] == ["function"]]
+        ),
         "stability": frames.stability,
         "columns": [(name, text) for name, text in benchmark.DESCRIPTIONS.items()],
     }
+
+
+def _members(rows: pd.DataFrame) -> str:
+    """Return the members of a group, or of a large one its ends."""
+    names = list(rows["label"])
+    if len(names) <= FEW:
+        return labels.listing(names)
+    ends = rows.iloc[[0, -1]]
+    first, last = (f"{a} ({b})" for a, b in zip(ends["label"], ends["sensitivity"], strict=True))
+    return f"{len(names)} from {first} to {last}"
+
+
+def _counts_of_rates(study: Study) -> str:
+    """Return the number of learning rates, and in how many problems it is another."""
+    sizes = [len(study.blocks[name]["learning_rate"]) for name in benchmark.problems_of(study)]
+    (most, _), *others = Counter(sizes).most_common()
+    parts = [f"{size} in {count} of the problems" for size, count in others]
+    return f"{most}" + (f" ({labels.listing(parts)})" if parts else "")
 
 
 def _names(rows: pd.DataFrame) -> str:

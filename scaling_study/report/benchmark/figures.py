@@ -84,8 +84,8 @@ def _short(name: str, marked: Collection[str]) -> str:
     return f"{MARK if name in marked else ''}{label(name).rpartition(':')[2]}"
 
 
-def budgets(frame: pd.DataFrame) -> Figure:
-    """Draw the sensitivity of each optimizer over the share of the budget that counts."""
+def over_shares(frame: pd.DataFrame, label: str, scale: str) -> Figure:
+    """Draw the sensitivity of each optimizer over a share, on a linear or a log scale."""
     figure = Figure(figsize=(style.WIDTH, 3.6), layout="constrained")
     axes = figure.subplots()
     names = [name for name in style.OPTIMIZERS if name in set(frame["optimizer"])]
@@ -96,6 +96,6 @@ def budgets(frame: pd.DataFrame) -> Figure:
     for name, look in zip(names, looks, strict=True):
         rows = frame[frame["optimizer"] == name]
         axes.plot(rows["share"], rows["sensitivity"], **look)
-    axes.set(xscale="log", xlabel="share of the budget that counts", ylabel="sensitivity")
+    axes.set(xscale=scale, xlabel=label, ylabel="sensitivity")
     grey = {"color": style.PALE, "linewidth": 0.7, "label": "other optimizers"}
     return charts.legend(figure, [*looks, *([grey] if len(others) else [])])

@@ -2,15 +2,25 @@
 
 from functools import partial
 
+import pandas as pd
+
 from scaling_study.report.benchmark import data, figures
-from scaling_study.report.document import Report, Words
+from scaling_study.report.document import Report, Section, Words
 from scaling_study.storage.results import Results
 from scaling_study.study.study import Study
+
+BUDGETS = "share of the budget that counts"
+TARGETS = "share of the decades from the null loss to the target"
 
 
 def applies(study: Study) -> bool:
     """Say whether a study asks for this report."""
     return study.report == "benchmark"
+
+
+def _trials(words: Words, frame: pd.DataFrame) -> tuple[Section, ...]:
+    table = words.table("trials", data.trials_table(frame))
+    return (words.section("trials", table),)
 
 
 def build(results: Results) -> Report:
@@ -20,6 +30,8 @@ def build(results: Results) -> Report:
     words = Words(__package__ or "", **data.facts(frames, study))
     main, further = data.for_page(board, frames.marked)
     leaderboard = partial(figures.leaderboard, marked=frames.marked)
+    budgets = partial(figures.over_shares, label=BUDGETS, scale="log")
+    targets = partial(figures.over_shares, label=TARGETS, scale="linear")
     by_problem = partial(figures.by_problem, order=order, marked=frames.marked)
     return Report(
         title=study.title or study.name,
@@ -30,6 +42,7 @@ def build(results: Results) -> Report:
                 words.figure("leaderboard", board, leaderboard),
                 words.table("ranking", main, group="group"),
             ),
+            *(_trials(words, frames.trials) if len(frames.trials) else ()),
             words.section("practice"),
             words.section("profiles", words.figure("profiles", frames.profiles, figures.profiles)),
             words.section("problems", words.figure("problems", frames.by_problem, by_problem)),
@@ -37,7 +50,12 @@ def build(results: Results) -> Report:
                 "stability",
                 words.table("stability", data.stability_table(frames)),
                 words.table("controls", data.controls_table(frames.controls)),
-                words.figure("budgets", frames.budgets, figures.budgets),
+                words.figure("budgets", frames.budgets, budgets),
+                *(
+                    (words.figure("targets", frames.targets, targets),)
+                    if len(frames.targets)
+                    else ()
+                ),
             ),
             words.section("further", words.table("further", further), folded=True),
             words.section("known"),
@@ -50,5 +68,6 @@ def build(results: Results) -> Report:
             "by_problem.csv": frames.by_problem,
             "scores.csv": frames.scores,
             "schema.json": data.schema(),
+            **({"trials.csv": frames.trials} if len(frames.trials) else {}),
         },
     )
