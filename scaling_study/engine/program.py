@@ -18,16 +18,9 @@ from scaling_study.engine.objective import Objective, PerSample, SecondMoments, 
 from scaling_study.engine.optimizers import BlockOptimizer
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Budget, Data, Trainer, Training, Update
+from scaling_study.study.chunk_shapes import SMALL_NETWORK, Static
 from scaling_study.study.component import Component
-from scaling_study.study.conditions import (
-    SMALL_NETWORK,
-    TRACED_SEEDS,
-    WRITTEN_OUT,
-    Group,
-    Static,
-    problem_of,
-    shape_of,
-)
+from scaling_study.study.conditions import TRACED_SEEDS, WRITTEN_OUT, Group, problem_of, shape_of
 
 FEW_FEATURES = 8  # for which a row's products are written so that runs lie side by side
 LONG_EPOCH = 8  # batches; evaluating all rows costs more than the update beside it

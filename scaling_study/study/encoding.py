@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from scaling_study.study import optimum, scalers
 from scaling_study.study.canonical import Canonical, canonical, orthogonal
-from scaling_study.study.conditions import Condition, Static, problem_of
+from scaling_study.study.chunk_shapes import Static
+from scaling_study.study.conditions import Condition, problem_of
 from scaling_study.study.draws import Draw
 from scaling_study.study.optimum import Fit
 from scaling_study.study.problems import Problem

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from scaling_study.errors import StudyError
+from scaling_study.study.chunk_shapes import estimated_parameters, hidden_of
 from scaling_study.study.conditions import (
     TRACED_SEEDS,
     Chunk,
     Condition,
     Group,
     batches_per_epoch,
-    estimated_parameters,
     expand,
     group,
-    hidden_of,
     segment_epochs,
     shape_of,
     trace_epochs,

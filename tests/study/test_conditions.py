@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from sklearn.preprocessing import FunctionTransformer
 
 from scaling_study.errors import StudyError
+from scaling_study.study.chunk_shapes import CONDITIONS_LAST, chunk_shape
 from scaling_study.study.component import EVERYTHING, Component
 from scaling_study.study.conditions import (
-    CONDITIONS_LAST,
     batches_per_epoch,
-    chunk_shape,
     expand,
     group,
     problem_of,
