@@ -12,7 +12,8 @@ from scaling_study.analysis.summary import DIVERGED_OR_FAILED
 from scaling_study.errors import StudyError
 from scaling_study.report import style
 from scaling_study.report.traces import curves
-from scaling_study.storage.results import SHARE, Results, numbered
+from scaling_study.storage.columns import SHARE
+from scaling_study.storage.results import Results, numbered
 
 CONTROLS = ("optimizer", "learning_rate", "scale_factor", "scaler", "model")
 SETTING = "setting"  # every other axis that varies, in one control
