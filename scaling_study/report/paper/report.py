@@ -17,7 +17,7 @@ from scaling_study.analysis.claims import read_claims
 from scaling_study.analysis.verdicts import VERDICTS, Verdict, judge_all
 from scaling_study.report.document import Figure, Report, Section, Table, Words
 from scaling_study.report.labels import listing, number, scaler_name
-from scaling_study.report.paper import CLAIMS, cells, claims, data, figures, findings
+from scaling_study.report.paper import CLAIMS, cells, claims, data, figures, findings, methods
 from scaling_study.report.paper.data import MissingConditionsError, TableCache, axis_text, choose
 from scaling_study.report.processes import each
 from scaling_study.report.render import latex
@@ -45,12 +45,12 @@ def applies(study: Study) -> bool:
 
 def build(results: Results) -> Report:
     """Return the report of a study's results and claims."""
-    simulated = each(data.simulated_coverage, [data.COVERAGE_RNG_SEED])  # meanwhile
+    simulated = each(methods.simulated_coverage, [methods.COVERAGE_RNG_SEED])  # meanwhile
     verdicts = judge_all(results, read_claims(results.study))
     (covered,) = simulated
     words = Words(__package__ or "", **_facts(results, verdicts, covered))
     overview = words.figure("claims", claims.standings(verdicts), figures.claims)
-    coverage = words.table("coverage", data.coverage_table(covered))
+    coverage = words.table("coverage", methods.coverage_table(covered))
     return Report(
         title=results.study.title or results.study.name,
         lead=words("lead"),
@@ -60,7 +60,7 @@ def build(results: Results) -> Report:
             *sections_of(results, words),
             words.section("one_by_one", *_pictures(verdicts, words)),
             *_confirmed(results, verdicts, words),
-            words.section("methods", words.table("blocks", data.blocks_table(results))),
+            words.section("methods", words.table("blocks", methods.blocks_table(results))),
             words.section("coverage", coverage),
         ),
         limits=words("limits"),
@@ -77,7 +77,7 @@ def claims_text(verdicts: list[Verdict]) -> str:
 def _files(
     results: Results, verdicts: list[Verdict], covered: pd.DataFrame
 ) -> dict[str, pd.DataFrame | str]:
-    conditions = data.conditions_table(results)
+    conditions = methods.conditions_table(results)
     short = conditions[[name for name in LATEX_COLUMNS if name in conditions]]
     rounded = conditions.to_csv(index=False, lineterminator="\n", float_format="%.6g")
     in_latex = pd.DataFrame([_latex_row(found) for found in verdicts])
@@ -127,7 +127,7 @@ def _facts(results: Results, verdicts: list[Verdict], covered: pd.DataFrame) -> 
         "seeds": last - first,
         "budgets": " to ".join(f"{n:,}" for n in sorted({budgets.min(), budgets.max()})),
         "statuses": [f"{n:,} {name.replace('_', ' ')}" for name, n in results.statuses.items()],
-        "studies": data.COVERAGE_STUDIES,
+        "studies": methods.COVERAGE_STUDIES,
         "intervals": covered["interval"].nunique(),
         "most": most,
         "covering": covered["interval"].nunique() - int((outside["n"] == most).sum()),
