@@ -16,6 +16,7 @@ from scaling_study.engine.inputs import Inputs, arrays_of, inputs_of
 from scaling_study.engine.models import MODELS
 from scaling_study.engine.program import ChunkProgram, is_by_row, may_have_target, tiles_of
 from scaling_study.engine.train import Budget, Training
+from scaling_study.study.chunk_shapes import ChunkShape, Static
 from scaling_study.study.component import Component
 from scaling_study.study.conditions import (
     Group,
@@ -53,6 +54,47 @@ class Program(NamedTuple):
             return self.blank_trace()
 
 
+class ProgramKey(NamedTuple):
+    """What a program depends on: groups with the same key share one.
+
+    Data, initial parameters and seeds are arguments of a program, not part of it.
+    """
+
+    static: Static  # without the problem, the model and the seeds
+    model: Component  # without its initial kernel, if it is of the registry
+    data_shape: tuple[int, int]
+    classes: int
+    holds_out: bool  # whether rows are held out
+    is_table: bool
+    chunk_shape: ChunkShape
+    budget: Budget
+    may_have_target: bool
+    device: Any
+
+    @classmethod
+    def of(cls, group: Group, record: str) -> "ProgramKey":
+        """Return the key of a group's program on the default device."""
+        static, model = group.static, group.static.model
+        problem = problem_of(static.problem)
+        if model.name in MODELS:
+            kept = tuple(p for p in model.parameters if p[0] != "kernel_init")
+            model = Component(model.name, kept)
+        return cls(
+            static=static._replace(
+                problem=None, model=None, data_seed=0, init_seed=0, order_seed=0
+            ),
+            model=model,
+            data_shape=shape_of(static.problem),
+            classes=problem.classes,
+            holds_out=problem.held_out is not None,
+            is_table=static.problem.is_table,
+            chunk_shape=group.shape,
+            budget=budget_of(group, record),
+            may_have_target=may_have_target(group),
+            device=jax.config.jax_default_device or jax.devices()[0],
+        )
+
+
 @with_pinned
 def compiled(group: Group, record: str, inputs: Inputs | None = None) -> Program:
     """Return the group's program on the default device, compiled at the first call.
@@ -70,7 +112,7 @@ def compiled(group: Group, record: str, inputs: Inputs | None = None) -> Program
     Exception
         If compiling fails; the error is kept and raised again at each call.
     """
-    key = _key(group, record)
+    key = ProgramKey.of(group, record)
     with _lock_of(key):
         found = _programs.get(key)
         if found is None:
@@ -91,32 +133,14 @@ def compiled(group: Group, record: str, inputs: Inputs | None = None) -> Program
 
 # Each program holds memory mappings, of which Linux gives a process 65,530.
 MAX_PROGRAMS = 64
-_programs: dict[Any, Program | Exception] = {}
-_locks: dict[Any, threading.Lock] = {}
+_programs: dict[ProgramKey, Program | Exception] = {}
+_locks: dict[ProgramKey, threading.Lock] = {}
 _locks_lock = threading.Lock()
 
 
-def _lock_of(key: Any) -> threading.Lock:
+def _lock_of(key: ProgramKey) -> threading.Lock:
     with _locks_lock:
         return _locks.setdefault(key, threading.Lock())
-
-
-def _key(group: Group, record: str) -> Any:
-    """Return what a program depends on: groups with the same key share one.
-
-    Data, initial parameters and seeds are arguments of a program, not part of it.
-    """
-    static, model = group.static, group.static.model
-    problem = problem_of(static.problem)
-    if model.name in MODELS:
-        model = Component(model.name, tuple(p for p in model.parameters if p[0] != "kernel_init"))
-    of_problem = shape_of(static.problem), problem.classes, problem.held_out is None
-    others = static._replace(problem=None, model=None, data_seed=0, init_seed=0, order_seed=0)
-    return (
-        *(others, model, of_problem, static.problem.is_table, group.shape),
-        *(budget_of(group, record), may_have_target(group)),
-        jax.config.jax_default_device or jax.devices()[0],
-    )
 
 
 def _compile(group: Group, record: str, inputs: Inputs) -> Program:

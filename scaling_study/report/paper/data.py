@@ -243,7 +243,7 @@ def exponents(table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     return means.sort_values("start", ascending=False), pd.DataFrame(rows)
 
 
-def basins(table: Table) -> pd.DataFrame:
+def remaining_loss(table: Table) -> pd.DataFrame:
     """Return the excess share by learning rate, for raw inputs by scale factor and for scaled."""
     frame = values(
         table, "remaining_excess", "optimizer", "scaler", "scale_factor", "learning_rate"

@@ -289,10 +289,10 @@ def _exponents(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
     return figure("exponents", slopes, draw, censored=int(slopes["censored"].sum()))
 
 
-def _basins(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
+def _remaining_loss(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
     table = choose(tables.get("units-long", "units-long-scaled"), scaler=("none", "standard"))
     updates = axis_text(table, "updates")
-    return figure("basins", data.basins(table), figures.basins, updates=updates)
+    return figure("basins", data.remaining_loss(table), figures.remaining_loss, updates=updates)
 
 
 def _incidence(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
@@ -324,7 +324,7 @@ SECTIONS: dict[str, Iterable[tuple[tuple[str, ...], Drawn]]] = {
     ],
     "units": [
         (("exponents",), _exponents),
-        (("units-long", "units-long-scaled"), _basins),
+        (("units-long", "units-long-scaled"), _remaining_loss),
         (("practice-long",), _incidence),
         (("plain", "scale-aware-8", "scale-aware-512"), _invariance),
     ],
