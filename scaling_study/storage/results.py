@@ -101,9 +101,8 @@ class Results:
         self._contents = self._read_contents()
 
     def __repr__(self) -> str:
-        first, last = self.study.seeds
         conditions = len(self.conditions)
-        parts = [f"{conditions * (last - first):,} runs of {conditions:,} conditions"]
+        parts = [f"{conditions * self.study.n_seeds:,} runs of {conditions:,} conditions"]
         if self._only is None:
             statuses = self.manifest["summary"].get("statuses") or {}
             parts += [f"{count:,} {name}" for name, count in statuses.items()]

@@ -54,7 +54,7 @@ def tables(paper):
 
 @pytest.fixture(scope="module")
 def figures(paper) -> dict[str, Figure]:
-    words = Words("scaling_study.report.paper", seeds=data.TableCache(paper).n_seeds)
+    words = Words("scaling_study.report.paper", seeds=paper.study.n_seeds)
     sections = paper_report.sections_of(paper, words)
     return {item.name: item for section in sections for item in section.items}
 

@@ -33,12 +33,6 @@ class TableCache:
         self.results = results
         self.get = lru_cache(maxsize=2)(lambda *blocks: Table(results, blocks))
 
-    @property
-    def n_seeds(self) -> int:
-        """Number of seeds of the study."""
-        first, last = self.results.study.seeds
-        return last - first
-
 
 def choose(table: Table, **axes: Any) -> Table:
     """Return the runs whose axes have these values.

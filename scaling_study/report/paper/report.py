@@ -107,7 +107,6 @@ def _latex_row(found: Verdict) -> dict[str, str]:
 
 def _facts(results: Results, verdicts: list[Verdict], covered: pd.DataFrame) -> dict[str, Any]:
     budgets = results.conditions["updates"]
-    first, last = results.study.seeds
     outside = covered[~covered["coverage"].between(*ENOUGH)]
     most = covered["n"].max()
     of_networks = (results.conditions["model"].astype(str) != "linear").to_numpy()
@@ -124,7 +123,7 @@ def _facts(results: Results, verdicts: list[Verdict], covered: pd.DataFrame) -> 
         "runs": len(results.runs),
         "networks": float(of_networks.mean()),
         "conditions": len(results.conditions),
-        "seeds": last - first,
+        "seeds": results.study.n_seeds,
         "budgets": " to ".join(f"{n:,}" for n in sorted({budgets.min(), budgets.max()})),
         "statuses": [f"{n:,} {name.replace('_', ' ')}" for name, n in results.statuses.items()],
         "studies": methods.COVERAGE_STUDIES,
@@ -216,7 +215,9 @@ def sections_of(results: Results, words: Words) -> Iterator[Section]:
         for blocks, draw in wanted:
             if set(blocks) <= results.study.blocks.keys():
                 with suppress(MissingConditionsError):
-                    figure = partial(words.figure, blocks=", ".join(blocks), seeds=tables.n_seeds)
+                    figure = partial(
+                        words.figure, blocks=", ".join(blocks), seeds=results.study.n_seeds
+                    )
                     found.append(draw(tables, figure))
         if found:
             yield words.section(name, *found)
