@@ -190,11 +190,7 @@ def _trained(
     network: Any, optimizers: Sequence[Any], scalers: Sequence[Any]
 ) -> dict[str, list[Component]]:
     """Return the models, optimizers and scalers of both studies, each once."""
-    axes = {
-        "model": ["linear", network],
-        "optimizer": optimizers,
-        "scaler": [RAW, *scalers],
-    }
+    axes = {"model": ["linear", network], "optimizer": optimizers, "scaler": [RAW, *scalers]}
     return {axis: list(dict.fromkeys(map(_component, values))) for axis, values in axes.items()}
 
 

@@ -231,9 +231,8 @@ def _scaled(source: _Source, family: _Family) -> dict[str, Array]:
 def _transformed(source: _Source, family: _Family) -> dict[str, Array]:
     """Return the inputs of any other transformer, in the canonical coordinates of its outputs."""
     x = family.scale[..., None, :] * source.drawn.u + family.offset[..., None, :]
-    values, mean, unit = canonical(
-        scalers.transform(family.first.scaler, x, columns=source.problem.scaled)
-    )
+    z = scalers.transform(family.first.scaler, x, columns=source.problem.scaled)
+    values, mean, unit = canonical(z)
     scale = source.inputs.unit * family.scale
     offset = family.offset + family.scale * source.inputs.mean
     ratio = scalers.slope_between(source.inputs.values, values)  # 1, -1 or NaN
