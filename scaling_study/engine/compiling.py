@@ -40,14 +40,14 @@ class Program(NamedTuple):
     """A group's compiled functions on one device; see `ChunkProgram`."""
 
     blank_trace: Callable[[], monitor.Trace]
-    first: Callable[..., Training]
-    more: Callable[..., Training] | None  # None where one segment is the whole budget
-    memory_bytes: int  # of ``first``: inputs, outputs and temporaries
+    begin: Callable[..., Training]
+    resume: Callable[..., Training] | None  # None where one segment is the whole budget
+    memory_bytes: int  # of ``begin``: inputs, outputs and temporaries
     digest: str  # twelve hexadecimal digits of what was compiled, as StableHLO
-    free_traces: list[monitor.Trace]  # no longer needed; ``first`` can write into their memory
+    free_traces: list[monitor.Trace]  # no longer needed; ``begin`` can write into their memory
 
     def take_trace(self) -> monitor.Trace:
-        """Return a trace that ``first`` may write over."""
+        """Return a trace that ``begin`` may write over."""
         try:
             return self.free_traces.pop()
         except IndexError:
@@ -151,16 +151,16 @@ def _compile(group: Group, record: str, inputs: Inputs) -> Program:
     data, (order, count) = inputs.data, inputs.order
     trace = jax.eval_shape(functions.blank_trace)
     arguments = (trace, shapes_of(group), data, order, count)
-    lowered = jax.jit(functions.first, donate_argnums=0).lower(*arguments)
-    text, first, more = lowered.as_text(), lowered.compile(options), None
+    lowered = jax.jit(functions.begin, donate_argnums=0).lower(*arguments)
+    text, begin, resume = lowered.as_text(), lowered.compile(options), None
     if len(list(segment_epochs(group))) > 1:
-        training = jax.eval_shape(functions.first, *arguments)
-        lowered = jax.jit(functions.more, donate_argnums=0).lower(training, data, order, count)
-        text, more = text + lowered.as_text(), lowered.compile(options)
-    memory = first.memory_analysis()
+        training = jax.eval_shape(functions.begin, *arguments)
+        lowered = jax.jit(functions.resume, donate_argnums=0).lower(training, data, order, count)
+        text, resume = text + lowered.as_text(), lowered.compile(options)
+    memory = begin.memory_analysis()
     sizes = ("argument", "output", "temp")
     memory_bytes = sum(getattr(memory, f"{size}_size_in_bytes", 0) for size in sizes)
-    return Program(blank_trace, first, more, memory_bytes, _digest(text), [])
+    return Program(blank_trace, begin, resume, memory_bytes, _digest(text), [])
 
 
 def _options(group: Group) -> dict[str, Any]:
