@@ -221,8 +221,8 @@ def _proportions(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return counts[by].join(pd.DataFrame(rows, columns=[*ENDS, "n"]))
 
 
-def paired_differences(read: pd.DataFrame, measure: str = "distortion") -> pd.DataFrame:
-    """Return a measure less that of standardized inputs, within each seed where both fit.
+def paired_differences(read: pd.DataFrame) -> pd.DataFrame:
+    """Return the distortion less that of standardized inputs, within each seed where both fit.
 
     Returns
     -------
@@ -232,9 +232,9 @@ def paired_differences(read: pd.DataFrame, measure: str = "distortion") -> pd.Da
     """
     on = ["part", "problem", "model", "method", "seed"]
     standard = (read["scaler"] == "standard") & is_plain(read)
-    base = read.loc[standard, [*on, measure]]
+    base = read.loc[standard, [*on, "distortion"]]
     both = read[~standard].merge(base, on=on, suffixes=("", "_base"))
-    both["value"] = (both[measure] - both[f"{measure}_base"]).astype(float)
+    both["value"] = (both["distortion"] - both["distortion_base"]).astype(float)
     return both[[*CELL, "method", "seed", "value"]]
 
 

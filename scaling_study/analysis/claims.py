@@ -175,8 +175,7 @@ def _check(claim: Claim, study: Study) -> None:
             raise unknown("block", block, study.blocks)
     if claim.slope_on is not None and claim.slope_on not in SLOPE_AXES:
         raise StudyError(f"slope_on must be an axis of numbers above 0: {', '.join(SLOPE_AXES)}")
-    first, last = study.seeds
-    if "tuned" in claim.rates and last - first < 2:
+    if "tuned" in claim.rates and study.n_seeds < 2:
         raise StudyError("rates = 'tuned' needs two seeds: half of them tune, half are judged")
 
 

@@ -169,11 +169,11 @@ def part_of(sample: Array, *, share: bool, bounds: tuple[float, float] = WIDEST)
     return Mean(float(sample.mean()), float(sample.std(ddof=1)) / n**0.5, n - 1)
 
 
-def part_of_slope(slope: Estimate, confidence: float = CONFIDENCE) -> Part | None:
+def part_of_slope(slope: Estimate) -> Part | None:
     """Return what an estimate of a slope, clustered by seed, says of it."""
     if slope.n < 2 or not np.isfinite(slope.low):
         return None
-    quantile = -float(special.stdtrit(slope.n - 1, (1 - confidence) / 2))
+    quantile = -float(special.stdtrit(slope.n - 1, (1 - CONFIDENCE) / 2))
     error = (slope.high - slope.low) / 2 / quantile
     # Rounding may leave no spread at all.
     return Mean(slope.value, max(error, np.finfo(float).tiny), slope.n - 1)

@@ -83,9 +83,7 @@ def _score(runs: pd.DataFrame) -> pd.Series:
     return r2.clip(lower=0).fillna(0.0)
 
 
-def best_rates(
-    runs: pd.DataFrame, keys: Sequence[str] = ("model", "optimizer", "scaler")
-) -> pd.DataFrame:
+def best_rates(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the learning rate with the best mean score over some tuning seeds.
 
     Of rates whose scores are within 0.001 those are taken at which the fewest runs diverged, and
@@ -94,10 +92,10 @@ def best_rates(
     Returns
     -------
     DataFrame
-        ``keys``, ``learning_rate``, ``value``; ``diverged``, the share of its runs; ``edge``,
-        whether it is an end of its grid.
+        ``model, optimizer, scaler, learning_rate, value``; ``diverged``, the share of its runs;
+        ``edge``, whether it is an end of its grid.
     """
-    by = list(keys)
+    by = ["model", "optimizer", "scaler"]
     frame = (
         runs[by]
         .astype(str)

@@ -110,11 +110,10 @@ def published_table(results: Results) -> pd.DataFrame:
     StudyError
         If the study has none of them, or too few seeds for an interval.
     """
-    first, last = results.study.seeds
-    if last - first < FEWEST:
+    if results.study.n_seeds < FEWEST:
         raise StudyError(
             f'{results.folder}: report = "published" needs at least {FEWEST} seeds, half of which'
-            f" pick learning rates; these are {last - first}"
+            f" pick learning rates; these are {results.study.n_seeds}"
         )
     rows: list[dict[str, object]] = []
     for entry in PUBLISHED:

@@ -24,7 +24,7 @@ rate_slope_below, rate_slope_above
     seed's own, so these two use all seeds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -129,15 +129,13 @@ def progress(table: Table) -> Array:
     return -np.log10(np.maximum(remaining(table), TOLERANCE)) / DECADES
 
 
-def grids(table: Table, score: Callable[[Table], Array] = progress) -> dict[str, Grid]:
+def grids(table: Table) -> dict[str, Grid]:
     """Return each optimizer's runs as arrays.
 
     Parameters
     ----------
     table : Table
         Of one model, problem and budget, every scale factor with every rate and seed.
-    score : callable
-        ``score(table)`` is that of each run, in [0, 1].
 
     Raises
     ------
@@ -150,7 +148,7 @@ def grids(table: Table, score: Callable[[Table], Array] = progress) -> dict[str,
             "scale": table["scale_factor"],
             "rate": table["learning_rate"],
             "seed": table.seeds,
-            "score": score(table),
+            "score": progress(table),
             "remaining": remaining(table),
             "updates": 10 ** log_steps(table),
             "diverged": (~table.completed).astype(np.float64),

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from scaling_study.analysis.benchmark import rule_of
 from scaling_study.analysis.scale_sensitivity import Grid
-from scaling_study.storage.results import Results, TracedLosses
+from scaling_study.storage.columns import TracedLosses
+from scaling_study.storage.results import Results
 from scaling_study.study.conditions import Condition
 
 Array = NDArray[np.float64]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from scaling_study.study.study import Study
 
 Names = list[str] | None
+MOST_NAMED = 8  # columns with remarks, in one line
 
 
 def diagnose(
@@ -110,11 +111,11 @@ def _lines(found: "Diagnosis", quiet: bool) -> list[str]:
     return [*notes, "", *found.answer, "", rows.to_string(index=False), ""]
 
 
-def _worth_naming(found: "Diagnosis", most: int = 8) -> list[str]:
+def _worth_naming(found: "Diagnosis") -> list[str]:
     """Return the line on columns with unusual units, offsets or shapes, if there are any."""
     named = found.columns[found.columns["remarks"] != ""]
     if named.empty:
         return []
-    said = [f"{row.feature} ({row.remarks})" for row in named.head(most).itertuples()]
-    more = f"; {len(named) - most} more are on the page" if len(named) > most else ""
+    said = [f"{row.feature} ({row.remarks})" for row in named.head(MOST_NAMED).itertuples()]
+    more = f"; {len(named) - MOST_NAMED} more are on the page" if len(named) > MOST_NAMED else ""
     return [f"columns worth naming: {'; '.join(said)}{more}"]

@@ -285,10 +285,10 @@ def _train(group: Group, chunk: Chunk, record: str, inputs: Inputs) -> Training:
     with jax.enable_x64(group.static.dtype == "float64"):
         trace, data = program.take_trace(), inputs.data
         initial = initial_of(group, group.seeds(chunk))
-        training = program.first(trace, initial, data, *inputs.order)
+        training = program.begin(trace, initial, data, *inputs.order)
         for order, count in inputs.later:
-            assert program.more is not None
-            training = program.more(training, data, order, count)
+            assert program.resume is not None
+            training = program.resume(training, data, order, count)
     return training
 
 

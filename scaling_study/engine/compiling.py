@@ -22,6 +22,7 @@ from scaling_study.engine.program import (
     tiles_of,
 )
 from scaling_study.engine.train import Budget, Training
+from scaling_study.study.chunk_shapes import ChunkShape, Static
 from scaling_study.study.component import Component
 from scaling_study.study.conditions import (
     Group,
@@ -45,18 +46,61 @@ class Program(NamedTuple):
     """A group's compiled functions on one device; see `ChunkProgram`."""
 
     blank_trace: Callable[[], monitor.Trace]
-    first: Callable[..., Training]
-    more: Callable[..., Training] | None  # None where one segment is the whole budget
-    memory_bytes: int  # of ``first``: inputs, outputs and temporaries
+    begin: Callable[..., Training]
+    resume: Callable[..., Training] | None  # None where one segment is the whole budget
+    memory_bytes: int  # of ``begin``: inputs, outputs and temporaries
     digest: str  # twelve hexadecimal digits of what was compiled, as StableHLO
-    free_traces: list[monitor.Trace]  # no longer needed; ``first`` can write into their memory
+    free_traces: list[monitor.Trace]  # no longer needed; ``begin`` can write into their memory
 
     def take_trace(self) -> monitor.Trace:
-        """Return a trace that ``first`` may write over."""
+        """Return a trace that ``begin`` may write over."""
         try:
             return self.free_traces.pop()
         except IndexError:
             return self.blank_trace()
+
+
+class ProgramKey(NamedTuple):
+    """What a program depends on: groups with the same key share one.
+
+    Data, initial parameters and seeds are arguments of a program, not part of it.
+    """
+
+    static: Static  # without the problem, the model and the seeds
+    model: Component  # without its initial kernel, if it is of the registry
+    data_shape: tuple[int, int]
+    classes: int
+    holds_out: bool  # whether rows are held out, of an objective that has rows
+    is_table: bool
+    chunk_shape: ChunkShape
+    budget: Budget
+    may_have_target: bool
+    starts_from_function: bool
+    device: Any
+
+    @classmethod
+    def of(cls, group: Group, record: str) -> "ProgramKey":
+        """Return the key of a group's program on the default device."""
+        static, model = group.static, group.static.model
+        problem = problem_of(static.problem)
+        if model.name in MODELS:
+            kept = tuple(p for p in model.parameters if p[0] != "kernel_init")
+            model = Component(model.name, kept)
+        return cls(
+            static=static._replace(
+                problem=None, model=None, data_seed=0, init_seed=0, order_seed=0
+            ),
+            model=model,
+            data_shape=shape_of(static.problem),
+            classes=problem.classes,
+            holds_out=problem.held_out is not None and static.objective != "moments",
+            is_table=static.problem.is_table,
+            chunk_shape=group.shape,
+            budget=budget_of(group, record),
+            may_have_target=may_have_target(group),
+            starts_from_function=starts_from_function(group),
+            device=jax.config.jax_default_device or jax.devices()[0],
+        )
 
 
 @with_pinned
@@ -76,7 +120,7 @@ def compiled(group: Group, record: str, inputs: Inputs | None = None) -> Program
     Exception
         If compiling fails; the error is kept and raised again at each call.
     """
-    key = _key(group, record)
+    key = ProgramKey.of(group, record)
     with _lock_of(key):
         found = _programs.get(key)
         if found is None:
@@ -97,34 +141,14 @@ def compiled(group: Group, record: str, inputs: Inputs | None = None) -> Program
 
 # Each program holds memory mappings, of which Linux gives a process 65,530.
 MAX_PROGRAMS = 64
-_programs: dict[Any, Program | Exception] = {}
-_locks: dict[Any, threading.Lock] = {}
+_programs: dict[ProgramKey, Program | Exception] = {}
+_locks: dict[ProgramKey, threading.Lock] = {}
 _locks_lock = threading.Lock()
 
 
-def _lock_of(key: Any) -> threading.Lock:
+def _lock_of(key: ProgramKey) -> threading.Lock:
     with _locks_lock:
         return _locks.setdefault(key, threading.Lock())
-
-
-def _key(group: Group, record: str) -> Any:
-    """Return what a program depends on: groups with the same key share one.
-
-    Data, initial parameters and seeds are arguments of a program, not part of it.
-    """
-    static, model = group.static, group.static.model
-    problem = problem_of(static.problem)
-    if model.name in MODELS:
-        model = Component(model.name, tuple(p for p in model.parameters if p[0] != "kernel_init"))
-    # Held-out rows change which loss of the rows is skipped, and moments have no rows.
-    is_law = problem.held_out is None or static.objective == "moments"
-    of_problem = shape_of(static.problem), problem.classes, is_law
-    others = static._replace(problem=None, model=None, data_seed=0, init_seed=0, order_seed=0)
-    return (
-        *(others, model, of_problem, static.problem.is_table, group.shape),
-        *(budget_of(group, record), may_have_target(group), starts_from_function(group)),
-        jax.config.jax_default_device or jax.devices()[0],
-    )
 
 
 def _compile(group: Group, record: str, inputs: Inputs) -> Program:
@@ -135,16 +159,16 @@ def _compile(group: Group, record: str, inputs: Inputs) -> Program:
     data, (order, count) = inputs.data, inputs.order
     trace = jax.eval_shape(functions.blank_trace)
     arguments = (trace, shapes_of(group), data, order, count)
-    lowered = jax.jit(functions.first, donate_argnums=0).lower(*arguments)
-    text, first, more = lowered.as_text(), lowered.compile(options), None
+    lowered = jax.jit(functions.begin, donate_argnums=0).lower(*arguments)
+    text, begin, resume = lowered.as_text(), lowered.compile(options), None
     if len(list(segment_epochs(group))) > 1:
-        training = jax.eval_shape(functions.first, *arguments)
-        lowered = jax.jit(functions.more, donate_argnums=0).lower(training, data, order, count)
-        text, more = text + lowered.as_text(), lowered.compile(options)
-    memory = first.memory_analysis()
+        training = jax.eval_shape(functions.begin, *arguments)
+        lowered = jax.jit(functions.resume, donate_argnums=0).lower(training, data, order, count)
+        text, resume = text + lowered.as_text(), lowered.compile(options)
+    memory = begin.memory_analysis()
     sizes = ("argument", "output", "temp")
     memory_bytes = sum(getattr(memory, f"{size}_size_in_bytes", 0) for size in sizes)
-    return Program(blank_trace, first, more, memory_bytes, _digest(text), [])
+    return Program(blank_trace, begin, resume, memory_bytes, _digest(text), [])
 
 
 def _options(group: Group) -> dict[str, Any]:

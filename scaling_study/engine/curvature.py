@@ -17,7 +17,8 @@ from jax.flatten_util import ravel_pytree
 from scaling_study.engine import evaluate, models
 from scaling_study.engine.train import Training
 from scaling_study.study import draws
-from scaling_study.study.conditions import Chunk, Group, Static, problem_of
+from scaling_study.study.chunk_shapes import Static
+from scaling_study.study.conditions import Chunk, Group, problem_of
 from scaling_study.study.encoding import Encoding
 
 Array = jax.Array

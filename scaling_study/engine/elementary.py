@@ -40,8 +40,8 @@ def _(x: tuple[Array], tangent: tuple[Array]) -> tuple[Array, Array]:
 
 
 def expm1_of_negative(x: Array) -> Array:
-    """Return exp(x) - 1 for x <= 0."""
-    half = tanh(x / 2)
+    """Return exp(x) - 1 where x is negative, and 0 elsewhere."""
+    half = tanh(jnp.where(x > 0, 0, x) / 2)
     return 2 * half / (1 - half)
 
 
@@ -76,13 +76,13 @@ def sigmoid_cross_entropy(logits: Array, labels: Array) -> Array:
 
 def elu(x: Array) -> Array:
     """Return x, or exp(x) - 1 where it is negative."""
-    return jnp.where(x > 0, x, expm1_of_negative(jnp.where(x > 0, 0, x)))
+    return jnp.where(x > 0, x, expm1_of_negative(x))
 
 
 def selu(x: Array) -> Array:
     """Return the scaled exponential linear unit of `jax.nn.selu`."""
     scale, alpha = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
-    return scale * jnp.where(x > 0, x, alpha * expm1_of_negative(jnp.where(x > 0, 0, x)))
+    return scale * jnp.where(x > 0, x, alpha * expm1_of_negative(x))
 
 
 def gelu(x: Array) -> Array:

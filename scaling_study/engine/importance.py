@@ -19,7 +19,8 @@ import numpy as np
 from scaling_study.engine import evaluate, models
 from scaling_study.engine.train import Training
 from scaling_study.study import draws
-from scaling_study.study.conditions import Chunk, Group, Static, problem_of
+from scaling_study.study.chunk_shapes import Static
+from scaling_study.study.conditions import Chunk, Group, problem_of
 from scaling_study.study.draws import Draw
 from scaling_study.study.encoding import Encoding
 from scaling_study.study.importance import permutations_of, true_shares

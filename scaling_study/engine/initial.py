@@ -16,7 +16,8 @@ from scaling_study.engine import train
 from scaling_study.engine.cache import without_unreadable
 from scaling_study.engine.models import Parameters
 from scaling_study.engine.program import model_of, tiles_of
-from scaling_study.study.conditions import Group, Static, shape_of
+from scaling_study.study.chunk_shapes import Static
+from scaling_study.study.conditions import Group, shape_of
 
 
 def initial_of(group: Group, seeds: range) -> Parameters:

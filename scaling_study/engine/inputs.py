@@ -1,7 +1,7 @@
 """What a chunk is trained on: data, batch orders and constants of runs, in tiles; NumPy only."""
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -172,7 +172,8 @@ def start_of(dtype: str, unique_data: Encoding, arrays: ConditionArrays) -> Func
     rows, undone = arrays.datasets.inverse, arrays.from_function
     scale = np.where(undone, unique_data.feature_scale[:, rows], 1.0)
     shift = np.where(undone, unique_data.feature_shift[:, rows], 0.0)
-    return FunctionStart(scale.astype(dtype), shift.astype(dtype))
+    cast: Any = partial(np.asarray, dtype=dtype)
+    return FunctionStart(cast(scale), cast(shift))
 
 
 class Inputs(NamedTuple):

@@ -18,16 +18,9 @@ from scaling_study.engine.objective import Objective, PerSample, SecondMoments, 
 from scaling_study.engine.optimizers import BlockOptimizer
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Budget, Data, Trainer, Training, Update
+from scaling_study.study.chunk_shapes import SMALL_NETWORK, Static
 from scaling_study.study.component import Component
-from scaling_study.study.conditions import (
-    SMALL_NETWORK,
-    TRACED_SEEDS,
-    WRITTEN_OUT,
-    Group,
-    Static,
-    problem_of,
-    shape_of,
-)
+from scaling_study.study.conditions import TRACED_SEEDS, WRITTEN_OUT, Group, problem_of, shape_of
 
 FEW_FEATURES = 8  # for which a row's products are written so that runs lie side by side
 LONG_EPOCH = 8  # batches; evaluating all rows costs more than the update beside it
@@ -143,7 +136,7 @@ class ChunkProgram:
         return Trainer(update, self.budget, models.is_single_unit(self.model), single_run)
 
     def blank_trace(self) -> Trace:
-        """Return a trace of the whole chunk, for `first` to write into."""
+        """Return a trace of the whole chunk, for `begin` to write into."""
         tiles, shape = self.tiles, self.group.shape
         traced = tiles.seeds if self.budget.curves else min(tiles.seeds, TRACED_SEEDS)
         runs = (tiles.conditions, traced) if tiles.seeds_last else (traced, tiles.conditions)
@@ -158,7 +151,7 @@ class ChunkProgram:
             as_list=not self.trainer.single_run and self.budget.features <= WRITTEN_OUT,
         )
 
-    def first(
+    def begin(
         self, trace: Trace, initial: Parameters, data: Data, order: Any, count: Any
     ) -> Training:
         """Train the first ``count`` epochs of `initial_of`'s parameters, writing over the trace.
@@ -168,14 +161,16 @@ class ChunkProgram:
         outer, inner = data.maps.intercept.shape[:2]
         points = self.budget.trace_points * jnp.arange(outer * inner, dtype=jnp.int32)
         carried = points.reshape(outer, inner), initial
-        return self._train_tiles(self._begin, data, order, count, carried, trace)
+        return self._train_tiles(self._begin_tile, data, order, count, carried, trace)
 
-    def more(self, training: Training, data: Data, order: Any, count: Any) -> Training:
+    def resume(self, training: Training, data: Data, order: Any, count: Any) -> Training:
         """Train ``count`` epochs more."""
         carried = training._replace(trace=None), None
-        return self._train_tiles(self._continue, data, order, count, carried, training.trace)
+        return self._train_tiles(self._resume_tile, data, order, count, carried, training.trace)
 
-    def _begin(self, data: Data, trace: Trace, first_trace_point: Any, initial: Any) -> Training:
+    def _begin_tile(
+        self, data: Data, trace: Trace, first_trace_point: Any, initial: Any
+    ) -> Training:
         runs = data.maps.intercept.shape
         conditions = -2 if self.tiles.seeds_last else -1
         parameters = jax.tree.map(
@@ -191,7 +186,7 @@ class ChunkProgram:
             self.trainer.runs_first(parameters), data, trace, first_trace_point
         )
 
-    def _continue(self, data: Data, trace: Trace, before: Training, initial: None) -> Training:
+    def _resume_tile(self, data: Data, trace: Trace, before: Training, initial: None) -> Training:
         return self._with_runs(before, self.trainer.runs_first)._replace(trace=trace)
 
     def _with_runs(self, training: Training, move: Callable[[Any], Any]) -> Training:
@@ -209,7 +204,7 @@ class ChunkProgram:
     ) -> Training:
         """Train tile by tile; all write into one trace, so that it is never copied.
 
-        ``start(data, trace, carried, initial) -> Training`` begins or continues a tile.
+        ``start(data, trace, carried, initial) -> Training`` begins or resumes a tile.
         """
         inputs, initial = carried
         lead = jax.tree.leaves(trace)[0].shape[:3]

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from scaling_study.study.conditions import ChunkShape
+from scaling_study.study.chunk_shapes import ChunkShape
 
 
 class Tiles(NamedTuple):

@@ -89,15 +89,21 @@ def diagnose(
     """
     table = _table(x, y, target, options)
     shared = _shared(table, updates)
-    network = {"name": "mlp", "hidden": [_widths(hidden)], "activation": "tanh"}
-    trained = {
-        "model": ["linear", network if model is None else model],
-        "optimizer": optimizers,
-        "scaler": [RAW, *scalers],
-    }
-    trained = {axis: list(map(_component, values)) for axis, values in trained.items()}
-    trained = {axis: list(dict.fromkeys(values)) for axis, values in trained.items()}
+    trained = _trained(_mlp(hidden) if model is None else model, optimizers, scalers)
     folder = Path(output_dir or Path(mkdtemp(prefix="scaling-study-")) / shared["name"])
+    how = {"overwrite": overwrite, "on_progress": on_progress}
+    return _tune_and_measure(table, shared, trained, splits, folder, how)
+
+
+def _tune_and_measure(
+    table: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    trained: Mapping[str, Sequence[Component]],
+    splits: int,
+    folder: Path,
+    how: Mapping[str, Any],
+) -> Diagnosis:
+    """Run the study that tunes learning rates and, on other splits, the one that uses them."""
     grids = _grids(table["problem"], trained["optimizer"], trained["scaler"])
     tuning = {
         **shared,
@@ -105,7 +111,6 @@ def diagnose(
         "seeds": (0, splits),
         "blocks": _blocks(table["problem"], trained, lambda model, *key: grids[key]),
     }
-    how: dict[str, Any] = {"overwrite": overwrite, "on_progress": on_progress}
     preflight.check_address_space()
     tuned = run(tuning, output_dir=folder.with_name(tuning["name"]), **how)
     measured = {
@@ -176,8 +181,17 @@ def _shared(table: Mapping[str, Any], updates: int) -> dict[str, Any]:
     }
 
 
-def _widths(hidden: int | Sequence[int]) -> list[int]:
-    return [hidden] if isinstance(hidden, int) else list(hidden)
+def _mlp(hidden: int | Sequence[int]) -> dict[str, Any]:
+    widths = [hidden] if isinstance(hidden, int) else list(hidden)
+    return {"name": "mlp", "hidden": [widths], "activation": "tanh"}
+
+
+def _trained(
+    network: Any, optimizers: Sequence[Any], scalers: Sequence[Any]
+) -> dict[str, list[Component]]:
+    """Return the models, optimizers and scalers of both studies, each once."""
+    axes = {"model": ["linear", network], "optimizer": optimizers, "scaler": [RAW, *scalers]}
+    return {axis: list(dict.fromkeys(map(_component, values))) for axis, values in axes.items()}
 
 
 def _component(value: Any) -> Component:

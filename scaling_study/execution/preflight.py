@@ -67,8 +67,7 @@ def for_device(planned: Plan, memory: int | None, folder: Path | None = None) ->
         with suppress(StudyError):  # a damaged manifest is reported when the folder is opened
             recorded = read_manifest(folder)["identity"]["chunk_size"]
             return planned if recorded is None else plan(planned.study, recorded)
-    first, last = planned.study.seeds
-    largest = (last - first) * max(len(group.conditions) for group in planned.groups)
+    largest = planned.study.n_seeds * max(len(group.conditions) for group in planned.groups)
     size = min(WIDEST, 2 ** (largest - 1).bit_length())
     wide = plan(planned.study, size)
     while size > NARROWEST and max(map(wide.memory_at_once, wide.groups)) > memory / 4:

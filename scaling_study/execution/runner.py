@@ -8,6 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,12 +116,10 @@ def run(
     options = {"fail_fast": fail_fast, "on_progress": on_progress, "on_curves": on_curves}
     executor = _executor(planned, devices, client)
     planned = preflight.for_device(planned, executor.memory, None if overwrite else folder)
-    try:
+    with closing(executor):
         preflight.check(planned, local=client is None)
         with _store(planned, folder, executor, overwrite) as store:
             _fill(store, planned, executor, start, options)
-    finally:
-        executor.close()
     return Results(folder, allow_code=True)
 
 

@@ -12,7 +12,8 @@ from scaling_study.analysis.summary import DIVERGED_OR_FAILED
 from scaling_study.errors import StudyError
 from scaling_study.report import style
 from scaling_study.report.traces import curves
-from scaling_study.storage.results import SHARE, Results, numbered
+from scaling_study.storage.columns import SHARE
+from scaling_study.storage.results import Results, numbered
 
 CONTROLS = ("optimizer", "learning_rate", "scale_factor", "scaler", "model")
 SETTING = "setting"  # every other axis that varies, in one control
@@ -77,13 +78,12 @@ def explorer_data(results: Results) -> ExplorerData:
     shown = results.of(kept) if len(kept) < len(every) else results
     number = pd.Series(np.arange(len(kept)), index=kept.to_numpy())
     (loss, norms, importances), traced = _in_parts(shown, number)
-    first, last = results.study.seeds
     return ExplorerData(
         conditions=_conditions(shown, number),
         curves=loss,
         gradients=norms,
         importances=importances,
-        seeds=last - first,
+        seeds=results.study.n_seeds,
         traced=traced,
         left_out=len(every) - len(kept),
     )
@@ -211,10 +211,10 @@ def _label(method: str) -> str:
     return "true function" if method == "true" else style.method(method)["label"]
 
 
-def significant(value: Any, digits: int = 3) -> Any:
-    """Return a number with so many significant digits, None if it is not finite."""
+def significant(value: Any) -> Any:
+    """Return a number with three significant digits, None if it is not finite."""
     number = float(value)
     if not np.isfinite(number):
         return None
-    short = float(f"{number:.{digits - 1}e}") if abs(number) < 10**digits else round(number)
+    short = float(f"{number:.2e}") if abs(number) < 1000 else round(number)
     return int(short) if short == int(short) else short

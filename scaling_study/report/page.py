@@ -76,9 +76,7 @@ def write_report(
     """
     target = Path(output_dir)
     check_formats(formats)
-    with error_context(target, OSError):
-        tidy(target)
-        _refuse_another(target, results.study, overwrite)
+    _prepare(target, results.study, overwrite)
     shown = _with_claims(results, claims) if claims else results
     shown = _with_fresh(shown, fresh) if fresh else shown
     report, about = report_of(shown.study).build(shown), about_study(shown)
@@ -86,15 +84,20 @@ def write_report(
     try:
         with written_whole(target) as folder:
             render(report, _with_link(about) if page else about, folder, formats)
-            if page:
-                (folder / EXPLORER).write_text(page, encoding="utf-8", newline="\n")
-            for name in (STUDY, MANIFEST):
-                shutil.copyfile(results.folder / name, folder / name)
-            write_list(folder)
+            _add_files(folder, results.folder, page)
             _keep_manifest(target, folder)
     except OSError as error:
         raise StudyError(f"{target}: cannot be written ({error.strerror})") from None
     return target / PAGE
+
+
+def _add_files(folder: Path, stored: Path, page: str) -> None:
+    """Write beside a report its explorer, if any, the study and the manifest, and list all."""
+    if page:
+        (folder / EXPLORER).write_text(page, encoding="utf-8", newline="\n")
+    for name in (STUDY, MANIFEST):
+        shutil.copyfile(stored / name, folder / name)
+    write_list(folder)
 
 
 def _with_link(about: About) -> About:
@@ -129,6 +132,13 @@ def _keep_manifest(target: Path, folder: Path) -> None:
     pairs = [(target / name, folder / name) for name in others]
     if all(old.is_file() and old.read_bytes() == new.read_bytes() for old, new in pairs):
         shutil.copyfile(target / MANIFEST, folder / MANIFEST)
+
+
+def _prepare(target: Path, study: Study, overwrite: bool) -> None:
+    """Remove what a killed process left beside the folder, and refuse to replace another's."""
+    with error_context(target, OSError):
+        tidy(target)
+        _refuse_another(target, study, overwrite)
 
 
 def _refuse_another(target: Path, study: Study, overwrite: bool) -> None:

@@ -149,8 +149,8 @@ def runs_of(results: Results) -> str:
     """Return the number of runs, conditions and seeds of results."""
     first, last = results.study.seeds
     return (
-        f"{results.count:,}: {len(results.conditions):,} conditions by {last - first:,} seeds"
-        f" ({first} to {last - 1})"
+        f"{results.count:,}: {len(results.conditions):,} conditions by"
+        f" {results.study.n_seeds:,} seeds ({first} to {last - 1})"
     )
 
 

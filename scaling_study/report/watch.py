@@ -95,7 +95,7 @@ class Watch:
         runs = pd.concat(self._chunks.values()) if self._chunks else _EMPTY
         runs = runs[runs["seed"].between(study.seeds[0], study.seeds[1] - 1)]  # others pad a chunk
         new = int(runs["is_new"].sum())
-        asked = len(conditions) * (study.seeds[1] - study.seeds[0])
+        asked = len(conditions) * study.n_seeds
         seconds = time.time() - self.begun
         return Stored(
             runs=len(runs),

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scaling_study.files import checksum_of
-from scaling_study.study.conditions import ChunkShape, Group, problem_of
+from scaling_study.study.chunk_shapes import ChunkShape
+from scaling_study.study.conditions import Group, problem_of
 from scaling_study.study.plan import check_size
 
 

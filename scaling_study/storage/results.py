@@ -6,7 +6,7 @@ from functools import cached_property
 from html import escape
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,16 @@ import pyarrow as pa
 
 from scaling_study.errors import StudyError
 from scaling_study.files import read_bytes
+from scaling_study.storage.columns import (
+    SHARE,
+    Columns,
+    TracedLosses,
+    feature_columns,
+    feature_count,
+    stem_of,
+    trace_columns,
+    traced_losses,
+)
 from scaling_study.storage.contents import Content, stored_contents
 from scaling_study.storage.inventory import UNREADABLE, chunk_fault, open_parquet
 from scaling_study.storage.reader import RUN_AGAIN, read_manifest, read_stored_study, read_table
@@ -29,9 +39,7 @@ from scaling_study.study.conditions import Condition, expand, problem_of
 from scaling_study.study.study import Study
 from scaling_study.study.values import error_context
 
-SHARE = "share_"  # prefix of the columns that record = "importances" adds
 GROUP = b"group"  # the key of a table's metadata that holds the index of its group
-Columns = dict[str, np.ndarray]
 SHOWN_AXES, SHOWN_ROWS = 6, 30  # of a page in a notebook
 
 
@@ -40,17 +48,6 @@ def numbered(frame: pd.DataFrame) -> pd.DataFrame:
     if "position" not in frame:
         return frame
     return frame.assign(feature=frame["position"]).drop(columns="position")
-
-
-class TracedLosses(NamedTuple):
-    """The losses of R traced runs of a chunk, at P points."""
-
-    condition: np.ndarray  # ids, (R,)
-    seed: np.ndarray  # (R,)
-    loss_null: np.ndarray  # of the best constant, (R,)
-    loss_least: np.ndarray  # NaN where it is not known, (R,)
-    update: np.ndarray  # (P,)
-    loss: np.ndarray  # on all training rows, NaN from where a run has diverged, (R, P)
 
 
 class Results:
@@ -106,9 +103,8 @@ class Results:
         self._contents = self._read_contents()
 
     def __repr__(self) -> str:
-        first, last = self.study.seeds
         conditions = len(self.conditions)
-        parts = [f"{conditions * (last - first):,} runs of {conditions:,} conditions"]
+        parts = [f"{conditions * self.study.n_seeds:,} runs of {conditions:,} conditions"]
         if self._only is None:
             statuses = self.manifest["summary"].get("statuses") or {}
             parts += [f"{count:,} {name}" for name, count in statuses.items()]
@@ -233,8 +229,8 @@ class Results:
     def features(self) -> pd.DataFrame:
         """One row per run and feature."""
         names = {"condition", "seed", *FEATURE_COLUMNS}
-        tables = self._tables(lambda name: _stem(name) in names or name.startswith(SHARE))
-        return self._unfold(tables, _feature_columns)
+        tables = self._tables(lambda name: stem_of(name) in names or name.startswith(SHARE))
+        return self._unfold(tables, feature_columns)
 
     @cached_property
     def pairs(self) -> pd.DataFrame:
@@ -244,13 +240,13 @@ class Results:
         one, where there are two.
         """
         names = {"condition", *FEATURE_COLUMNS}
-        wanted = self._tables(lambda name: _stem(name) in names or name.startswith(SHARE))
+        wanted = self._tables(lambda name: stem_of(name) in names or name.startswith(SHARE))
         parts: dict[str, dict[int, np.ndarray]] = {}  # of each column, by the place of a chunk
         sizes: list[int] = []
         for table in filter(len, wanted):
             # The conditions of a chunk have one problem.
             scaled = problem_of(self.by_id[table["condition"][0].as_py()].problem).scaled_feature
-            ends = {scaled: "last"} | ({1 - scaled: "first"} if _width(table) == 2 else {})
+            ends = {scaled: "last"} | ({1 - scaled: "first"} if feature_count(table) == 2 else {})
             for name in table.column_names:
                 stem, _, place = name.partition("/")
                 if place:
@@ -269,22 +265,17 @@ class Results:
     def traces(self) -> pd.DataFrame:
         """One row per recorded update and feature of each traced run."""
         names = {"condition", "seed", "weight_true", *(f"trace_{name}" for name in TRACE_COLUMNS)}
-        tables = self._tables(lambda name: _stem(name) in names)
+        tables = self._tables(lambda name: stem_of(name) in names)
         traced = (table.filter(table["trace_update"].is_valid()) for table in tables)
-        return self._unfold(traced, _trace_columns)
+        return self._unfold(traced, trace_columns)
 
     def traced_losses(self) -> Iterator[TracedLosses]:
         """Yield the losses of the traced runs, chunk by chunk."""
         names = {"condition", "seed", "loss_null", "loss_least", "trace_update", "trace_loss"}
         for table in self._tables(lambda name: name in names):
             traced = table.filter(table["trace_update"].is_valid())
-            if not len(traced):
-                continue
-            points = len(traced["trace_update"][0])
-            frame = traced.select(["condition", "seed", "loss_null", "loss_least"]).to_pandas()
-            columns = (frame[name].to_numpy() for name in ("seed", "loss_null", "loss_least"))
-            update, loss = (_lists(traced, f"trace_{name}", points) for name in ("update", "loss"))
-            yield TracedLosses(frame["condition"].to_numpy(str), *columns, update[0], loss)
+            if len(traced):
+                yield traced_losses(traced)
 
     @cached_property
     def estimators(self) -> pd.DataFrame:
@@ -403,45 +394,3 @@ def _read(
     if only is not None:
         kept &= ids.isin(only).to_numpy()
     return table.select(columns).filter(pa.array(kept)), frozenset(ids.unique())
-
-
-def _stem(column: str) -> str:
-    """Return a column's name without the index of its feature."""
-    return column.partition("/")[0]
-
-
-def _width(table: pa.Table) -> int:
-    return sum(_stem(name) == "weight_true" for name in table.column_names)
-
-
-def _feature_columns(table: pa.Table) -> tuple[int, Columns]:
-    width = _width(table)
-    shares = [_stem(name) for name in table.column_names if name.startswith(SHARE)]
-    columns = {"position": np.tile(np.arange(width, dtype=np.int32), table.num_rows)}
-    for name in dict.fromkeys((*FEATURE_COLUMNS, *shares)):
-        values = [table[f"{name}/{feature}"].to_numpy() for feature in range(width)]
-        columns[name] = np.stack(values, axis=-1).ravel()
-    return width, columns
-
-
-def _trace_columns(table: pa.Table) -> tuple[int, Columns]:
-    rows, width = table.num_rows, _width(table)
-    points = len(table["trace_update"][0]) if rows else 1
-    shape = rows, points, width
-    columns = {"position": np.broadcast_to(np.arange(width, dtype=np.int32), shape).ravel()}
-    for name in TRACE_COLUMNS:
-        per_point = width if name in ("grad_norm", "weight") else 1
-        values = _lists(table, f"trace_{name}", points * per_point)
-        columns[name] = np.broadcast_to(values.reshape(rows, points, per_point), shape).ravel()
-    columns["update"] = columns["update"].astype(np.int32)
-    return points * width, columns
-
-
-def _lists(table: pa.Table, name: str, length: int) -> np.ndarray:
-    """Return a list column as an array (rows, length), with NaN for null rows."""
-    column = table[name].combine_chunks()
-    flat = column.flatten().to_numpy(zero_copy_only=False)
-    # Always a float type, so that the type does not depend on a chunk's null rows.
-    array = np.full((len(column), length), np.nan, np.result_type(flat, np.float32))
-    array[column.is_valid().to_numpy(zero_copy_only=False)] = flat.reshape(-1, length)
-    return array

@@ -16,7 +16,8 @@ from scaling_study.errors import StudyError
 from scaling_study.files import CHECKSUM, checksum_of
 from scaling_study.storage.provenance import METADATA, SCHEMA_VERSION, short
 from scaling_study.study.axes import LATER_AXES
-from scaling_study.study.conditions import ChunkShape, Condition
+from scaling_study.study.chunk_shapes import ChunkShape
+from scaling_study.study.conditions import Condition
 from scaling_study.study.study import read_seeds
 from scaling_study.study.values import error_context, number, whole
 

@@ -29,6 +29,7 @@ from scaling_study.errors import CONTINUE, DamagedError, RunInterrupted, StudyEr
 from scaling_study.files import checksum_of, read_bytes
 from scaling_study.storage import provenance as made
 from scaling_study.storage.contents import manifest_groups, planned_contents
+from scaling_study.storage.folder import check_is_ours, names_in
 from scaling_study.storage.inventory import (
     Inventory,
     chunk_files,
@@ -52,9 +53,7 @@ from scaling_study.storage.schema import (
     LOCK,
     MANIFEST,
     STUDY,
-    is_manifest,
     is_temporary,
-    parse_chunk_name,
     signed,
 )
 from scaling_study.study.conditions import Chunk
@@ -101,7 +100,7 @@ class Store:
         self._rebuilding = False  # the manifest was lost
         self._groups: list[dict[str, Any]] = []  # of the plan
         with error_context(folder, OSError):
-            _check_is_ours(folder)
+            check_is_ours(folder)
         with _writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._lock: int | None = lock(folder)
@@ -140,7 +139,7 @@ class Store:
 
     def _remove_temporary(self) -> None:
         for place in (self.folder, self.folder / CHUNKS):
-            for name in _names_in(place):
+            for name in names_in(place):
                 if is_temporary(name):
                     (place / name).unlink()
 
@@ -371,40 +370,6 @@ def _writing(target: Path, *, during_run: bool = False) -> Iterator[None]:
         if during_run:
             raise RunInterrupted(f"{message}; {CONTINUE}") from error
         raise StudyError(message) from error
-
-
-def _names_in(folder: Path) -> list[str]:
-    return os.listdir(folder) if folder.exists() else []
-
-
-def _check_is_ours(folder: Path) -> None:
-    """Refuse a folder that holds anything but a study's results."""
-    if (folder / CHUNKS).is_symlink():
-        raise StudyError(f"its {CHUNKS} is a link to another folder; choose another folder")
-    names = _names_in(folder)
-    ours = _has_study(folder) if {MANIFEST, STUDY} & set(names) else _is_bare(folder, names)
-    if not ours:
-        raise StudyError("not empty and not a results folder; choose another folder")
-
-
-def _has_study(folder: Path) -> bool:
-    """Whether the manifest or, if there is none, the study is one that this package wrote."""
-    try:
-        manifest = json.loads(read_bytes(folder / MANIFEST).decode("utf-8"))
-    except (FileNotFoundError, ValueError, RecursionError):
-        with suppress(StudyError):
-            file = folder / STUDY
-            return read_study(file).to_toml().encode() == read_bytes(file)
-        return False
-    return is_manifest(manifest)
-
-
-def _is_bare(folder: Path, names: list[str]) -> bool:
-    """Whether a folder holds only what a run writes before its manifest."""
-    inside = _names_in(folder / CHUNKS) if CHUNKS in names else []
-    return all(name in (LOCK, CHUNKS) or is_temporary(name) for name in names) and all(
-        parse_chunk_name(name) or is_temporary(name) for name in inside
-    )
 
 
 def _sync(folder: Path) -> None:

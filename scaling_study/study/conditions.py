@@ -13,13 +13,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
-from itertools import pairwise
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 from scaling_study.errors import StudyError, unknown
 from scaling_study.study import scalers
 from scaling_study.study.axes import LATER_AXES
+from scaling_study.study.chunk_shapes import ChunkShape, Static, chunk_shape
 from scaling_study.study.component import Component
 from scaling_study.study.sources import check_data, check_scalers, problem_of, shape_of
 from scaling_study.study.study import Study
@@ -29,13 +29,7 @@ TRACED_SEEDS = 8
 TRACE_SLOTS = 25, 200  # fewest and most points of a trace
 TRACE_POINTS = 12_800  # of a seed's conditions together, where the fewest allow
 WRITTEN_OUT = 4  # features up to which sums over them are written out term by term
-# Conditions from which they, not the seeds, are the longer axis of a tile per sample: networks of
-# two hidden layers trained 2.8 times as fast with 40 of them, 4 times with 48, and not with 24.
-CONDITIONS_LAST = 40
 DENSE_MODELS = "linear", "mlp"
-SMALL_NETWORK = 100  # parameters, up to which the runs of a tile lie side by side
-LARGE_NETWORK = 2**15  # parameters that the seeds of a network's chunk have together, about
-TABLE_CHUNK = 6, 8  # conditions and seeds of a chunk of a user's table
 PREPARED_NUMBERS = 2**22  # numbers of prepared batches that are held at once
 TABLE_PREPARED = 4  # times as many of a user's table, so that few budgets need a second program
 
@@ -99,34 +93,6 @@ _SORTED_AXES = tuple(sorted(axis.name for axis in fields(Condition)))
 
 def _canonical(value: Any) -> str:
     return value.canonical if isinstance(value, Component) else json.dumps(value)
-
-
-class Static(NamedTuple):
-    """The part of a condition that is compiled in: conditions that share it share a program."""
-
-    problem: Component
-    model: Component
-    framework: str
-    optimizer: Component
-    batch_size: int
-    sampling: str
-    updates: int
-    dtype: str
-    objective: str
-    transformed: bool
-    penalised: bool
-    data_seed: int | str
-    init_seed: int | str
-    order_seed: int | str
-
-
-class ChunkShape(NamedTuple):
-    """The number of conditions and seeds of a chunk, and of each of its tiles."""
-
-    conditions: int
-    seeds: int
-    tile_conditions: int
-    tile_seeds: int
 
 
 class Chunk(NamedTuple):
@@ -371,71 +337,10 @@ def _moments_pay(condition: Condition) -> bool:
     return features + 1 < rows
 
 
-def chunk_shape(static: Static, conditions: int, chunk_runs: int | None = None) -> ChunkShape:
-    """Return the shape of a group's chunks, from nothing but the group and the bound on runs.
-
-    A tile is trained at once and should fit a core's first cache, its longer axis a few vector
-    registers long: a run takes about forty numbers in moment form, some hundreds per sample. A
-    chunk has enough tiles that the work between chunks is small. A network's chunk has few
-    seeds, because all of them are trained where one is asked for. ``chunk_runs``, the most runs
-    of a chunk, also raises the number of seeds, for a device that needs more.
-
-    All groups of a user's table have chunks of one shape, so that a program serves every study
-    of it that trains the same; each seed of a split is imputed and encoded once for a chunk.
-    """
-    if static.problem.is_table and chunk_runs is None:
-        return ChunkShape(*TABLE_CHUNK, *TABLE_CHUNK)
-    moments = static.objective == "moments"
-    if moments:
-        seeds, tile_conditions, tile_seeds = (16, 128, 4) if conditions >= 64 else (256, 4, 256)
-    else:
-        seeds, tile_conditions, tile_seeds = (32, 2, 32)
-        if conditions >= CONDITIONS_LAST:
-            seeds, tile_conditions, tile_seeds = (4 if conditions >= 64 else 16, 128, 1)
-        seeds = min(seeds, seeds_of_network(static))
-    most = 1024 if moments else 128
-    if chunk_runs is not None:
-        seeds = min(seeds, 2 ** (chunk_runs.bit_length() - 1))
-        most = chunk_runs // seeds
-        while 2 * seeds * min(most, conditions) <= chunk_runs:
-            seeds *= 2
-    wanted = min(conditions, most)
-    tiles = -(-wanted // tile_conditions)
-    tile_conditions = -(-wanted // tiles)
-    tiles = min(tiles, most // tile_conditions)
-    return ChunkShape(
-        conditions=tile_conditions * tiles,
-        seeds=seeds,
-        tile_conditions=tile_conditions,
-        tile_seeds=min(tile_seeds, seeds),
-    )
-
-
 def numbers_of_moments(features: int) -> int:
     """Return how many numbers the second moments of a batch are kept as."""
     size = features + 2
     return size * (size + 1) // 2 if features <= WRITTEN_OUT else size**2
-
-
-def seeds_of_network(static: Static) -> int:
-    """Return the most seeds of a chunk of a network: a power of two, fewer for larger ones."""
-    size = estimated_parameters(static)
-    if size <= SMALL_NETWORK:
-        return 32
-    return 2 ** min(3, max(1, LARGE_NETWORK // size).bit_length() - 1)
-
-
-def estimated_parameters(static: Static) -> int:
-    """Return the number of parameters of an MLP; any other module is counted as a linear model."""
-    widths = [shape_of(static.problem)[1], *hidden_of(static), 1]
-    return sum(a * b + b for a, b in pairwise(widths))
-
-
-def hidden_of(static: Static) -> tuple[int, ...]:
-    """Return the widths of a model's hidden layers, if its parameters say so."""
-    hidden = dict(static.model.parameters).get("hidden", ())
-    widths = hidden if isinstance(hidden, list | tuple) else (hidden,)
-    return tuple(width for width in widths if isinstance(width, int))  # others are refused later
 
 
 def trace_epochs(epochs: int, conditions: int) -> int:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from scaling_study.study import checks
 from scaling_study.study.checks import HELD_OUT
+from scaling_study.study.chunk_shapes import Static
 from scaling_study.study.component import Component
-from scaling_study.study.conditions import Static, batches_per_epoch, problem_of, shape_of
+from scaling_study.study.conditions import batches_per_epoch, problem_of, shape_of
 from scaling_study.study.values import error_context
 
 Array = NDArray[np.float64]

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from scaling_study.study import optimum, scalers
 from scaling_study.study.canonical import Canonical, canonical, orthogonal
-from scaling_study.study.conditions import Condition, Static, problem_of
+from scaling_study.study.chunk_shapes import Static
+from scaling_study.study.conditions import Condition, problem_of
 from scaling_study.study.draws import Draw
 from scaling_study.study.optimum import Fit
 from scaling_study.study.problems import Problem
@@ -230,9 +231,8 @@ def _scaled(source: _Source, family: _Family) -> dict[str, Array]:
 def _transformed(source: _Source, family: _Family) -> dict[str, Array]:
     """Return the inputs of any other transformer, in the canonical coordinates of its outputs."""
     x = family.scale[..., None, :] * source.drawn.u + family.offset[..., None, :]
-    values, mean, unit = canonical(
-        scalers.transform(family.first.scaler, x, columns=source.problem.scaled)
-    )
+    z = scalers.transform(family.first.scaler, x, columns=source.problem.scaled)
+    values, mean, unit = canonical(z)
     scale = source.inputs.unit * family.scale
     offset = family.offset + family.scale * source.inputs.mean
     ratio = scalers.slope_between(source.inputs.values, values)  # 1, -1 or NaN

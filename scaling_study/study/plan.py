@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from scaling_study.errors import StudyError
+from scaling_study.study.chunk_shapes import estimated_parameters, hidden_of
 from scaling_study.study.conditions import (
     TRACED_SEEDS,
     Chunk,
     Condition,
     Group,
     batches_per_epoch,
-    estimated_parameters,
     expand,
     group,
-    hidden_of,
     segment_epochs,
     shape_of,
     trace_epochs,
@@ -158,10 +157,10 @@ def plan(study: Study, chunk_runs: int | None = None) -> Plan:
     conditions = expand(study)
     groups = group(conditions, chunk_runs)
     check_size(groups, study.seeds)
-    seeds = study.seeds[1] - study.seeds[0]
-    fits = seeds * len(study.estimators)
+    fits = study.n_seeds * len(study.estimators)
     if fits > MOST_FITS:
         raise StudyError(f"{study.origin}: {fits:,} fits of estimators, at most {MOST_FITS:,}")
     chunks = [chunk for one in groups for chunk in one.chunks(study.seeds)]
-    updates = seeds * sum(condition.updates for condition in conditions)
-    return Plan(study, conditions, groups, chunks, seeds * len(conditions), updates, chunk_runs)
+    updates = study.n_seeds * sum(condition.updates for condition in conditions)
+    runs = study.n_seeds * len(conditions)
+    return Plan(study, conditions, groups, chunks, runs, updates, chunk_runs)

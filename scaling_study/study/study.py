@@ -128,6 +128,11 @@ class Study:
             rows.append(f"<tr><th>{escape(name)}</th><td>{escape('; '.join(cells))}</td></tr>")
         return f"<p>{escape(repr(self))}</p><table>{''.join(rows)}</table>"
 
+    @property
+    def n_seeds(self) -> int:
+        """Number of seeds."""
+        return self.seeds[1] - self.seeds[0]
+
     def comparisons(self) -> list[Comparison]:
         """Return the comparisons with scikit-learn's estimators."""
         return read_comparisons(self.estimators, self.allowed)
@@ -285,7 +290,7 @@ def _refuse_study_keys(block: Mapping[str, Any]) -> None:
 
 def _check_report(study: Study) -> None:
     """Refuse a report that the study's runs could not fill, before they are trained."""
-    report, count = study.report, study.seeds[1] - study.seeds[0]
+    report, count = study.report, study.n_seeds
     if report == "paper" and not study.claims:
         raise StudyError("report = 'paper': needs claims, [claims.NAME]")
     if report not in TUNING_REPORTS:

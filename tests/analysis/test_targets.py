@@ -7,7 +7,7 @@ import pytest
 
 import scaling_study
 from scaling_study.analysis import benchmark, targets
-from scaling_study.storage.results import TracedLosses
+from scaling_study.storage.columns import TracedLosses
 
 STUDY = {
     "design": "U",

@@ -400,7 +400,7 @@ def mine(call, here) -> Path:
 
 @pytest.fixture(autouse=True)
 def _few_simulated_studies(monkeypatch):
-    monkeypatch.setattr("scaling_study.report.paper.data.COVERAGE_STUDIES", 5)
+    monkeypatch.setattr("scaling_study.report.paper.methods.COVERAGE_STUDIES", 5)
 
 
 def test_claims_are_printed_and_compared(mine, call, here):

@@ -731,14 +731,9 @@ CLASSES = {"name": "logistic", "samples": 24}
 
 def test_classes_have_a_program_of_their_own():
     axes = {**BASE, "target_scaler": "none", "model": RELU, "problem": [HELD_OUT, CLASSES]}
-    keys = [compiling._key(own, "standard") for own in groups_of(**axes)]
-    problems = [next(part for part in key if part[0] == (24, 10)) for key in map(_tuples, keys)]
-    assert problems[0] != problems[1]
-    assert problems[0][2] == problems[1][2]  # both hold rows out; classes alone differ
-
-
-def _tuples(key):
-    return [part for part in key if isinstance(part, tuple)]
+    numbers, classes = (compiling.ProgramKey.of(own, "standard") for own in groups_of(**axes))
+    assert (numbers.classes, classes.classes) == (0, 2)
+    assert classes == numbers._replace(classes=2)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from scaling_study.engine import chunk, record
 from scaling_study.engine.compiling import budget_of
 from scaling_study.engine.record import REASONS, STATUSES
 from scaling_study.engine.train import Budget
-from scaling_study.storage.results import FEATURE_COLUMNS, TRACE_COLUMNS
+from scaling_study.storage.schema import FEATURE_COLUMNS, TRACE_COLUMNS
 from scaling_study.study.conditions import (
     TRACED_SEEDS,
     Chunk,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaling_study.engine.tiles import Tiles
-from scaling_study.study.conditions import ChunkShape
+from scaling_study.study.chunk_shapes import ChunkShape
 
 few = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 sizes = st.tuples(*[st.integers(1, 4)] * 4)

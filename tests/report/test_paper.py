@@ -21,7 +21,7 @@ from scaling_study.analysis.claims import Claim, read_claims
 from scaling_study.analysis.verdicts import judge, judge_all
 from scaling_study.report.document import Figure, Words
 from scaling_study.report.page import write_report
-from scaling_study.report.paper import data
+from scaling_study.report.paper import data, methods
 from scaling_study.report.paper import report as paper_report
 from scaling_study.report.paper.claims import NAMES, STANDINGS, dots, plain, standings
 from scaling_study.storage.results import load
@@ -34,9 +34,9 @@ class Blocked:
             raise ImportError(name)
 sys.meta_path.insert(0, Blocked())
 import scaling_study
-from scaling_study.report.paper import data
+from scaling_study.report.paper import methods
 from scaling_study.report.paper.claims import NAMES, plain
-data.COVERAGE_STUDIES = 20
+methods.COVERAGE_STUDIES = 20
 from scaling_study.report.page import write_report
 write_report(scaling_study.load(sys.argv[1]), sys.argv[2])
 """
@@ -54,7 +54,7 @@ def tables(paper):
 
 @pytest.fixture(scope="module")
 def figures(paper) -> dict[str, Figure]:
-    words = Words("scaling_study.report.paper", seeds=data.TableCache(paper).n_seeds)
+    words = Words("scaling_study.report.paper", seeds=paper.study.n_seeds)
     sections = paper_report.sections_of(paper, words)
     return {item.name: item for section in sections for item in section.items}
 
@@ -183,7 +183,7 @@ def test_what_cannot_be_tested_and_controls_are_said():
 
 
 def test_fresh_seeds_stand_beside_the_claims(paper, tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "COVERAGE_STUDIES", 5)
+    monkeypatch.setattr(methods, "COVERAGE_STUDIES", 5)
     write_report(paper, tmp_path / "report", fresh=paper)
     text = (tmp_path / "report" / "report.md").read_text()
     assert "On fresh seeds" in text
@@ -196,7 +196,7 @@ def test_the_lead_is_short(report):
 
 
 def test_a_changed_run_changes_the_text(paper, report, tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "COVERAGE_STUDIES", 20)
+    monkeypatch.setattr(methods, "COVERAGE_STUDIES", 20)
     folder = tmp_path / "results"
     shutil.copytree(paper.folder, folder)
     ids = paper.conditions[paper.conditions["block"] == "article"]["condition"]
@@ -267,7 +267,7 @@ def _draw(figure) -> bool:
 
 
 def test_a_study_with_one_claim_of_its_own_has_a_ledger(build, tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "COVERAGE_STUDIES", 20)
+    monkeypatch.setattr(methods, "COVERAGE_STUDIES", 20)
     results = build({"linear": {"scaler": ["none", "standard"]}})
     claim = {"quote": "Less than 1 <b>percent</b>", "measure": "last_weight_larger",
              "blocks": "linear", "by": "scaler", "smallest": 0.1}  # fmt: skip

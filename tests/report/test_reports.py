@@ -17,7 +17,7 @@ from scaling_study import report as package
 from scaling_study.report import discovery, style
 from scaling_study.report.document import Figure, Report
 from scaling_study.report.page import write_report
-from scaling_study.report.paper import data as paper_data
+from scaling_study.report.paper import methods
 from scaling_study.storage.results import Results
 from scaling_study.study.conditions import Condition
 
@@ -89,7 +89,7 @@ def results(request: pytest.FixtureRequest, build: Build, tmp_path_factory: Any)
 @pytest.fixture(scope="module")
 def report(results: Results) -> Report:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paper_data, "COVERAGE_STUDIES", 20)
+        patch.setattr(methods, "COVERAGE_STUDIES", 20)
         return discovery.report_of(results.study).build(results)
 
 
@@ -113,7 +113,7 @@ def test_a_report_is_whole(report: Report) -> None:
 
 def test_the_folder_lists_its_files(results: Results, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paper_data, "COVERAGE_STUDIES", 20)
+        patch.setattr(methods, "COVERAGE_STUDIES", 20)
         folder = write_report(results, tmp_path / "report").parent
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     assert json.loads((folder / "files.json").read_text()) == files

@@ -23,6 +23,7 @@ from tiny_folder import (
 )
 
 import scaling_study
+from scaling_study.storage import columns
 from scaling_study.storage import reader as folder_of
 from scaling_study.storage import results as results_of
 from scaling_study.storage.provenance import METADATA
@@ -116,8 +117,8 @@ def test_a_list_that_a_row_lacks_is_nan():
     for column in (rows, rows.cast(pa.list_(pa.int32()))):
         table = pa.table({"weight": column})
         expected = [[1, 2], [np.nan, np.nan], [3, np.nan]]
-        np.testing.assert_array_equal(results_of._lists(table, "weight", 2), expected)
-        np.testing.assert_array_equal(results_of._lists(table.slice(1), "weight", 2), expected[1:])
+        np.testing.assert_array_equal(columns._lists(table, "weight", 2), expected)
+        np.testing.assert_array_equal(columns._lists(table.slice(1), "weight", 2), expected[1:])
 
 
 def test_a_column_that_one_chunk_lacks_does_not_decide_its_type(tmp_path):

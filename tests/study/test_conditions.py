@@ -16,11 +16,10 @@ from sklearn.preprocessing import FunctionTransformer
 
 from scaling_study.errors import StudyError
 from scaling_study.study.axes import LATER_AXES
+from scaling_study.study.chunk_shapes import CONDITIONS_LAST, chunk_shape
 from scaling_study.study.component import EVERYTHING, Component
 from scaling_study.study.conditions import (
-    CONDITIONS_LAST,
     batches_per_epoch,
-    chunk_shape,
     expand,
     group,
     problem_of,

@@ -8,12 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling_study.study import draws
-from scaling_study.study.conditions import (
-    Static,
-    batches_per_epoch,
-    expand,
-    split,
-)
+from scaling_study.study.chunk_shapes import Static
+from scaling_study.study.conditions import batches_per_epoch, expand, split
 from scaling_study.study.problems import PROBLEMS
 from scaling_study.study.study import parse
 

@@ -11,14 +11,8 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import mean_squared_error
 
 from scaling_study.study import draws, encoding, scalers
-from scaling_study.study.conditions import (
-    Condition,
-    Static,
-    expand,
-    problem_of,
-    shape_of,
-    split,
-)
+from scaling_study.study.chunk_shapes import Static
+from scaling_study.study.conditions import Condition, expand, problem_of, shape_of, split
 from scaling_study.study.encoding import Encoding, observed
 from scaling_study.study.problems import PROBLEMS, Problem
 from scaling_study.study.scalers import AFFINE, TRANSFORMERS

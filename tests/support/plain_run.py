@@ -1,5 +1,6 @@
 """One run in NumPy and Optax, as one would write it without a thought for speed."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
@@ -64,48 +65,89 @@ class Network:
         return slopes
 
 
+class LeastSquares:
+    """The best linear model of some rows."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
+        (samples, features), design = x.shape, np.column_stack([x, np.ones(len(x))])
+        solution = np.linalg.lstsq(design, y, rcond=None)[0]
+        squares = (design @ solution - y) ** 2
+        noise = squares.sum() / (samples - features - 1)
+        errors = np.sqrt(noise * np.diag(np.linalg.inv(design.T @ design)))[:features]
+        self.weights = solution[:features]
+        self.loss = float(np.mean(squares))
+        self.known = np.abs(self.weights) >= 2 * errors  # weights that have a target
+
+
+@dataclass
+class Training:
+    """The histories of a run: of each update, or from before the first to after the last."""
+
+    network: Network
+    parameters: list[np.ndarray]  # at the end
+    full_loss: np.ndarray  # (updates + 1,)
+    weights: np.ndarray  # (updates + 1, features), of the first unit
+    batch_loss: np.ndarray  # (epochs, batches)
+    batch_norm: np.ndarray  # (epochs, batches, features)
+    diverged_at: int | None
+
+    def steps(self, history: np.ndarray, bound: float) -> int | None:
+        """Return the update from which on a history is below a bound."""
+        late = np.flatnonzero(~(history <= bound))
+        first = late.max(initial=-1) + 1
+        return None if first == len(history) or self.diverged_at is not None else int(first)
+
+
 def plain_run(condition: Condition, seed: int) -> dict[str, Any]:
     """Return what a row should hold; traces have a point for each epoch."""
-    static = split(condition)
+    x, y = rows_of(condition, seed)
+    training = train(condition, seed, x, y)
+    best, null = LeastSquares(x, y), float(np.var(y))
+    linear = len(training.network.start) == 2
+    excess = training.full_loss - best.loss
+    target = condition.tolerance * (null - best.loss) if linear else np.nan
+    if condition.target_loss != "none":
+        target = condition.target_loss - best.loss
+    steps = training.steps(excess, target)
+    return {
+        "status": status_of(training, target, steps),
+        "initial_loss": training.full_loss[0],
+        "final_loss": training.full_loss[-1],
+        "loss_ols": best.loss,
+        "loss_null": null,
+        "steps_to_target": steps,
+        "diverged_at": training.diverged_at,
+        **of_linear(training, best, excess[-1], null, linear=linear),
+        **of_gradients(condition, training, x, y),
+    }
+
+
+def rows_of(condition: Condition, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the inputs and the target, in the units in which they are trained on."""
     problem = problem_of(condition.problem)
     u, noise = problem.draw(seed)
     scale = problem.reference_scale.copy()
-    y = noise + (
-        problem.signal(u)
-        if problem.signal is not None
-        else (u * np.where(np.arange(len(scale)) == problem.scaled_feature, 1, scale))
-        @ problem.coefficients
-    )
     assert condition.design == "U"
-    assert (problem.reference_scale == 1).all()
+    assert (scale == 1).all()
+    y = noise + (problem.signal(u) if problem.signal else u @ problem.coefficients)
     scale[problem.scaled_feature] = condition.scale_factor
     x = u * scale + condition.offset * (np.arange(len(scale)) == problem.scaled_feature)
     x = SCALERS[condition.scaler.name]().fit_transform(x)
     y = SCALERS[condition.target_scaler.name]().fit_transform(y[:, None])[:, 0]
-    samples, features = x.shape
+    return x, y
 
-    design = np.column_stack([x, np.ones(samples)])
-    solution = np.linalg.lstsq(design, y, rcond=None)[0]
-    loss_ols = float(np.mean((design @ solution - y) ** 2))
 
+def train(condition: Condition, seed: int, x: np.ndarray, y: np.ndarray) -> Training:
+    """Return the histories of a training, which stops where it diverges."""
+    static, (samples, features) = split(condition), x.shape
+    per_epoch = batches_per_epoch(static)
+    epochs = condition.updates // per_epoch
     network = Network(condition, seed, features)
-    linear = len(network.start) == 2
     optimizer = optimizers.build(condition.optimizer, condition.framework)(condition.learning_rate)
     now = network.start
     memory = optimizer.init([jnp.asarray(p) for p in now])
-    per_epoch = batches_per_epoch(static)
-    epochs = condition.updates // per_epoch
-
-    def norms(slopes: list) -> np.ndarray:
-        return np.linalg.norm(slopes[0], axis=1)
-
-    null = float(np.var(y))
-    ceiling = 1e6 * max(network.loss(now, x, y), null)
-    covariance = np.linalg.inv(design.T @ design)
-    left = ((design @ solution - y) ** 2).sum() / (samples - features - 1)
-    known = np.abs(solution[:features]) >= 2 * np.sqrt(left * np.diag(covariance)[:features])
-    full_loss = [network.loss(now, x, y)]
-    distances = [np.abs(now[0][:, 0] - solution[:features])]
+    ceiling = 1e6 * max(network.loss(now, x, y), float(np.var(y)))
+    full_loss, weights = [network.loss(now, x, y)], [now[0][:, 0]]
     batch_loss = np.zeros((epochs, per_epoch))
     batch_norm = np.zeros((epochs, per_epoch, features))
     diverged_at = None
@@ -121,64 +163,67 @@ def plain_run(condition: Condition, seed: int) -> dict[str, Any]:
             updates, memory = optimizer.update([jnp.asarray(g) for g in slopes], memory, current)
             now = [np.asarray(p) for p in optax.apply_updates(current, updates)]
         full_loss.append(network.loss(now, x, y))
-        distances.append(np.abs(now[0][:, 0] - solution[:features]))
+        weights.append(now[0][:, 0])
+    histories = np.array(full_loss), np.array(weights), batch_loss, batch_norm
+    return Training(network, now, *histories, diverged_at)
 
-    excess = np.array(full_loss) - loss_ols
-    if condition.target_loss != "none":
-        target = condition.target_loss - loss_ols
-    else:
-        target = condition.tolerance * (null - loss_ols) if linear else np.nan
-    asked = not np.isnan(target)
 
-    def steps(history: np.ndarray, bound: float) -> int | None:
-        late = np.flatnonzero(~(history <= bound))
-        first = late.max(initial=-1) + 1
-        return None if first == len(history) or diverged_at is not None else int(first)
+def norms(slopes: list[np.ndarray]) -> np.ndarray:
+    return np.linalg.norm(slopes[0], axis=1)
 
-    done = condition.updates if diverged_at is None else diverged_at
+
+def status_of(training: Training, target: float, steps: int | None) -> str:
+    if training.diverged_at is not None:
+        return "diverged"
+    if np.isnan(target):
+        return "no_target"
+    return "not_converged" if steps is None else "converged"
+
+
+def of_linear(
+    training: Training, best: LeastSquares, excess: float, null: float, *, linear: bool
+) -> dict[str, Any]:
+    """Return the columns that only a linear model has."""
+    if not linear:
+        names = ("excess_loss", "excess_share", "weight", "bias", "steps_to_feature_target")
+        return dict.fromkeys(names)
+    kernel, bias = training.parameters
+    distances = np.abs(training.weights - best.weights)
+    steps = map(training.steps, distances.T, 0.1 * np.abs(best.weights))
+    return {
+        "excess_loss": excess,
+        "excess_share": excess / (null - best.loss) if training.diverged_at is None else np.inf,
+        "weight": kernel[:, 0],
+        "bias": bias[0],
+        "steps_to_feature_target": [
+            step if known else None for step, known in zip(steps, best.known, strict=True)
+        ],
+    }
+
+
+def of_gradients(
+    condition: Condition, training: Training, x: np.ndarray, y: np.ndarray
+) -> dict[str, Any]:
+    """Return gradients, movement and the traces, which end where a run diverged."""
+    epochs, per_epoch, _ = training.batch_norm.shape
+    start, norm = training.network.start, training.batch_norm
+    done = condition.updates if training.diverged_at is None else training.diverged_at
     points = per_epoch * np.arange(1, epochs + 1)
-    over = points > done  # a trace ends where its run diverged
+    over = (points > done)[:, None]
 
-    def until(history: np.ndarray) -> np.ndarray:
-        return np.where(over if history.ndim == 1 else over[:, None], np.nan, history)
+    def trace(history: np.ndarray) -> np.ndarray:
+        return np.where(over, np.nan, history.reshape(epochs, -1)).ravel()
 
     return {
-        "status": "diverged"
-        if diverged_at is not None
-        else "no_target"
-        if not asked
-        else "not_converged"
-        if steps(excess, target) is None
-        else "converged",
         "updates": done,
-        "initial_loss": full_loss[0],
-        "final_loss": full_loss[-1],
-        "loss_ols": loss_ols,
-        "loss_null": null,
-        "excess_loss": excess[-1] if linear else None,
-        "excess_share": None
-        if not linear
-        else np.inf
-        if diverged_at is not None
-        else excess[-1] / (null - loss_ols),
-        "steps_to_target": steps(excess, target),
-        "diverged_at": diverged_at,
-        "grad_norm_init": norms(network.gradient(network.start, x, y)),
-        "grad_norm_first_epoch": batch_norm[0].mean(axis=0),
-        "grad_norm_mean": batch_norm.sum(axis=(0, 1)) / done,
-        "movement": np.linalg.norm(now[0] - network.start[0], axis=1),
-        "weight": now[0][:, 0] if linear else None,
-        "bias": now[1][0] if linear else None,
-        "steps_to_feature_target": [
-            steps(np.array(distances)[:, j], 0.1 * abs(solution[j])) if known[j] else None
-            for j in range(features)
-        ]
-        if linear
-        else None,
+        "grad_norm_init": norms(training.network.gradient(start, x, y)),
+        "grad_norm_first_epoch": norm[0].mean(axis=0),
+        "grad_norm_mean": norm.sum(axis=(0, 1)) / done,
+        "movement": np.linalg.norm(training.parameters[0] - start[0], axis=1),
         "trace_update": points,
-        "trace_batch_loss": until(batch_loss.mean(axis=1)),
-        "trace_loss": until(np.array(full_loss[per_epoch::per_epoch])),
-        "trace_grad_norm": until(batch_norm.mean(axis=1)).ravel(),
+        "trace_batch_loss": trace(training.batch_loss.mean(axis=1)),
+        "trace_loss": trace(training.full_loss[per_epoch::per_epoch]),
+        "trace_grad_norm": trace(norm.mean(axis=1)),
     }
 
 

@@ -16,11 +16,11 @@ from scaling_study.engine.monitor import Target
 from scaling_study.engine.objective import Objective
 from scaling_study.engine.train import Data
 from scaling_study.study import draws
+from scaling_study.study.chunk_shapes import Static
 from scaling_study.study.conditions import (
     Chunk,
     Condition,
     Group,
-    Static,
     expand,
     group,
     problem_of,

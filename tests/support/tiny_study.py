@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scaling_study.storage.provenance import METADATA, provenance
-from scaling_study.storage.results import FEATURE_COLUMNS, Results
+from scaling_study.storage.results import Results
+from scaling_study.storage.schema import FEATURE_COLUMNS
 from scaling_study.study import conditions as grid
 
 UPDATES, POINTS = 40, 10

@@ -60,8 +60,7 @@ class Diagnosis:
     @property
     def splits(self) -> int:
         """The number of splits that measure."""
-        first, last = self.results.study.seeds
-        return last - first
+        return self.results.study.n_seeds
 
     @cached_property
     def problem(self) -> Problem:

@@ -1,4 +1,4 @@
-"""The numbers of the paper's figures and tables, each from the runs of some blocks."""
+"""The numbers of the paper's figures, each from the runs of some blocks."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling_study.analysis import coverage, intervals, metrics, summary, theory
+from scaling_study.analysis import intervals, metrics, summary, theory
 from scaling_study.analysis.metrics import MEASURES, Table
 from scaling_study.analysis.tuning import select_learning_rates
 from scaling_study.report.labels import listing
@@ -15,9 +15,6 @@ from scaling_study.report.style import OPTIMIZERS
 from scaling_study.storage.results import Results
 from scaling_study.study import scalers
 
-COVERAGE_SAMPLE_SIZES = (10, 30, 200)
-COVERAGE_STUDIES = 10_000  # with fewer, coverages of 96 and 97 % cannot be told apart
-COVERAGE_RNG_SEED = 7
 RATES = ("default", "tuned")
 # A predicted and a measured number of updates agree within this share, or within one update.
 TIME_TOLERANCE = 0.02
@@ -35,12 +32,6 @@ class TableCache:
     def __init__(self, results: Results) -> None:
         self.results = results
         self.get = lru_cache(maxsize=2)(lambda *blocks: Table(results, blocks))
-
-    @property
-    def n_seeds(self) -> int:
-        """Number of seeds of the study."""
-        first, last = self.results.study.seeds
-        return last - first
 
 
 def choose(table: Table, **axes: Any) -> Table:
@@ -246,7 +237,7 @@ def exponents(table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     return means.sort_values("start", ascending=False), pd.DataFrame(rows)
 
 
-def basins(table: Table) -> pd.DataFrame:
+def remaining_loss(table: Table) -> pd.DataFrame:
     """Return the excess share by learning rate, for raw inputs by scale factor and for scaled."""
     frame = values(
         table, "remaining_excess", "optimizer", "scaler", "scale_factor", "learning_rate"
@@ -365,44 +356,3 @@ def penalties(tables: TableCache) -> tuple[pd.DataFrame, pd.DataFrame]:
             lines.append(pd.DataFrame({"penalty": title, "strength": λ, **kept}))
     means = pd.concat(parts, ignore_index=True).astype({"scale_factor": float})
     return means, pd.concat(lines, ignore_index=True)
-
-
-# Methods --------------------------------------------------------------------------------------
-
-
-def simulated_coverage(seed: int = COVERAGE_RNG_SEED) -> pd.DataFrame:
-    """Return how often each interval covers the truth over simulated studies."""
-    generator = np.random.default_rng(seed)
-    frames = [
-        coverage.coverage(n, COVERAGE_STUDIES, generator=generator) for n in COVERAGE_SAMPLE_SIZES
-    ]
-    return pd.concat(frames, ignore_index=True)
-
-
-def coverage_table(covered: pd.DataFrame) -> pd.DataFrame:
-    """Return the coverage of each interval as text."""
-    shares = [f"{100 * share:.1f} %" for share in covered["coverage"]]
-    return covered[["interval", "n"]].astype(str).assign(coverage=shares)
-
-
-def blocks_table(results: Results) -> pd.DataFrame:
-    """Return a row per block: its problem, updates and runs, and what varies in it."""
-    rows = []
-    counts = results.runs.groupby("block", observed=True).size()
-    for block, conditions in results.conditions.groupby("block", sort=False):
-        axes = [str(name) for name in conditions.drop(columns=["condition", "block"])]
-        counted = {name: conditions[name].nunique() for name in axes if "." not in name}
-        varied = [f"{n} of {name.replace('_', ' ')}" for name, n in counted.items() if n > 1]
-        row = {"block": str(block), "problem": str(conditions["problem"].iloc[0])}
-        updates = " and ".join(f"{n:,}" for n in sorted(conditions["updates"].unique()))
-        row |= {"updates": updates, "runs": f"{counts[block]:,}", "varied": listing(varied)}
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def conditions_table(results: Results) -> pd.DataFrame:
-    """Return what became of each condition, with the axes that vary."""
-    found = summary.summarize_runs(results.runs, results.conditions)
-    axes = results.conditions.drop(columns="updates")
-    varied = [name for name in axes if axes[name].astype(str).nunique() > 1]
-    return axes[varied].merge(found, on="condition")

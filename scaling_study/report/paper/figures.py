@@ -3,6 +3,7 @@
 Lines are means or shares, bands 95 % intervals.
 """
 
+import itertools
 from typing import Any
 
 import matplotlib
@@ -26,7 +27,8 @@ SCALE_FACTOR = "scale factor of the last feature"
 def claims(frame: pd.DataFrame) -> Figure:
     """Draw the verdicts on networks beside those on a linear unit, and what their cells say.
 
-    A row per verdict: ``id, models, verdict`` and a column of counts for each of `STANDINGS`.
+    A row per verdict: ``id`` of the claim, ``models`` that it is about (linear unit or networks),
+    ``verdict`` and a column of counts for each of `STANDINGS`.
     """
     kinds = [name for name in ("networks", "linear unit") if name in set(frame["models"])]
     names = list(dict.fromkeys(frame["id"]))
@@ -68,8 +70,8 @@ def _bars(axes: Axes, rows: pd.DataFrame) -> None:
 def dots(frame: pd.DataFrame) -> Figure:
     """Draw the cells of a claim along the axis of its effect, with the threshold band.
 
-    A row per cell: ``models, unit, value, low, high, standing, null, smallest``.
-    Models with another unit or threshold have a panel of their own.
+    A row per cell: ``models`` that the verdict is about, ``unit, value, low, high, standing, null,
+    smallest``. Models with another unit or threshold have a panel of their own.
     """
     scales = frame[["unit", "null", "smallest"]].astype(str).agg("|".join, axis=1)
     panels = list(dict.fromkeys(scales))
@@ -114,11 +116,12 @@ def _dots_of_scale(axes: Axes, frame: pd.DataFrame) -> None:
 def importance(frame: pd.DataFrame) -> Figure:
     """Draw the share of permutation importance over the scale factor, F beside U.
 
-    ``design, rates, optimizer, scale_factor``; ``ols``, the share under least squares.
+    ``design, optimizer, scale_factor``; ``rates``, whether learning rates are the ``default`` or
+    the ``tuned`` ones; ``ols``, the share under least squares.
     """
     designs = {"F": "F: coefficient fixed", "U": "U: only the unit changes"}
-    names = [(rate, design) for rate in dict.fromkeys(frame["rates"]) for design in designs]
-    titles = [f"{designs[design]}\n{rate} rate" for rate, design in names]
+    names = list(itertools.product(dict.fromkeys(frame["rates"]), designs))
+    titles = [f"{designs[design]}\n{chosen} rate" for chosen, design in names]
     figure, panels = charts.facets(names, titles=titles, sharex=True, sharey=True)
     pairs = list(zip(frame["rates"], frame["design"], strict=True))
     frame = frame.assign(panel=pd.Series(pairs, index=frame.index))
@@ -206,7 +209,7 @@ def exponents(frame: pd.DataFrame, slopes: pd.DataFrame) -> Figure:
     return charts.legend(figure, optimizers)
 
 
-def basins(frame: pd.DataFrame) -> Figure:
+def remaining_loss(frame: pd.DataFrame) -> Figure:
     """Draw the remaining loss over the learning rate, a line for each scale factor.
 
     ``optimizer, learning_rate, inputs``: the raw scale factor as text, or ``scaled``.

@@ -17,7 +17,7 @@ from scaling_study.analysis.claims import read_claims
 from scaling_study.analysis.verdicts import VERDICTS, Verdict, judge_all
 from scaling_study.report.document import Figure, Report, Section, Table, Words
 from scaling_study.report.labels import listing, number, scaler_name
-from scaling_study.report.paper import CLAIMS, cells, claims, data, figures, findings
+from scaling_study.report.paper import CLAIMS, cells, claims, data, figures, findings, methods
 from scaling_study.report.paper.data import MissingConditionsError, TableCache, axis_text, choose
 from scaling_study.report.processes import each
 from scaling_study.report.render import latex
@@ -45,12 +45,12 @@ def applies(study: Study) -> bool:
 
 def build(results: Results) -> Report:
     """Return the report of a study's results and claims."""
-    simulated = each(data.simulated_coverage, [data.COVERAGE_RNG_SEED])  # meanwhile
+    simulated = each(methods.simulated_coverage, [methods.COVERAGE_RNG_SEED])  # meanwhile
     verdicts = judge_all(results, read_claims(results.study))
     (covered,) = simulated
     words = Words(__package__ or "", **_facts(results, verdicts, covered))
     overview = words.figure("claims", claims.standings(verdicts), figures.claims)
-    coverage = words.table("coverage", data.coverage_table(covered))
+    coverage = words.table("coverage", methods.coverage_table(covered))
     return Report(
         title=results.study.title or results.study.name,
         lead=words("lead"),
@@ -60,7 +60,7 @@ def build(results: Results) -> Report:
             *sections_of(results, words),
             words.section("one_by_one", *_pictures(verdicts, words)),
             *_confirmed(results, verdicts, words),
-            words.section("methods", words.table("blocks", data.blocks_table(results))),
+            words.section("methods", words.table("blocks", methods.blocks_table(results))),
             words.section("coverage", coverage),
         ),
         limits=words("limits"),
@@ -77,7 +77,7 @@ def claims_text(verdicts: list[Verdict]) -> str:
 def _files(
     results: Results, verdicts: list[Verdict], covered: pd.DataFrame
 ) -> dict[str, pd.DataFrame | str]:
-    conditions = data.conditions_table(results)
+    conditions = methods.conditions_table(results)
     short = conditions[[name for name in LATEX_COLUMNS if name in conditions]]
     rounded = conditions.to_csv(index=False, lineterminator="\n", float_format="%.6g")
     in_latex = pd.DataFrame([_latex_row(found) for found in verdicts])
@@ -107,7 +107,6 @@ def _latex_row(found: Verdict) -> dict[str, str]:
 
 def _facts(results: Results, verdicts: list[Verdict], covered: pd.DataFrame) -> dict[str, Any]:
     budgets = results.conditions["updates"]
-    first, last = results.study.seeds
     outside = covered[~covered["coverage"].between(*ENOUGH)]
     most = covered["n"].max()
     of_networks = (results.conditions["model"].astype(str) != "linear").to_numpy()
@@ -124,10 +123,10 @@ def _facts(results: Results, verdicts: list[Verdict], covered: pd.DataFrame) -> 
         "runs": len(results.runs),
         "networks": float(of_networks.mean()),
         "conditions": len(results.conditions),
-        "seeds": last - first,
+        "seeds": results.study.n_seeds,
         "budgets": " to ".join(f"{n:,}" for n in sorted({budgets.min(), budgets.max()})),
         "statuses": [f"{n:,} {name.replace('_', ' ')}" for name, n in results.statuses.items()],
-        "studies": data.COVERAGE_STUDIES,
+        "studies": methods.COVERAGE_STUDIES,
         "intervals": covered["interval"].nunique(),
         "most": most,
         "covering": covered["interval"].nunique() - int((outside["n"] == most).sum()),
@@ -216,7 +215,9 @@ def sections_of(results: Results, words: Words) -> Iterator[Section]:
         for blocks, draw in wanted:
             if set(blocks) <= results.study.blocks.keys():
                 with suppress(MissingConditionsError):
-                    figure = partial(words.figure, blocks=", ".join(blocks), seeds=tables.n_seeds)
+                    figure = partial(
+                        words.figure, blocks=", ".join(blocks), seeds=results.study.n_seeds
+                    )
                     found.append(draw(tables, figure))
         if found:
             yield words.section(name, *found)
@@ -289,10 +290,10 @@ def _exponents(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
     return figure("exponents", slopes, draw, censored=int(slopes["censored"].sum()))
 
 
-def _basins(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
+def _remaining_loss(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
     table = choose(tables.get("units-long", "units-long-scaled"), scaler=("none", "standard"))
     updates = axis_text(table, "updates")
-    return figure("basins", data.basins(table), figures.basins, updates=updates)
+    return figure("basins", data.remaining_loss(table), figures.remaining_loss, updates=updates)
 
 
 def _incidence(tables: TableCache, figure: Callable[..., Figure]) -> Figure:
@@ -324,7 +325,7 @@ SECTIONS: dict[str, Iterable[tuple[tuple[str, ...], Drawn]]] = {
     ],
     "units": [
         (("exponents",), _exponents),
-        (("units-long", "units-long-scaled"), _basins),
+        (("units-long", "units-long-scaled"), _remaining_loss),
         (("practice-long",), _incidence),
         (("plain", "scale-aware-8", "scale-aware-512"), _invariance),
     ],

@@ -57,8 +57,7 @@ def summarize(results: Results) -> Summaries:
 
 def _parts(results: Results, labels: pd.DataFrame) -> Iterator[Results]:
     """Yield the results of as many settings as are summarised at once: all, or some."""
-    first, last = results.study.seeds
-    most = MOST_RUNS // (last - first)
+    most = MOST_RUNS // results.study.n_seeds
     if len(labels) <= most:
         yield results
         return

@@ -48,8 +48,7 @@ def importance_rows(results: Results) -> pd.DataFrame:
         features = features.assign(feature=features["feature"] + 1)
     found = scaler_comparison.mean_shares(features, results.runs, labels)
     found = found[found["method"].isin(SHOWN_METHODS)]
-    first, last = results.study.seeds
-    found = found.assign(seeds=last - first)
+    found = found.assign(seeds=results.study.n_seeds)
     leading = found.groupby("feature")["value"].max().sort_values(ascending=False)
     return found[found["feature"].isin(leading.index[:MOST_SHOWN])]
 
