@@ -34,7 +34,7 @@ def rank(
     """
     from scaling_study.execution.rank import study_of
     from scaling_study.execution.runner import run
-    from scaling_study.report.benchmark import data
+    from scaling_study.report.benchmark import data, tables
     from scaling_study.report.page import write_report
 
     log(verbose)
@@ -50,7 +50,7 @@ def rank(
     if as_json:
         typer.echo(board.to_json(orient="records"))
     else:
-        typer.echo(data.as_text(board, results.study).to_string(index=False))
+        typer.echo(tables.as_text(board, results.study).to_string(index=False))
         typer.echo(f"report: {page}")
     if results.manifest["summary"]["failures"]:
         raise typer.Exit(FAILED)

@@ -6,13 +6,14 @@ starts alone are one, and a start is the same whatever it is compiled with.
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.typing import Array
 
-from scaling_study.engine import train
 from scaling_study.engine.cache import without_unreadable
 from scaling_study.engine.models import Parameters
 from scaling_study.engine.program import model_of, tiles_of
@@ -44,6 +45,19 @@ def _draw(static: Static) -> Callable[[np.ndarray], Parameters]:
 @lru_cache(maxsize=64)
 def _drawing(model: nn.Module, features: int, dtype: str) -> Callable[[np.ndarray], Parameters]:
     def of_tile(seeds: Array) -> Parameters:
-        return train.initial_parameters(model, seeds, features, dtype)
+        return initial_parameters(model, seeds, features, dtype)
 
     return jax.jit(jax.vmap(of_tile))
+
+
+def initial_parameters(model: nn.Module, seeds: Array, features: int, dtype: Any) -> Parameters:
+    """Return each seed's initial parameters, arrays of shape (..., S).
+
+    Drawn in float32 whatever the dtype of the training, so that both dtypes start alike.
+    """
+
+    def of_seed(seed: Array) -> Parameters:
+        return model.init(jax.random.key(seed), jnp.zeros((1, features), jnp.float32))
+
+    drawn = jax.vmap(of_seed, out_axes=-1)(seeds)
+    return jax.tree.map(lambda x: x.astype(dtype), drawn)

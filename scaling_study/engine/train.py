@@ -11,7 +11,6 @@ training units of each run. Conditions share them unless a transformer is not af
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -334,19 +333,6 @@ class Trainer:
             weights = monitoring.weights_of(parameters, self.budget.features)
         loss = self.objective.monitored_loss(parameters, data.maps, full_batch)
         return Trace(mean, loss, weights)
-
-
-def initial_parameters(model: nn.Module, seeds: Array, features: int, dtype: Any) -> Parameters:
-    """Return each seed's initial parameters, arrays of shape (..., S).
-
-    Drawn in float32 whatever the dtype of the training, so that both dtypes start alike.
-    """
-
-    def of_seed(seed: Array) -> Parameters:
-        return model.init(jax.random.key(seed), jnp.zeros((1, features), jnp.float32))
-
-    drawn = jax.vmap(of_seed, out_axes=-1)(seeds)
-    return jax.tree.map(lambda x: x.astype(dtype), drawn)
 
 
 def _moved(tree: Any, source: tuple[int, int], destination: tuple[int, int]) -> Any:

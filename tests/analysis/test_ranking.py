@@ -37,28 +37,6 @@ def test_optimizers_that_differ_are_in_groups_of_their_own_and_equal_ones_share_
     assert inside.all()
 
 
-def test_natural_breaks_are_those_of_every_partition_tried():
-    random = np.random.default_rng(0)
-    for count, size in ((1, 1), (1, 4), (2, 5), (3, 7), (4, 8), (5, 5)):
-        values = random.normal(size=size)
-        ordered = np.sort(values)
-        best = min(
-            sum(part.var() * len(part) for part in np.split(ordered, cuts))
-            for cuts in itertools.combinations(range(1, size), count - 1)
-        )
-        found = np.array(ranking.natural_breaks(values, count))
-        parts = [values[found == group] for group in range(1, count + 1)]
-        assert sum(part.var() * len(part) for part in parts) == pytest.approx(best)
-        assert all(one.max() < other.min() for one, other in itertools.pairwise(parts))
-
-
-def test_equal_values_are_never_in_two_groups():
-    assert ranking.natural_breaks(np.array([0.5, 0.5]), 2) == []
-    assert ranking.natural_breaks(np.array([0.5, 0.1, 0.5]), 3) == []
-    assert ranking.natural_breaks(np.array([0.5, 0.1, 0.5]), 2) == [2, 1, 2]
-    assert ranking.natural_breaks(np.array([0.5, np.nan, 0.1]), 2) == []
-
-
 def test_there_are_as_many_groups_as_replicates_give_again():
     values = np.array([0.1, 0.11, 0.5, 0.52, 0.9])
     random = np.random.default_rng(1)

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_block import block_of, column, hand_problem, leaves, rows_of, update_of
 
-from scaling_study.engine import models, objective, optimizers, train
+from scaling_study.engine import models, objective, optimizers
+from scaling_study.engine.initial import initial_parameters
 from scaling_study.engine.models import MODELS
 from scaling_study.engine.optimizers import OPTIMIZERS
 from scaling_study.engine.train import NEVER
@@ -246,7 +247,7 @@ def test_a_loss_that_is_no_number_freezes_a_run_at_once(poison):
 @given(seeds=st.lists(st.integers(0, 2**31 - 1), min_size=3, max_size=3))
 def test_a_seeds_start_is_its_own(name, seeds):
     model = models.build(Component(name))
-    drawn = train.initial_parameters(model, jnp.asarray(seeds, jnp.uint32), 3, np.float32)
+    drawn = initial_parameters(model, jnp.asarray(seeds, jnp.uint32), 3, np.float32)
     for place, seed in enumerate(seeds):
         alone = model.init(jax.random.key(seed), jnp.zeros((1, 3)))
         for one, other in zip(leaves(drawn), leaves(alone), strict=True):
@@ -256,9 +257,9 @@ def test_a_seeds_start_is_its_own(name, seeds):
 @pytest.mark.parametrize("name", MODELS)
 def test_a_seed_starts_alike_in_either_dtype(name):
     model, seeds = models.build(Component(name)), jnp.arange(4, dtype=jnp.uint32)
-    single = train.initial_parameters(model, seeds, 3, "float32")
+    single = initial_parameters(model, seeds, 3, "float32")
     with jax.enable_x64(True):
-        double = train.initial_parameters(model, seeds, 3, "float64")
+        double = initial_parameters(model, seeds, 3, "float64")
     for one, other in zip(leaves(single), leaves(double), strict=True):
         assert (one.dtype, other.dtype) == (np.float32, np.float64)
         np.testing.assert_array_equal(one, other)

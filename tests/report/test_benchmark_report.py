@@ -13,6 +13,7 @@ import scaling_study
 from scaling_study.analysis import benchmark, ranking
 from scaling_study.report import labels
 from scaling_study.report.benchmark import data
+from scaling_study.report.benchmark.facts import facts
 from scaling_study.report.document import Words
 from scaling_study.report.page import write_report
 from scaling_study.storage.results import Results, load
@@ -182,8 +183,8 @@ def test_an_optimizer_that_is_not_ranked_is_named_first(ranked: Path) -> None:
         group=frames.leaderboard["group"].mask(mine),
         status=frames.leaderboard["status"].mask(mine, "not trained"),
     )
-    facts = data.facts(frames._replace(leaderboard=board), results.study)
-    lead = Words(data.__package__ or "", **facts)("lead")
+    found = facts(frames._replace(leaderboard=board), results.study)
+    lead = Words(data.__package__ or "", **found)("lead")
     assert lead.startswith("Not ranked, as hardly trained in unit 1 or failed: sign sgd. When one")
     assert "adam loses" in lead
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from scaling_study.engine import chunk, inputs, models, objective, optimizers, train
 from scaling_study.engine.batching import Batching
+from scaling_study.engine.initial import initial_parameters
 from scaling_study.engine.monitor import Target
 from scaling_study.engine.objective import Objective
 from scaling_study.engine.train import Data
@@ -117,9 +118,7 @@ def block_of(
     order = None
     if static.sampling != "full":
         order = jnp.asarray(next(draws.orders(static, seeds, epochs)))
-    drawn = train.initial_parameters(
-        model, jnp.asarray(list(seeds), jnp.uint32), features, static.dtype
-    )
+    drawn = initial_parameters(model, jnp.asarray(list(seeds), jnp.uint32), features, static.dtype)
     runs = len(conditions), len(seeds)
     parameters = jax.tree.map(
         lambda x: jnp.broadcast_to(x[..., None, :], (*x.shape[:-1], *runs)), drawn

@@ -1,8 +1,6 @@
 """The benchmark's results as data frames, and the facts that the text states."""
 
 import json
-from collections import Counter
-from collections.abc import Collection
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -12,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scaling_study.analysis import benchmark, ranking, targets
-from scaling_study.analysis.scale_sensitivity import REFERENCE, Grid
-from scaling_study.report import labels, style
+from scaling_study.analysis.scale_sensitivity import Grid
 from scaling_study.storage.results import Results
 from scaling_study.study.study import Study, read_study
 
@@ -23,25 +20,6 @@ COMMITTED = "benchmark.csv"  # the scores of the committed report, beside the pr
 DIGITS = 4  # of a score that is stored
 RATIOS = np.geomspace(1, 100, 61)
 SHARES = (0.1, 0.2, 0.5, 1.0)  # of the budget
-MAIN = {
-    "sensitivity_below": "units below 1",
-    "sensitivity_above": "units above 1",
-    "reference": "score, unit 1",
-    "others": "score, other units",
-    "retuned": "retuned",
-}
-FEW = 3  # members of a group that are all named
-KNOWN = ("adam", "sgd")  # what a reader compares with
-MARK = "* "  # before the name of an optimizer that is to be found
-LEGEND = " An asterisk marks what was trained here, beside committed results."
-DETAILS = {
-    "one_rate": "one rate for all",
-    "default": "default rate",
-    "sensitivity_tied_low": "sensitivity, tied rates: least",
-    "sensitivity_tied_high": "most",
-    "failed": "diverged",
-    "problems": "problems",
-}
 
 
 class Frames(NamedTuple):
@@ -202,211 +180,9 @@ def _controls(
     return ranking.leaderboard(benchmark.scores(beside, budgets, least)).assign(of=name)
 
 
-def controls_table(board: pd.DataFrame) -> pd.DataFrame:
-    """Return what the controls lose, and what is expected, as text."""
-    of = str(board["of"].iloc[0])
-    label = style.optimizer(of)["label"]
-    rows = board.set_index("optimizer")
-    stored = [name for name in rows.index if name not in (of, "told the unit", "rate times unit")]
-    texts = {
-        **{name: (style.optimizer(name)["label"].rpartition(":")[2], "nothing") for name in stored},
-        "told the unit": (f"{label} that is told the unit", "nothing"),
-        of: (label, ""),
-        "rate times unit": (
-            f"{label}, its rate multiplied by the unit",
-            "most of it, if its rate matters",
-        ),
-    }
-    found = [rows[f"sensitivity{end}"] for end in ("", "_low", "_high")]
-    return pd.DataFrame(
-        {
-            "method": [text for text, _ in texts.values()],
-            "expected to lose": [expected for _, expected in texts.values()],
-            "loses": [_estimate(*(float(part[key]) for part in found)) for key in texts],
-            "problems": [int(rows["problems"][key]) for key in texts],
-        }
-    )
-
-
-def trials_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return `Frames.trials` as text."""
-    columns = {"optimizer": [style.optimizer(name)["label"] for name in frame["optimizer"]]}
-    for title, end in (("rate alone", "_alone"), ("list of trials", "")):
-        ends = (frame[f"sensitivity{part}{end}"] for part in ("", "_low", "_high"))
-        columns[title] = [_estimate(*row) for row in zip(*ends, strict=True)]
-    for title, name in (("score, unit 1", "reference"), ("score, other units", "others")):
-        columns |= {
-            f"{title}: rate alone": frame[f"{name}_alone"].map(_text),
-            f"{title}: list": frame[name].map(_text),
-        }
-    return pd.DataFrame(columns)
-
-
-def trials_facts(frame: pd.DataFrame) -> dict[str, Any]:
-    """Return how many optimizers a list of trials makes less sensitive, and by how much."""
-    change = (frame["sensitivity"] - frame["sensitivity_alone"]).dropna()
-    return {
-        "compared": len(change),
-        "less": int((change < 0).sum()),
-        "median": labels.number(float(change.median()), 2),
-        "gained": int((frame["others"] > frame["others_alone"]).sum()),
-    }
-
-
-def stability_table(frames: Frames) -> pd.DataFrame:
-    """Return what `Frames.stability` says, a row for each question."""
-    s, rows = frames.stability, []
-    if "tau" in s:
-        ends = f"{labels.number(s['tau_low'])} to {labels.number(s['tau_high'])}"
-        rows.append(("Kendall's τ between two halves of the problems", f"{s['tau']:.2f}\n{ends}"))
-    if "worst_change" in s:
-        name = style.optimizer(s["worst_optimizer"])["label"]
-        which = f"{name}, without {s['worst_problem']}"
-        rows.append(("largest change without one problem", f"{s['worst_change']:.2f}\n{which}"))
-    if "kept" in s:
-        text = f"{labels.percent(s['kept'])}"
-        rows.append(("optimizers that keep their group when the problems are drawn again", text))
-    if "same" in s:
-        rows += [
-            ("Kendall's τ between two sets of seeds", f"{s['tau_seeds']:.2f}"),
-            ("largest change between two sets of seeds", f"{s['seed_change']:.2f}"),
-            (
-                f"optimizers in the same of {s['groups']} groups on both sets",
-                f"{s['equal']} of {s['compared']}",
-            ),
-            ("pairs told apart on both, in the same order", f"{s['same']}"),
-            ("pairs told apart on both, in opposite orders", f"{s['opposite']}"),
-            ("pairs told apart on one of the two", f"{s['single']}"),
-        ]
-    return pd.DataFrame(rows, columns=["question", "answer"])
-
-
-def facts(frames: Frames, study: Study) -> dict[str, Any]:
-    """Return what the text states about the leaderboard and the study."""
-    board, marked = frames.leaderboard, frames.marked
-    ranked = board[board["status"] == "ranked"]
-    texts = ranked.assign(label=[style.optimizer(name)["label"] for name in ranked["optimizer"]])
-    for key in ("sensitivity", "sensitivity_low", "sensitivity_high"):
-        texts[key] = ranked[key].map(labels.hundredths)
-    for key in ("sensitivity_below", "sensitivity_above", "reference", "others", "retuned"):
-        texts[f"{key}_text"] = ranked[key].map(_text)
-    texts["recovered"] = [
-        labels.percent(min(1.0, max(0.0, share))) if share == share else labels.MISSING
-        for share in (ranked["retuned"] - ranked["others"])
-        / (ranked["reference"] - ranked["others"])
-    ]
-    rows = texts.to_dict("records")
-    last = ranked["group"].max() if len(ranked) else 0
-    fastest = texts.sort_values("others", ascending=False).to_dict("records")
-    units = sorted({unit for grid in study.blocks.values() for unit in grid["scale_factor"]})
-    return {
-        "optimizers": len(board),
-        "own": labels.listing([style.optimizer(name)["label"] for name in frames.own]),
-        "beside": len(board) - len(frames.own),
-        "problems": len(benchmark.problems_of(study)),
-        "problem_names": labels.listing(benchmark.problems_of(study)),
-        "rates": _counts_of_rates(study),
-        "units": labels.listing([f"{unit:g}" for unit in units if unit != REFERENCE]),
-        "seeds": study.seeds[1] - study.seeds[0],
-        "set": benchmark.SET,
-        "groups": int(last),
-        "legend": LEGEND if marked else "",
-        "mine": [row for row in rows if row["optimizer"] in marked],
-        "known": [
-            row for row in rows if row["optimizer"] in KNOWN and row["optimizer"] not in marked
-        ],
-        "mine_not_ranked": _names(board[board["optimizer"].isin(marked) & board["group"].isna()]),
-        "worst": rows[-1] if rows else None,
-        **{name: next((row for row in rows if row["optimizer"] == name), None) for name in KNOWN},
-        "fastest": fastest[0] if fastest else None,
-        "first_group": _names(ranked[ranked["group"] == 1]),
-        "last_group": _names(ranked[ranked["group"] == last]),
-        "not_trained": _names(board[board["status"] == "not trained"]),
-        "failed": _names(board[board["status"] == "failed"]),
-        "replicates": ranking.REPLICATES,
-        "reproduced": labels.percent(ranking.REPRODUCED),
-        "group_members": "; ".join(
-            _members(rows) for _, rows in texts.groupby("group", sort=True) if len(rows)
-        ),
-        "trials": trials_facts(frames.trials) if len(frames.trials) else None,
-        "newton": any(name.endswith(":newton") for name in frames.controls["optimizer"]),
-        "function_starts": labels.listing(
-            [n for n in benchmark.problems_of(study) if study.blocks[n]["start"] == ["function"]]
-        ),
-        "stability": frames.stability,
-        "columns": [(name, text) for name, text in benchmark.DESCRIPTIONS.items()],
-    }
-
-
-def _members(rows: pd.DataFrame) -> str:
-    """Return the members of a group, or of a large one its ends."""
-    names = list(rows["label"])
-    if len(names) <= FEW:
-        return labels.listing(names)
-    ends = rows.iloc[[0, -1]]
-    first, last = (f"{a} ({b})" for a, b in zip(ends["label"], ends["sensitivity"], strict=True))
-    return f"{len(names)} from {first} to {last}"
-
-
-def _counts_of_rates(study: Study) -> str:
-    """Return the number of learning rates, and in how many problems it is another."""
-    sizes = [len(study.blocks[name]["learning_rate"]) for name in benchmark.problems_of(study)]
-    (most, _), *others = Counter(sizes).most_common()
-    parts = [f"{size} in {count} of the problems" for size, count in others]
-    return f"{most}" + (f" ({labels.listing(parts)})" if parts else "")
-
-
-def _names(rows: pd.DataFrame) -> str:
-    return labels.listing([style.optimizer(name)["label"] for name in rows["optimizer"]])
-
-
-def label(name: str, marked: Collection[str] = ()) -> str:
-    """Return an optimizer's label, with `MARK` before it if it is one of those marked."""
-    return f"{MARK if name in marked else ''}{style.optimizer(name)['label']}"
-
-
-def for_page(
-    board: pd.DataFrame, marked: Collection[str] = ()
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the leaderboard and its further columns as text, each interval on its own line."""
-    names = [label(name, marked) for name in board["optimizer"]]
-    pairs = zip(board["group"], board["status"], strict=True)
-    heads = [status if n is pd.NA else f"group {n}" for n, status in pairs]
-    ends = (board[f"sensitivity{end}"] for end in ("", "_low", "_high"))
-    main = pd.DataFrame(
-        {
-            "group": heads,
-            "optimizer": names,
-            "sensitivity": [_estimate(*estimate) for estimate in zip(*ends, strict=True)],
-        }
-    )
-    for name, title in MAIN.items():
-        main[title] = board[name].map(_text)
-    details = pd.DataFrame({"optimizer": names})
-    for name, title in DETAILS.items():
-        details[title] = board[name].map(_text)
-    return main, details
-
-
 def read_leaderboard(folder: Path) -> pd.DataFrame:
     """Return the leaderboard of a report's folder."""
     return pd.read_csv(folder / LEADERBOARD, dtype={"group": "Int64"})
-
-
-def as_text(board: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Return the leaderboard for a terminal; a star marks the optimizers of the study."""
-    mine = {str(value) for grid in study.blocks.values() for value in grid["optimizer"]}
-    return for_page(board, mine)[0].replace(r"\n(.*)$", r" (\1)", regex=True)
-
-
-def _estimate(value: float, low: float, high: float) -> str:
-    return "" if pd.isna(value) else f"{value:.2f}\n{_text(low)} to {_text(high)}"
-
-
-def _text(value: float) -> str:
-    if pd.isna(value):
-        return ""
-    return f"{value:g}" if value == int(value) and abs(value) > 1 else labels.number(value, 2)
 
 
 def schema() -> str:

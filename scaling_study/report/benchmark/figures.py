@@ -9,7 +9,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from scaling_study.report import charts, style
-from scaling_study.report.benchmark.data import MARK, label
+from scaling_study.report.benchmark.tables import MARK, label
 
 SIDES = {
     "reference": {"color": style.INK, "linestyle": "-", "label": "unit 1"},

@@ -4,7 +4,8 @@ from functools import partial
 
 import pandas as pd
 
-from scaling_study.report.benchmark import data, figures
+from scaling_study.report.benchmark import data, figures, tables
+from scaling_study.report.benchmark.facts import facts
 from scaling_study.report.document import Report, Section, Words
 from scaling_study.storage.results import Results
 from scaling_study.study.study import Study
@@ -19,7 +20,7 @@ def applies(study: Study) -> bool:
 
 
 def _trials(words: Words, frame: pd.DataFrame) -> tuple[Section, ...]:
-    table = words.table("trials", data.trials_table(frame))
+    table = words.table("trials", tables.trials_table(frame))
     return (words.section("trials", table),)
 
 
@@ -27,8 +28,8 @@ def build(results: Results) -> Report:
     """Return the report of a study whose blocks are problems."""
     study, frames = results.study, data.frames(results)
     board, order = frames.leaderboard, list(frames.leaderboard["optimizer"])
-    words = Words(__package__ or "", **data.facts(frames, study))
-    main, further = data.for_page(board, frames.marked)
+    words = Words(__package__ or "", **facts(frames, study))
+    main, further = tables.for_page(board, frames.marked)
     leaderboard = partial(figures.leaderboard, marked=frames.marked)
     budgets = partial(figures.over_shares, label=BUDGETS, scale="log")
     targets = partial(figures.over_shares, label=TARGETS, scale="linear")
@@ -48,8 +49,8 @@ def build(results: Results) -> Report:
             words.section("problems", words.figure("problems", frames.by_problem, by_problem)),
             words.section(
                 "stability",
-                words.table("stability", data.stability_table(frames)),
-                words.table("controls", data.controls_table(frames.controls)),
+                words.table("stability", tables.stability_table(frames)),
+                words.table("controls", tables.controls_table(frames.controls)),
                 words.figure("budgets", frames.budgets, budgets),
                 *(
                     (words.figure("targets", frames.targets, targets),)
