@@ -21,6 +21,9 @@ from scaling_study.study.study import PRESETS
 # A suite writes nothing into its user's cache. (JAX 0.10 also aborted once while it serialized
 # one of the many hundred programs that a suite's one process compiles.)
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+# Two processes run the suite: reports of many figures need start no others, which each import
+# what draws them. The small paper's own report and test_processes.py do start them.
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 # What tests compute beside the engine is as precise as the engine on a GPU, too.
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 

@@ -1,6 +1,7 @@
 """The paper: figures, ledger and page from stored runs, and from nothing else."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from scaling_study.analysis.claims import Claim, read_claims
 from scaling_study.analysis.verdicts import judge, judge_all
+from scaling_study.report import render
 from scaling_study.report.document import Figure, Words
 from scaling_study.report.page import write_report
 from scaling_study.report.paper import data
@@ -59,12 +61,19 @@ def figures(paper) -> dict[str, Figure]:
     return {item.name: item for section in sections for item in section.items}
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Draw no figure of a report whose text alone is read."""
+    monkeypatch.setattr(render, "_drawn", lambda figure, formats: [b""] * len(formats))
+
+
 @pytest.fixture(scope="module")
 def report(paper, tmp_path_factory) -> Path:
-    """Write the report where JAX cannot be imported."""
+    """Write the report where JAX cannot be imported, by two further processes."""
     target = tmp_path_factory.mktemp("reports") / "small"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", BLOCKED, str(paper.folder), str(target)],
+        env={**os.environ, "LOKY_MAX_CPU_COUNT": "2"},
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -182,7 +191,7 @@ def test_what_cannot_be_tested_and_controls_are_said():
     assert plain(judged(0, [0, 3], control)) == "The control fails: 1 of 2 cases have an effect."
 
 
-def test_fresh_seeds_stand_beside_the_claims(paper, tmp_path, monkeypatch):
+def test_fresh_seeds_stand_beside_the_claims(paper, undrawn, tmp_path, monkeypatch):
     monkeypatch.setattr(data, "COVERAGE_STUDIES", 5)
     write_report(paper, tmp_path / "report", fresh=paper)
     text = (tmp_path / "report" / "report.md").read_text()
@@ -195,7 +204,7 @@ def test_the_lead_is_short(report):
     assert len(text.split("\n\n")[1].split()) <= 60
 
 
-def test_a_changed_run_changes_the_text(paper, report, tmp_path, monkeypatch):
+def test_a_changed_run_changes_the_text(paper, report, undrawn, tmp_path, monkeypatch):
     monkeypatch.setattr(data, "COVERAGE_STUDIES", 20)
     folder = tmp_path / "results"
     shutil.copytree(paper.folder, folder)
