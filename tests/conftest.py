@@ -131,7 +131,7 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Results:
 # How a suite runs ---------------------------------------------------------------------------
 
 # Two processes share the files: those that take longest come first, so that both end together.
-ORDER = ("report", "cli", "execution", "storage", "tests", "analysis", "engine", "study")
+ORDER = ("report", "engine", "cli", "execution", "storage", "tests", "analysis", "study")
 # Files of one process, because the small paper is trained once.
 PAPER = ("report/test_paper", "analysis/test_tuning", "analysis/test_metrics")
 PAPER += ("analysis/test_verdicts",)
@@ -155,7 +155,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(tryfirst=True)  # before tests are selected by their markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the small paper, then what is end to end; the order within a folder stays."""
+    """Begin with the small paper, then what takes longest; the order within a folder stays."""
     _thin_sweeps(items)
     papers = {item.path for item in items if "paper" in getattr(item, "fixturenames", ())}
     unknown = [path for path in papers if not str(path.with_suffix("")).endswith(PAPER)]

@@ -20,7 +20,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from scaling_study.analysis.claims import Claim, read_claims
 from scaling_study.analysis.verdicts import judge, judge_all
-from scaling_study.report import render
 from scaling_study.report.document import Figure, Words
 from scaling_study.report.page import write_report
 from scaling_study.report.paper import data
@@ -59,12 +58,6 @@ def figures(paper) -> dict[str, Figure]:
     words = Words("scaling_study.report.paper", seeds=data.TableCache(paper).n_seeds)
     sections = paper_report.sections_of(paper, words)
     return {item.name: item for section in sections for item in section.items}
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Draw no figure of a report whose text alone is read."""
-    monkeypatch.setattr(render, "_drawn", lambda figure, formats: [b""] * len(formats))
 
 
 @pytest.fixture(scope="module")
