@@ -21,6 +21,9 @@ from scaling_study.study.study import PRESETS
 # A suite writes nothing into its user's cache. (JAX 0.10 also aborted once while it serialized
 # one of the many hundred programs that a suite's one process compiles.)
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+# Two processes run the suite: reports of many figures need start no others, which each import
+# what draws them. The small paper's own report and test_processes.py do start them.
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 # What tests compute beside the engine is as precise as the engine on a GPU, too.
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 
@@ -128,20 +131,35 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Results:
 # How a suite runs ---------------------------------------------------------------------------
 
 # Two processes share the files: those that take longest come first, so that both end together.
-ORDER = ("report", "cli", "execution", "storage", "tests", "analysis", "engine", "study")
+ORDER = ("report", "engine", "cli", "execution", "storage", "tests", "analysis", "study")
+# Files of one process, because the small paper is trained once.
+PAPER = ("report/test_paper", "analysis/test_tuning", "analysis/test_metrics")
+PAPER += ("analysis/test_verdicts",)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep a file's tests to one process, and those of the small paper.
+
+    The mark ``xdist_group`` would say so, but pytest 9.2 does not let pytest-xdist 3.8 read it.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "paper" if file.removesuffix(".py").endswith(PAPER) else file
+
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are selected by their markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file to one process, and those of the small paper, which is trained once.
-
-    What is end to end comes first; the order within a folder stays.
-    """
+    """Begin with the small paper, then what takes longest; the order within a folder stays."""
     _thin_sweeps(items)
     papers = {item.path for item in items if "paper" in getattr(item, "fixturenames", ())}
-    for item in items:
-        group = "paper" if item.path in papers else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+    unknown = [path for path in papers if not str(path.with_suffix("")).endswith(PAPER)]
+    assert unknown == [], "PAPER lacks files that use the small paper"
     items.sort(key=lambda item: (item.path not in papers, ORDER.index(item.path.parent.name)))
 
 

@@ -1,13 +1,13 @@
 """Code: nothing is imported from where a command is run, unless its user named it."""
 
 import os
+import shutil
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
 from processes import call, command
-from tiny_folder import STUDY, run
 
 from scaling_study.study.component import Component, import_module
 
@@ -20,9 +20,9 @@ TOUCH = "from pathlib import Path\nPath(__file__).with_suffix('.imported').touch
 
 
 @pytest.fixture
-def downloaded(tmp_path) -> Path:
+def downloaded(stored, tmp_path) -> Path:
     """A folder of somebody's, with results and with modules that leave a mark."""
-    run(tmp_path / "results" / "tiny", {**STUDY, "seeds": "0:1"})
+    shutil.copytree(stored, tmp_path / "results" / "tiny")
     for name in NAMES:
         file = tmp_path / f"{name}.py"
         file.parent.mkdir(exist_ok=True)

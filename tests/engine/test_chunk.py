@@ -57,6 +57,21 @@ def assert_same_bits(one: pd.DataFrame, other: pd.DataFrame, but: tuple[str, ...
             np.testing.assert_array_equal(a, b, err_msg=name)
 
 
+@pytest.fixture(scope="module")
+def _quick_programs():
+    programs = {}
+    yield programs
+    programs.clear()
+
+
+@pytest.fixture
+def _quickly_compiled(_quick_programs, monkeypatch):
+    """Compile by the quickest of levels, where neither bits nor the level itself are tested."""
+    level = {"xla_backend_optimization_level": 0} if ON_CPU else {}
+    monkeypatch.setattr(compiling, "_options", lambda _: level)
+    monkeypatch.setattr(compiling, "_programs", _quick_programs)
+
+
 # Against a plain loop -----------------------------------------------------------------------
 
 PLAIN = [
@@ -133,6 +148,7 @@ def sklearn_coefficients(condition, seed: int) -> np.ndarray:
     return LinearRegression().fit(x, y + noise).coef_
 
 
+@pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_least_squares_weights_stored_are_scikit_learns(name):
@@ -254,6 +270,7 @@ def test_a_chunks_bytes_are_the_same_each_time():
     assert bytes_of(**BASE) == bytes_of(**BASE)
 
 
+@pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.parametrize("seed_block", [0, 3])
 def test_chunks_hold_the_conditions_and_their_own_seeds_without_padding(seed_block):
     axes = {**BASE, "model": RELU, "scaler": FIVE, "target_scaler": ["none", "standard"]}
@@ -277,6 +294,7 @@ CUTS = [
 ]
 
 
+@pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.sweep(2)
 @pytest.mark.parametrize("each", [True, False], ids=["by epoch", "by some"])
 @pytest.mark.parametrize(("axes", "numbers"), CUTS, ids=str)
@@ -323,12 +341,14 @@ def test_a_scaler_cancels_a_power_of_two_to_the_bit_and_any_other_factor_nearly(
         np.testing.assert_allclose(scaled, column(rows.loc[0], "weight_original"), rtol=1e-3)
 
 
+@pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.parametrize("model", ["linear", TANH], ids=str)
 def test_without_a_scaler_a_factor_is_not_cancelled(model):
     rows = rows_of(**BASE, model=model, scale_factor=[1.0, 2.0])
     assert (column(rows.loc[0], "movement") != column(rows.loc[1], "movement")).any(axis=1).all()
 
 
+@pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.parametrize(
     "axes",
     [{"objective": "moments"}, {"objective": "samples"}, {"model": TANH}, {"scaler": "power"}],
@@ -345,6 +365,7 @@ def test_float64_differs_from_float32_by_rounding(axes):
         np.testing.assert_allclose(column(single, name), column(double, name), rtol=2e-3)
 
 
+@pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", TRANSFORMERS)
 @pytest.mark.parametrize("model", ["linear", RELU], ids=str)
@@ -359,6 +380,7 @@ def test_transformed_features_train(name, model):
     assert model == RELU or np.isnan(column(rows, "weight_original")).all()
 
 
+@pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.parametrize("optimizer", ["lamb", "test_optimizers:clipped"])
 @pytest.mark.parametrize("model", ["linear", RELU], ids=str)
 def test_optimizers_that_look_at_a_whole_run_train(optimizer, model):
@@ -368,6 +390,7 @@ def test_optimizers_that_look_at_a_whole_run_train(optimizer, model):
     assert rows["final_loss"].median() < 0.7 * rows["initial_loss"].median()
 
 
+@pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.parametrize("model", ["test_models:OddOneOut", "test_models:OneUnit"])
 def test_a_users_own_model_trains(model):
     rows = rows_of(**{**BASE, "epochs": 20}, model=model, scaler="standard", optimizer="adam")
@@ -379,6 +402,7 @@ def test_a_users_own_model_trains(model):
 # Shapes -------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.parametrize("axes", [{}, {"objective": "samples"}, {"model": RELU}], ids=str)
 def test_a_run_is_the_same_among_many_conditions_and_among_few(axes):
     rates = [float(f"{rate:.3g}") for rate in np.geomspace(1e-3, 0.1, 70)]
@@ -391,6 +415,7 @@ def test_a_run_is_the_same_among_many_conditions_and_among_few(axes):
         assert_close(few.loc[place].loc[seeds], many.loc[among].loc[seeds], rtol=2e-4)
 
 
+@pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.parametrize("model", ["linear", RELU], ids=str)
 def test_memory_does_not_grow_with_the_updates(model):
     def held(epochs: int, sampling: str) -> int:
@@ -411,6 +436,7 @@ def curves_of(**axes):
     return conditions, seeds, curves
 
 
+@pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.parametrize("model", ["linear", RELU], ids=str)
 def test_curves_are_every_epochs_means(model):
     axes = {**BASE, "model": model, "scaler": ["none", "standard"], "learning_rate": 0.05}
@@ -429,6 +455,7 @@ def test_curves_are_every_epochs_means(model):
         np.testing.assert_allclose(curves.loss[:, place, :8].T, traced, rtol=1e-3)
 
 
+@pytest.mark.usefixtures("_quickly_compiled")
 def test_curves_end_where_a_run_diverged():
     axes = {**BASE, "optimizer": "sgd", "learning_rate": [50.0, 0.05], "epochs": 30}
     curves_of(**axes)
@@ -477,6 +504,7 @@ def test_penalised_weights_end_where_calculus_says(objective):
         np.testing.assert_allclose(known["loss_least"], ridge, rtol=1e-9)
 
 
+@pytest.mark.usefixtures("_quickly_compiled")
 def test_a_network_is_penalised_in_its_weights_and_not_in_its_biases():
     base = {"model": TANH, "sampling": "full", "updates": 1, "optimizer": "sgd"}
     base |= {"dtype": "float64", "problem": SMALL, "design": "U", "l2_penalty": [0.0, 0.5]}
@@ -513,6 +541,7 @@ def test_adam_told_the_factor_does_not_feel_it():
     assert abs(start - weights({"name": "adam", "eps": 1e-2}, 1.0, "glorot_uniform")).max() > 1e-3
 
 
+@pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.parametrize("target_loss", ["none", 0.3])
 def test_a_full_batch_that_is_not_visited_again_changes_no_run(target_loss, monkeypatch):
     axes = {"problem": {"name": "sines", "samples": 64}, "design": "U", "sampling": "full"}
@@ -534,6 +563,7 @@ def _with_and_without(monkeypatch, axes):
         yield rows_of(**axes)
 
 
+@pytest.mark.usefixtures("_quickly_compiled")
 def test_rows_that_are_not_visited_between_updates_change_no_run(monkeypatch):
     axes = {"problem": {"name": "sines", "samples": 64}, "design": "U", "batch_size": 8}
     axes |= {"model": TANH, "learning_rate": 0.05, "epochs": 12, "scale_factor": [1.0, 9.0]}
@@ -550,6 +580,7 @@ def test_rows_that_are_not_visited_between_updates_change_no_run(monkeypatch):
     assert found[0]["steps_to_target"].notna().any()
 
 
+@pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.parametrize("target_loss", ["none", 0.3, [0.3, "none"]])
 def test_the_full_loss_of_a_network_is_watched_only_where_there_is_a_target(
     target_loss, monkeypatch
@@ -595,6 +626,7 @@ def test_the_features_of_a_single_unit_have_targets_also_where_its_loss_has_none
     np.testing.assert_array_equal(*steps)
 
 
+@pytest.mark.usefixtures("_quickly_compiled")
 def test_groups_that_may_have_a_target_have_a_program_of_their_own():
     axes = {**BASE, "model": TANH, "learning_rate": 0.01}
     (without,), (with_one,) = (groups_of(**axes, target_loss=loss) for loss in ("none", 0.3))
@@ -770,6 +802,7 @@ def rows_by(form, monkeypatch, **axes):
     return rows_of(**axes)
 
 
+@pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.skipif(not ON_CPU, reason="any other device has one form")
 @pytest.mark.parametrize("kind", FORMS)
 def test_both_forms_of_a_training_agree(kind, monkeypatch):

@@ -18,7 +18,10 @@ from scaling_study.storage.inventory import read_chunk_provenance
 # A linear model and a network: both objectives, in both types of numbers.
 BOTH: dict[str, Any] = {
     **STUDY,
-    "blocks": {"linear": {"dtype": "float64"}, "network": {"model": "mlp", "optimizer": "adam"}},
+    "blocks": {
+        "linear": {"dtype": "float64", "optimizer": "sgd"},
+        "network": {"model": "mlp", "optimizer": "adam"},
+    },
 }
 WITHOUT_A_SAY = {
     "JAX_DISABLE_JIT": "1",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tiny_study import LINEAR, NETWORK, UPDATES, Build, Change, parquet, run
 
+from scaling_study.report import render
 from scaling_study.storage.contents import manifest_groups
 from scaling_study.storage.results import Results, load
 from scaling_study.storage.writer import Store, identity
@@ -67,3 +68,9 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
 def results(build: Build) -> Results:
     """Return raw runs that train, scaled ones that are stopped, and two networks."""
     return build()
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no figure of a report whose other files alone are read."""
+    monkeypatch.setattr(render, "_drawn", lambda figure, formats: [b""] * len(formats))

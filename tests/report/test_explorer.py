@@ -123,7 +123,7 @@ def test_conditions_that_do_not_fit_are_left_out(results, monkeypatch):
     assert "further conditions are not shown" not in whole
 
 
-def test_it_stands_beside_the_report_on_request(results, tmp_path):
+def test_it_stands_beside_the_report_on_request(results, undrawn, tmp_path):
     folder = write_report(results, tmp_path / "report", explore=True).parent
     assert (folder / EXPLORER).exists()
     assert f'href="{EXPLORER}"' in (folder / "index.html").read_text()

@@ -1,6 +1,7 @@
 """The paper: figures, ledger and page from stored runs, and from nothing else."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -61,10 +62,11 @@ def figures(paper) -> dict[str, Figure]:
 
 @pytest.fixture(scope="module")
 def report(paper, tmp_path_factory) -> Path:
-    """Write the report where JAX cannot be imported."""
+    """Write the report where JAX cannot be imported, by two further processes."""
     target = tmp_path_factory.mktemp("reports") / "small"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", BLOCKED, str(paper.folder), str(target)],
+        env={**os.environ, "LOKY_MAX_CPU_COUNT": "2"},
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -182,7 +184,7 @@ def test_what_cannot_be_tested_and_controls_are_said():
     assert plain(judged(0, [0, 3], control)) == "The control fails: 1 of 2 cases have an effect."
 
 
-def test_fresh_seeds_stand_beside_the_claims(paper, tmp_path, monkeypatch):
+def test_fresh_seeds_stand_beside_the_claims(paper, undrawn, tmp_path, monkeypatch):
     monkeypatch.setattr(methods, "COVERAGE_STUDIES", 5)
     write_report(paper, tmp_path / "report", fresh=paper)
     text = (tmp_path / "report" / "report.md").read_text()
@@ -195,7 +197,7 @@ def test_the_lead_is_short(report):
     assert len(text.split("\n\n")[1].split()) <= 60
 
 
-def test_a_changed_run_changes_the_text(paper, report, tmp_path, monkeypatch):
+def test_a_changed_run_changes_the_text(paper, report, undrawn, tmp_path, monkeypatch):
     monkeypatch.setattr(methods, "COVERAGE_STUDIES", 20)
     folder = tmp_path / "results"
     shutil.copytree(paper.folder, folder)
