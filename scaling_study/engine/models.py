@@ -1,6 +1,8 @@
 """The networks: Flax Linen modules, and where a feature enters one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -255,9 +257,22 @@ def contract(x: Array, kernel: Array) -> Array:
     inputs, outputs = kernel.shape[:2]
     if inputs <= WRITTEN_OUT:
         return sum(x[:, j, None] * kernel[j] for j in range(inputs))  # type: ignore[return-value]
-    if (outputs == 1 and inputs <= UNROLLED) or len(x) > 1:
+    if (outputs == 1 and inputs <= UNROLLED) or len(x) > 1 or _at_once.get():
         return jnp.sum(x[:, :, None] * kernel, axis=1)
     return _contract_in_loop(x, kernel)
+
+
+_at_once: ContextVar[bool] = ContextVar("_at_once", default=False)
+
+
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Trace sums of many terms without the loops of `contract`, which have reverse mode alone."""
+    token = _at_once.set(True)
+    try:
+        yield
+    finally:
+        _at_once.reset(token)
 
 
 def add_up(terms: Array) -> Array:

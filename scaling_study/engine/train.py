@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scaling_study.engine import models
 from scaling_study.engine import monitor as monitoring
 from scaling_study.engine.models import Parameters
 from scaling_study.engine.monitor import Criterion, Info, Monitor, Trace
@@ -385,4 +386,5 @@ def _hessian(objective: Objective, parameters: Parameters, data: Data, batch: An
         )
         return jax.jvp(gradient, (parameters,), (tangent,))[1]
 
-    return jax.vmap(column)(jnp.eye(ends[-1], dtype=leaves[0].dtype))
+    with models.twice_differentiable():
+        return jax.vmap(column)(jnp.eye(ends[-1], dtype=leaves[0].dtype))

@@ -163,11 +163,12 @@ def test_a_block_is_its_runs_trained_one_by_one(name, way, model):
 
 
 @pytest.mark.usefixtures("_in_float64")
+@pytest.mark.parametrize("problem", [SMALL, {"name": "gaussian", "features": 20}], ids=str)
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("way", WAYS)
-def test_newton_is_at_least_squares_after_an_update_whatever_the_unit(way, scale):
+def test_newton_is_at_least_squares_after_an_update_whatever_the_unit(way, scale, problem):
     axes = {"objective": way, "optimizer": NEWTON, "learning_rate": [1.0, 0.5], "design": "U"}
-    axes |= {"problem": SMALL, "sampling": "full", "dtype": "float64", "scale_factor": scale}
+    axes |= {"problem": problem, "sampling": "full", "dtype": "float64", "scale_factor": scale}
     block = block_of(**axes)
     update = update_of(block.loss, factory_of(NEWTON))
     state = update.init(block.parameters, block.data)
