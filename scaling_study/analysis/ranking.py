@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from scaling_study.analysis.benchmark import AXES, DESCRIPTIONS, SCORES
-from scaling_study.analysis.natural_breaks import natural_breaks
 from scaling_study.errors import StudyError
 from scaling_study.study.values import check_keys
 
@@ -25,8 +24,7 @@ RANDOM_SEED = 19
 CONFIDENCE = 0.95
 TRAINED = 0.05  # mean time score in the reference unit, below which there is nothing to lose
 STATUSES = ("ranked", "not trained", "failed")
-MOST_GROUPS = 8
-REPRODUCED = 0.9  # of the replicates, that have the same groups
+REPRODUCED = 0.95  # of the replicates of seeds, that have the same optimizers on each side
 HALVES = 200  # random halves of the problems, of more than there are
 
 
@@ -212,10 +210,10 @@ def leaderboard(frame: pd.DataFrame, count: int = REPLICATES) -> pd.DataFrame:
 
 
 def groups(values: Array, sampled: Array) -> list[int]:
-    """Return the group of each optimizer, from 1: as many as other seeds would give again.
+    """Return the group of each optimizer, from 1: between groups other seeds move none.
 
-    Groups are `natural_breaks`. Their number is the largest up to `MOST_GROUPS` for which a share
-    `REPRODUCED` of the replicates has the same groups, and 1 if there is none.
+    In the order of sensitivity, a border lies between two neighbours if the same optimizers are
+    less sensitive than all others in a share `REPRODUCED` of the replicates.
 
     Parameters
     ----------
@@ -223,15 +221,26 @@ def groups(values: Array, sampled: Array) -> list[int]:
         Sensitivities.
     sampled : array of shape (count, O)
         Replicates of them; see `replicates`.
+
+    Examples
+    --------
+    >>> groups(np.array([0.1, 0.6, 0.5]), np.array([[0.1, 0.5, 0.6], [0.2, 0.7, 0.4]]))
+    [1, 2, 2]
     """
-    found = [1] * len(values)
-    for count in range(2, min(MOST_GROUPS, len(values)) + 1):
-        whole = natural_breaks(values, count)
-        if (
-            whole
-            and np.mean([natural_breaks(row, count) == whole for row in sampled]) >= REPRODUCED
-        ):
-            found = whole
+    order = np.argsort(values, kind="stable")
+    ordered = sampled[:, order]
+    most_below = np.maximum.accumulate(ordered, axis=1)[:, :-1]
+    least_above = np.minimum.accumulate(ordered[:, ::-1], axis=1)[:, -2::-1]
+    border = (most_below < least_above).mean(axis=0) >= REPRODUCED
+    found = np.empty(len(values), int)
+    found[order] = np.cumsum([1, *border])
+    return found.tolist()
+
+
+def cut(values: Array, sizes: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the group of each value, from 1, with groups of given sizes in the values' order."""
+    found = np.empty(len(values), int)
+    found[np.argsort(values, kind="stable")] = np.repeat(np.arange(len(sizes)) + 1, sizes)
     return found
 
 
@@ -297,16 +306,23 @@ def halves_of_problems(frame: pd.DataFrame) -> Array:
     return np.array(found)
 
 
-def sets_of_seeds(frame: pd.DataFrame, count: int) -> pd.DataFrame:
+def sets_of_seeds(frame: pd.DataFrame, group: Array) -> pd.DataFrame:
     """Return sensitivities and groups on two sets of seeds that share nothing, side by side.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Scores.
+    group : array of shape (O,)
+        Of all seeds, in the order of the optimizers in the scores; NaN without a rank.
 
     Returns
     -------
     DataFrame
-        ``optimizer``, and for set 0 and 1 ``sensitivity_0`` and ``group_0``, NaN without a
-        sensitivity: the `natural_breaks` of that set's sensitivities into ``count`` groups.
+        ``optimizer``, and for set 0 and 1 ``sensitivity_0`` and ``group_0``: the groups of that
+        set's own order, of the same sizes as those of all seeds.
     """
-    scores = cube(frame)
+    scores, known = cube(frame), ~np.isnan(group)
     number = scores.folds.astype("U1")
     names = np.unique(number)
     if len(names) < 2:
@@ -314,21 +330,24 @@ def sets_of_seeds(frame: pd.DataFrame, count: int) -> pd.DataFrame:
     columns: dict[str, object] = {"optimizer": scores.optimizers}
     for place, name in enumerate(names[:2]):
         found = _sensitivity(scores.take(seeds=number == name))
-        known, group = ~np.isnan(found), np.full(len(found), np.nan)
-        group[known] = natural_breaks(found[known], min(count, known.sum())) or np.nan
-        columns |= {f"sensitivity_{place}": found, f"group_{place}": group}
+        of_set = np.full(len(found), np.nan)
+        of_set[known] = cut(found[known], _sizes(group[known]))
+        columns |= {f"sensitivity_{place}": found, f"group_{place}": of_set}
     return pd.DataFrame(columns)
 
 
 def kept_groups(frame: pd.DataFrame, group: Array, count: int = REPLICATES) -> float:
     """Return the share of optimizers that keep their group when problems are drawn again.
 
-    Mean over replicates of problems, seeds and tuning halves, of the same number of groups.
+    Mean over replicates of problems, seeds and tuning halves; groups keep their sizes.
     """
-    sampled = replicates(cube(frame), count)[:, ~np.isnan(group)]
-    group, most = group[~np.isnan(group)], int(np.nanmax(group))
-    again = [found for row in sampled if (found := natural_breaks(row, most))]
-    return float(np.mean(np.array(again) == group)) if again else np.nan
+    known = ~np.isnan(group)
+    sampled, group = replicates(cube(frame), count)[:, known], group[known]
+    return float(np.mean([cut(row, _sizes(group)) == group for row in sampled]))
+
+
+def _sizes(group: Array) -> NDArray[np.intp]:
+    return np.bincount(group.astype(int))[1:]
 
 
 def contradictions(frame: pd.DataFrame, count: int = REPLICATES) -> tuple[int, int, int]:

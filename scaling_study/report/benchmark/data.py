@@ -135,7 +135,8 @@ ROUNDED = (*benchmark.SCORES, "failed", "fastest")
 def _stability(scores: pd.DataFrame, board: pd.DataFrame) -> dict[str, Any]:
     """Return how the sensitivities change with problems and seeds, as numbers."""
     group = board.set_index("optimizer")["group"].reindex(scores["optimizer"].unique())
-    count = int(group.max()) if group.notna().any() else 1
+    numbers = group.to_numpy(float, na_value=np.nan)
+    count = int(np.nanmax(numbers, initial=1))
     found: dict[str, Any] = {"groups": count}
     if scores["problem"].nunique() > 1:
         taus = ranking.halves_of_problems(scores)
@@ -148,9 +149,9 @@ def _stability(scores: pd.DataFrame, board: pd.DataFrame) -> dict[str, Any]:
         found |= {"worst_problem": worst["problem"], "worst_optimizer": worst["optimizer"]}
         found["worst_change"] = abs(worst["change"])
         if count > 1:
-            found["kept"] = ranking.kept_groups(scores, group.to_numpy(float, na_value=np.nan))
+            found["kept"] = ranking.kept_groups(scores, numbers)
     if scores["fold"].str[0].nunique() > 1:
-        sets = ranking.sets_of_seeds(scores, count)
+        sets = ranking.sets_of_seeds(scores, numbers)
         one, other = sets["group_0"], sets["group_1"]
         both = one.notna() & other.notna()
         found |= {"equal": int((one == other)[both].sum()), "compared": int(both.sum())}
