@@ -31,11 +31,10 @@ from scaling_study.analysis.scale_sensitivity import REFERENCE, Grid
 from scaling_study.analysis.tuning import best_index
 from scaling_study.errors import StudyError
 from scaling_study.storage.results import Results
-from scaling_study.study.study import Study
+from scaling_study.study.study import CONTROL, Study
 
 Array = NDArray[np.float64]
 SET = 8  # seeds of a set, half of which choose the rates of the others
-CONTROL = "-control"  # ends the name of a block whose optimizers are controls of a problem
 LISTED = "scaling_study.engine.hyperparameters:listed"
 TIED = 0.02  # of the tuning score, within which rates are not told apart
 AXES = ("optimizer", "problem", "fold", "seed")
@@ -234,8 +233,11 @@ def scores(
     budgets: dict[str, float],
     fastest: dict[str, float] | None = None,
     share: float = 1.0,
+    defaults: Mapping[str, float] = DEFAULTS,
 ) -> pd.DataFrame:
     """Return a row for each optimizer, problem and reported seed; parameters as of `scored`.
+
+    ``defaults`` are learning rates by optimizer.
 
     Returns
     -------
@@ -246,7 +248,7 @@ def scores(
     cut = folds(seeds.astype(int).tolist())
     # Columns rather than frames: there are thousands of parts, of a few rows each.
     parts = [
-        (_of_fold(grid, fold, DEFAULTS.get(name)), (name, problem, least))
+        (_of_fold(grid, fold, defaults.get(name)), (name, problem, least))
         for problem, least, grids in scored(found, budgets, fastest, share)
         for name, grid in grids.items()
         for fold in cut

@@ -27,7 +27,7 @@ FLAT_CURVATURE = 1e-3
 WORSE = 0.01
 RESTART_AXES = (
     *("block", "scale_factor", "offset", "scaler", "target_scaler", "model", "optimizer"),
-    *("learning_rate", "updates", "data_seed"),
+    *("learning_rate", "updates", "data_seed", "start"),
 )
 
 

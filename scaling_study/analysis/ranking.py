@@ -220,7 +220,8 @@ def groups(values: Array, sampled: Array) -> list[int]:
     values : array of shape (O,)
         Sensitivities.
     sampled : array of shape (count, O)
-        Replicates of them; see `replicates`.
+        Replicates of them; see `replicates`. NaN, of a replicate in which an optimizer is hardly
+        trained, stands for its sensitivity.
 
     Examples
     --------
@@ -228,7 +229,7 @@ def groups(values: Array, sampled: Array) -> list[int]:
     [1, 2, 2]
     """
     order = np.argsort(values, kind="stable")
-    ordered = sampled[:, order]
+    ordered = np.where(np.isnan(sampled), values, sampled)[:, order]
     most_below = np.maximum.accumulate(ordered, axis=1)[:, :-1]
     least_above = np.minimum.accumulate(ordered[:, ::-1], axis=1)[:, -2::-1]
     border = (most_below < least_above).mean(axis=0) >= REPRODUCED
@@ -331,9 +332,33 @@ def sets_of_seeds(frame: pd.DataFrame, group: Array) -> pd.DataFrame:
     for place, name in enumerate(names[:2]):
         found = _sensitivity(scores.take(seeds=number == name))
         of_set = np.full(len(found), np.nan)
-        of_set[known] = cut(found[known], _sizes(group[known]))
+        whole = np.where(np.isnan(found), _sensitivity(scores), found)
+        of_set[known] = cut(whole[known], _sizes(group[known]))
         columns |= {f"sensitivity_{place}": found, f"group_{place}": of_set}
     return pd.DataFrame(columns)
+
+
+def held_out_groups(frame: pd.DataFrame, count: int = REPLICATES) -> list[tuple[int, int]]:
+    """Make groups of one set of seeds and count those that keep theirs on the other.
+
+    Returns
+    -------
+    list of tuple of int
+        For the first and the second of two sets: the number of its groups, and of the optimizers
+        that the other set's order puts into the same one, groups keeping their sizes.
+    """
+    scores = cube(frame)
+    number = scores.folds.astype("U1")
+    parts = [scores.take(seeds=number == name) for name in np.unique(number)[:2]]
+    lost = [_sensitivity(part) for part in parts]
+    known = ~np.isnan(lost).any(axis=0)
+    found = []
+    for one, other in ((0, 1), (1, 0)):
+        sampled = replicates(parts[one], count, problems=False)[:, known]
+        group = np.array(groups(lost[one][known], sampled), float)
+        same = int((cut(lost[other][known], _sizes(group)) == group).sum())
+        found.append((int(group.max()), same))
+    return found
 
 
 def kept_groups(frame: pd.DataFrame, group: Array, count: int = REPLICATES) -> float:
@@ -341,8 +366,10 @@ def kept_groups(frame: pd.DataFrame, group: Array, count: int = REPLICATES) -> f
 
     Mean over replicates of problems, seeds and tuning halves; groups keep their sizes.
     """
-    known = ~np.isnan(group)
-    sampled, group = replicates(cube(frame), count)[:, known], group[known]
+    known, scores = ~np.isnan(group), cube(frame)
+    sampled = replicates(scores, count)
+    sampled = np.where(np.isnan(sampled), _sensitivity(scores), sampled)[:, known]
+    group = group[known]
     return float(np.mean([cut(row, _sizes(group)) == group for row in sampled]))
 
 

@@ -1,7 +1,8 @@
 """The benchmark's times to other targets than a problem's own, from the traces of its runs.
 
 A target lies at a share of the decades between the loss of the best constant and the target of the
-problem, both counted from the least loss where that is known and else from 0. A time is the first
+problem, both counted from the least loss where the target is a tolerance, and from 0 where it is a
+loss. A time is the first
 traced update from which the loss stays below the target. Traces have a point every few updates,
 so that times are too long by less than that, and a loss that rises between two points is not seen;
 they are kept of the first seeds alone.
@@ -13,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling_study.analysis.benchmark import rule_of
-from scaling_study.analysis.scale_sensitivity import Grid
+from scaling_study.analysis.benchmark import SET, rule_of
+from scaling_study.analysis.scale_sensitivity import VALUES, Grid
 from scaling_study.storage.columns import TracedLosses
 from scaling_study.storage.results import Results
 from scaling_study.study.conditions import Condition
@@ -47,7 +48,7 @@ def grids_at(
     Returns
     -------
     dict of float to dict
-        By share; empty if no seed is traced.
+        By share; empty if no whole set of seeds is traced.
     """
     cells = {
         name: _cell(found, condition)
@@ -69,6 +70,7 @@ def grids_at(
             if cell := cells.get(name):
                 array = times[cell.problem, cell.optimizer]
                 array[:, cell.scale, cell.rate, columns[rows]] = np.array(reached)[:, rows]
+    traced &= np.isin(seeds, seeds[: traced.sum() // SET * SET])  # whole sets of seeds
     if not traced.any():
         return {}
     return {
@@ -98,10 +100,10 @@ def _bounds(results: Results, part: TracedLosses, shares: Sequence[float]) -> li
         [c.target_loss if c.target_loss != "none" else np.nan for c in given], float
     )
     tolerance = np.array([c.tolerance for c in given])
-    known = np.isnan(explicit)
-    least = np.where(known, part.loss_least, 0.0)
+    by_tolerance = np.isnan(explicit)
+    least = np.where(by_tolerance, part.loss_least, 0.0)
     span = part.loss_null - least
-    of_target = np.where(known, tolerance, explicit / part.loss_null)
+    of_target = np.where(by_tolerance, tolerance, explicit / part.loss_null)
     return [least + span * of_target**share for share in shares]
 
 
@@ -120,8 +122,4 @@ def _rows_by_condition(names: NDArray[np.str_]) -> dict[str, NDArray[np.intp]]:
 
 
 def _of_seeds(grid: Grid, kept: NDArray[np.bool_]) -> Grid:
-    arrays = {name: value[..., kept] for name, value in grid._asdict().items() if name in PER_SEED}
-    return grid._replace(**arrays)
-
-
-PER_SEED = ("seeds", "score", "remaining", "updates", "diverged", "failed")
+    return grid._replace(**{name: getattr(grid, name)[..., kept] for name in (*VALUES, "seeds")})

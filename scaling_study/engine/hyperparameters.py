@@ -41,7 +41,7 @@ class Trials(NamedTuple):
 
     learning_rate: np.ndarray
     first: np.ndarray  # decay rate of a mean of gradients, or momentum
-    second: np.ndarray  # decay rate of a mean of squares
+    second: np.ndarray  # second decay rate, mostly of a mean of squares
     eps: np.ndarray
     weight_decay: np.ndarray
 
@@ -66,9 +66,10 @@ def listed(learning_rate: Any, *, rule: str) -> optax.GradientTransformation:
     Parameters
     ----------
     learning_rate : float
-        One of the list; another is taken for the nearest.
+        One of the list; at another, the other hyperparameters are those of the nearest.
     rule : str
-        Name of an optimizer. Arguments that no trial has stay at Optax' defaults.
+        Name of an optimizer. Arguments that no trial has, such as adan's ``b3``, stay at Optax'
+        defaults.
     """
     if rule not in OPTIMIZERS:
         raise unknown("rule", rule, OPTIMIZERS)
@@ -87,7 +88,7 @@ def listed(learning_rate: Any, *, rule: str) -> optax.GradientTransformation:
 
 
 def taken(rule: str) -> list[str]:
-    """Return the arguments of an optimizer that a trial sets: those with a number as default."""
+    """Return the arguments of an optimizer that a trial sets: those with a float as default."""
     factory = OPTIMIZERS[rule].factory
     bound: Mapping[str, Any] = factory.keywords if isinstance(factory, partial) else {}
     made = factory.func if isinstance(factory, partial) else factory

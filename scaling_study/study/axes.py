@@ -81,8 +81,8 @@ AXES: dict[str, Axis] = {
         "what is the same in every unit at the start: parameters or function",
     ),
 }
-# Axes that studies of before lack. At their defaults they are not written nor part of a
-# condition's identity, so that stored results stay what they are.
+# Axes added after 0.2.0, with the value that older studies imply. At that value they are neither
+# written nor part of a condition's identity, so that stored results stay what they are.
 LATER_AXES = {"start": "parameters"}
 
 

@@ -64,7 +64,7 @@ class Condition:
     order_seed: int | str
     tolerance: float
     target_loss: float | str
-    start: str = "parameters"
+    start: str
 
     @cached_property
     def id(self) -> str:
@@ -209,7 +209,7 @@ def _check_function_start(grid: Any) -> None:
         if not scalers.is_affine(scaler):
             raise StudyError(
                 f"start = 'function' is for an affine scaler, not {scaler.name!r};"
-                " write start = 'parameters'"
+                " write start = 'parameters', or put that scaler in a block of its own"
             )
 
 

@@ -40,6 +40,7 @@ REPORTS = tuple(
 TUNING_REPORTS = ("benchmark", "importance", "published", "real-data", "sensitivity")
 OF_UNITS = ("benchmark", "sensitivity")  # reports that compare units with scale factor 1
 FEWEST = 4  # seeds of a report that tunes: two pick a learning rate, two give an interval
+CONTROL = "-control"  # ends the name of a block of controls, which the benchmark does not rank
 RAW = "-raw"  # ends the name of a block of further learning rates for raw columns
 PRESETS = resources.files("scaling_study") / "presets"
 
@@ -307,8 +308,20 @@ def _check_report(study: Study) -> None:
             factors = [set(grid["scale_factor"]) for grid in study.blocks.values()]
             if not all(1.0 in values and len(values) > 1 for values in factors):
                 raise StudyError("needs scale_factor 1 and another in every block")
+            _check_controls(study)
         elif report != "importance":
             _check_blocks_of_preset(study, _preset(f"{report}.toml"))
+
+
+def _check_controls(study: Study) -> None:
+    """Refuse a block of controls without its problem, which the benchmark would not show."""
+    for name in study.blocks if study.report == "benchmark" else ():
+        problem = name.removesuffix(CONTROL)
+        if problem != name and problem not in study.blocks:
+            raise StudyError(
+                f"blocks.{name} has controls of blocks.{problem}, which is not there; add it, or"
+                " give the block another name"
+            )
 
 
 def _check_blocks_of_preset(study: Study, preset: Mapping[str, Any]) -> None:

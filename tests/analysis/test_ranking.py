@@ -51,6 +51,13 @@ def test_a_border_lies_where_replicates_have_the_same_optimizers_on_each_side():
     assert ranking.groups(values, jumping) == [2, 1, 1, 1, 1]
 
 
+def test_a_replicate_without_an_estimate_takes_no_border_away():
+    values = np.array([0.1, 0.5, 0.9])
+    sampled = np.tile(values, (100, 1))
+    sampled[:40, 1] = np.nan
+    assert ranking.groups(values, sampled) == [1, 2, 3]
+
+
 def test_equal_optimizers_are_never_in_two_groups():
     sampled = np.random.default_rng(0).normal(size=(50, 1)) + np.array([[0.5, 0.5, 10.0]])
     assert ranking.groups(np.array([0.5, 0.5, 10.0]), sampled) == [1, 1, 2]
@@ -105,6 +112,7 @@ def test_two_sets_of_seeds_agree_on_what_is_real_and_noise_is_told_apart_by_neit
     sets = ranking.sets_of_seeds(rows, group)
     assert sets["group_0"].tolist() == sets["group_1"].tolist() == [1, 2, 3]
     assert ranking.kept_groups(rows, group, 200) == 1
+    assert ranking.held_out_groups(rows, 200) == [(3, 3), (3, 3)]
     same, opposite, one = ranking.contradictions(rows, 200)
     assert (same, opposite, one) == (3, 0, 0)
 

@@ -94,7 +94,8 @@ def test_easier_targets_are_reached_sooner(results, found):
             assert all((one <= other).all() for one, other in itertools.pairwise(each))
 
 
-def test_seeds_without_traces_have_no_times(tmp_path):
-    small = STUDY | {"seeds": "8:16", "blocks": {"linear": STUDY["blocks"]["linear"]}}
+@pytest.mark.parametrize("seeds", ["8:16", "4:12"])
+def test_without_a_whole_set_of_traced_seeds_there_are_no_times(seeds, tmp_path):
+    small = STUDY | {"seeds": seeds, "blocks": {"linear": STUDY["blocks"]["linear"]}}
     results = scaling_study.run(small, output_dir=tmp_path / "s")
     assert targets.grids_at(results, benchmark.grids_of(results)) == {}

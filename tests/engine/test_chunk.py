@@ -660,6 +660,18 @@ def test_a_start_from_a_function_is_the_same_function_in_every_unit(kind):
         assert ((losses.max() / losses.min() < 1.001) == alike).all()
 
 
+@pytest.mark.parametrize("kind", STARTED)
+def test_runs_of_both_starts_beside_each_other_are_those_alone(kind):
+    axes = BASE | STARTED[kind] | {"scale_factor": [1.0, 30.0]}
+    both = rows_of(**axes, start=["function", "parameters"]).set_index("condition")
+    for start in ("function", "parameters"):
+        alone = rows_of(**axes, start=start).set_index("condition")
+        beside = both.loc[alone.index.unique()]
+        for name in ("initial_loss", "final_loss"):
+            np.testing.assert_allclose(beside[name], alone[name], rtol=1e-4)
+    assert "failed" not in set(both["status"])
+
+
 def test_of_standardised_inputs_both_starts_are_the_same():
     axes = {**BASE, "model": TANH, "scaler": "standard", "scale_factor": 7.0}
     assert_close(*(rows_of(**axes, start=start) for start in ("function", "parameters")), rtol=1e-4)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from scaling_study.errors import StudyError
 from scaling_study.study import tables
+from scaling_study.study.axes import LATER_AXES
 from scaling_study.study.component import Component
 from scaling_study.study.conditions import Condition, expand, group
 from scaling_study.study.problems import PROBLEMS
@@ -23,7 +24,7 @@ COMPONENT_AXES = [
 POSITIVE_AXES = ["scale_factor", "learning_rate", "tolerance", "target_loss"]
 PENALTY_AXES = ["l1_penalty", "l2_penalty"]
 COUNT_AXES = ["batch_size", "epochs", "updates"]
-CHOICE_AXES = ["design", "framework", "sampling", "dtype", "objective"]
+CHOICE_AXES = ["design", "framework", "sampling", "dtype", "objective", "start"]
 STREAM_AXES = ["data_seed", "init_seed", "order_seed"]
 
 
@@ -65,6 +66,7 @@ VALID = {
     "order_seed": STREAM,
     "tolerance": POSITIVE,
     "target_loss": st.just("none") | POSITIVE,
+    "start": st.just("parameters"),  # function depends on model and scaler
 }
 GRIDS = st.fixed_dictionaries(
     {},
@@ -184,6 +186,7 @@ OTHER = {
     "order_seed": 44,
     "tolerance": 0.25,
     "target_loss": 5.0,
+    "start": "function",
 }
 
 
@@ -192,6 +195,10 @@ def test_a_default_stands_in_axes_and_nowhere_else(key, monkeypatch):
     expected = expand(parse({key: OTHER[key]}))
     monkeypatch.setitem(AXES, key, AXES[key]._replace(default=OTHER[key]))
     assert expand(parse({})) == expected
+
+
+def test_later_axes_are_left_out_at_their_defaults():
+    assert all(AXES[key].default == value for key, value in LATER_AXES.items())
 
 
 def test_a_condition_has_no_defaults_of_its_own():

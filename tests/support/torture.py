@@ -159,6 +159,7 @@ GOOD: dict[str, list[Any]] = {
     "order_seed": ["vary", 0],
     "tolerance": [1e-3, 1e300],
     "target_loss": ["none", 1e-300, 1.0],
+    "start": ["parameters", "function"],
 }
 ODD = st.one_of(
     *(st.booleans(), st.text(max_size=5), st.floats(), st.integers(), st.just([])),

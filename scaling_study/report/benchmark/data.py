@@ -1,6 +1,7 @@
 """The benchmark's results as data frames, and the facts that the text states."""
 
 import json
+from collections.abc import Collection
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -56,16 +57,8 @@ def beside(study: Study) -> pd.DataFrame:
     They are those of other optimizers on the study's problems, if these and the seeds are the
     preset's, and none otherwise.
     """
-    known = read_study(PRESET)
     mine = {value for grid in study.blocks.values() for value in grid["optimizer"]}
-
-    def plain(grid: Any) -> dict[str, Any]:
-        return {key: value for key, value in grid.items() if key != "optimizer"}
-
-    same = study.seeds == known.seeds and all(
-        name in known.blocks and plain(grid) == plain(known.blocks[name])
-        for name, grid in study.blocks.items()
-    )
+    same = _same_problems(study, ("optimizer",)) == benchmark.problems_of(study)
     found = committed()
     taken = found["problem"].isin(list(study.blocks)) & ~found["optimizer"].isin(
         [str(value) for value in mine]
@@ -80,7 +73,8 @@ def frames(results: Results) -> Frames:
     listed = _rate_alone(results.study)
     least = pd.concat([others, listed]).groupby("problem")["fastest"].first()
     fastest = {str(name): float(x) for name, x in least.items()} or None
-    own = benchmark.scores(found, budgets, fastest)
+    defaults = {} if benchmark.is_listed(results.study) else benchmark.DEFAULTS
+    own = benchmark.scores(found, budgets, fastest, defaults=defaults)
     scores = pd.concat([own, others], ignore_index=True).round(dict.fromkeys(ROUNDED, DIGITS))
     scores = scores.assign(optimizer=scores["optimizer"].astype(str))
     curves = [
@@ -105,8 +99,26 @@ def frames(results: Results) -> Frames:
 def _rate_alone(study: Study) -> pd.DataFrame:
     """Return the committed scores on the problems of a study of `benchmark.LISTED`, else none."""
     found = committed()
-    known = benchmark.is_listed(study) & found["problem"].isin(benchmark.problems_of(study))
-    return found[known]
+    same = (
+        _same_problems(study, ("optimizer", "learning_rate")) if benchmark.is_listed(study) else []
+    )
+    return found[found["problem"].isin(same)]
+
+
+def _same_problems(study: Study, but: Collection[str]) -> list[str]:
+    """Return the problems of a study that are the preset's, but for some axes, at its seeds."""
+    known = read_study(PRESET)
+
+    def plain(grid: Any) -> dict[str, Any]:
+        return {key: value for key, value in grid.items() if key not in but}
+
+    return [
+        name
+        for name in benchmark.problems_of(study)
+        if study.seeds == known.seeds
+        and name in known.blocks
+        and plain(study.blocks[name]) == plain(known.blocks[name])
+    ]
 
 
 def _trials(board: pd.DataFrame, alone: pd.DataFrame) -> pd.DataFrame:
@@ -156,6 +168,7 @@ def _stability(scores: pd.DataFrame, board: pd.DataFrame) -> dict[str, Any]:
         both = one.notna() & other.notna()
         found |= {"equal": int((one == other)[both].sum()), "compared": int(both.sum())}
         same, opposite, single = ranking.contradictions(scores)
+        found["held_out"] = ranking.held_out_groups(scores)
         found |= {"same": same, "opposite": opposite, "single": single}
         pair = sets["sensitivity_0"], sets["sensitivity_1"]
         found["tau_seeds"] = ranking.kendall(*(x.to_numpy(float) for x in pair))

@@ -10,10 +10,12 @@ from scaling_study.analysis.scale_sensitivity import REFERENCE
 from scaling_study.report import labels, style
 from scaling_study.report.benchmark.data import Frames
 from scaling_study.report.benchmark.tables import text_of
+from scaling_study.study.conditions import TRACED_SEEDS
 from scaling_study.study.study import Study
 
 FEW = 3  # members of a group that are all named
 LEGEND = " An asterisk marks what was trained here, beside committed results."
+FUNCTION = "-function"  # ends the name of a problem that starts from one function
 KNOWN = ("adam", "sgd")  # what a reader compares with
 
 
@@ -41,9 +43,11 @@ def facts(frames: Frames, study: Study) -> dict[str, Any]:
         "beside": len(board) - len(frames.own),
         "problems": len(benchmark.problems_of(study)),
         "problem_names": labels.listing(benchmark.problems_of(study)),
-        "rates": _counts_of_rates(study),
+        **_counts_of_rates(study),
+        "listed": benchmark.is_listed(study),
+        "traced": TRACED_SEEDS,
         "units": labels.listing([f"{unit:g}" for unit in units if unit != REFERENCE]),
-        "seeds": study.seeds[1] - study.seeds[0],
+        "seeds": study.n_seeds,
         "set": benchmark.SET,
         "groups": int(last),
         "legend": LEGEND if marked else "",
@@ -55,8 +59,6 @@ def facts(frames: Frames, study: Study) -> dict[str, Any]:
         "worst": rows[-1] if rows else None,
         **{name: next((row for row in rows if row["optimizer"] == name), None) for name in KNOWN},
         "fastest": fastest[0] if fastest else None,
-        "first_group": _names(ranked[ranked["group"] == 1]),
-        "last_group": _names(ranked[ranked["group"] == last]),
         "not_trained": _names(board[board["status"] == "not trained"]),
         "failed": _names(board[board["status"] == "failed"]),
         "replicates": ranking.REPLICATES,
@@ -65,6 +67,7 @@ def facts(frames: Frames, study: Study) -> dict[str, Any]:
             _members(rows) for _, rows in texts.groupby("group", sort=True) if len(rows)
         ),
         "trials": trials_facts(frames.trials) if len(frames.trials) else None,
+        "starts": _starts(frames.by_problem, study),
         "newton": any(name.endswith(":newton") for name in frames.controls["optimizer"]),
         "function_starts": labels.listing(
             [n for n in benchmark.problems_of(study) if study.blocks[n]["start"] == ["function"]]
@@ -72,6 +75,20 @@ def facts(frames: Frames, study: Study) -> dict[str, Any]:
         "stability": frames.stability,
         "columns": [(name, text) for name, text in benchmark.DESCRIPTIONS.items()],
     }
+
+
+def _starts(by_problem: pd.DataFrame, study: Study) -> list[dict[str, Any]]:
+    """Return how a start from one function changes what is lost, for problems with both."""
+    lost = by_problem.pivot(index="optimizer", columns="problem", values="sensitivity")
+    found = []
+    for name, grid in study.blocks.items():
+        other = f"{name}{FUNCTION}"
+        if other in study.blocks and study.blocks[other] == {**grid, "start": ["function"]}:
+            change = (lost[other] - lost[name]).dropna()
+            counts = {"less": int((change < 0).sum()), "compared": len(change)}
+            median = labels.number(float(change.median()), 2)
+            found.append({"problem": name, **counts, "median": median})
+    return found
 
 
 def _members(rows: pd.DataFrame) -> str:
@@ -84,12 +101,12 @@ def _members(rows: pd.DataFrame) -> str:
     return f"{len(names)} from {first} to {last}"
 
 
-def _counts_of_rates(study: Study) -> str:
-    """Return the number of learning rates, and in how many problems it is another."""
+def _counts_of_rates(study: Study) -> dict[str, Any]:
+    """Return the number of learning rates, and in how many problems there are others."""
     sizes = [len(study.blocks[name]["learning_rate"]) for name in benchmark.problems_of(study)]
     (most, _), *others = Counter(sizes).most_common()
-    parts = [f"{size} in {count} of the problems" for size, count in others]
-    return f"{most}" + (f" ({labels.listing(parts)})" if parts else "")
+    parts = [f"{size} on {n} problem{'s' if n > 1 else ''}" for size, n in others]
+    return {"rates": most, "fewer_rates": f" ({', '.join(parts)})" if parts else ""}
 
 
 def _names(rows: pd.DataFrame) -> str:

@@ -50,7 +50,8 @@ def for_page(
         main[title] = board[name].map(text_of)
     details = pd.DataFrame({"optimizer": names})
     for name, title in DETAILS.items():
-        details[title] = board[name].map(text_of)
+        if board[name].notna().any():
+            details[title] = board[name].map(text_of)
     return main, details
 
 
@@ -108,12 +109,17 @@ def stability_table(frames: Frames) -> pd.DataFrame:
         text = f"{labels.percent(s['kept'])}"
         rows.append(("optimizers that keep their group when the problems are drawn again", text))
     if "same" in s:
+        every = s["compared"]
         rows += [
             ("Kendall's τ between two sets of seeds", f"{s['tau_seeds']:.2f}"),
             ("largest change between two sets of seeds", f"{s['seed_change']:.2f}"),
             (
                 f"optimizers in the same of {s['groups']} groups on both sets",
-                f"{s['equal']} of {s['compared']}",
+                f"{s['equal']} of {every}",
+            ),
+            *(
+                (f"the same, of {n} groups that the {name} set alone makes", f"{same} of {every}")
+                for name, (n, same) in zip(("first", "second"), s["held_out"], strict=True)
             ),
             ("pairs told apart on both, in the same order", f"{s['same']}"),
             ("pairs told apart on both, in opposite orders", f"{s['opposite']}"),
