@@ -99,6 +99,7 @@ def test_a_signal_ends_a_process_that_catches_every_exception(kind, tmp_path):
     assert process.stdout.readline() == "ready\n"
     if kind == signal.SIGINT and has_signal(process.pid, "SigIgn", kind):
         process.kill()
+        process.communicate()
         pytest.skip("SIGINT is ignored in a background job")
     ends_whole(process, kind, tmp_path)
 
