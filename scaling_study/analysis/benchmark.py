@@ -31,7 +31,8 @@ from scaling_study.analysis.scale_sensitivity import REFERENCE, Grid
 from scaling_study.analysis.tuning import best_index
 from scaling_study.errors import StudyError
 from scaling_study.storage.results import Results
-from scaling_study.study.study import CONTROL, Study
+from scaling_study.study.controls import CONTROL
+from scaling_study.study.study import Study
 
 Array = NDArray[np.float64]
 SET = 8  # seeds of a set, half of which choose the rates of the others

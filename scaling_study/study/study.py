@@ -25,6 +25,7 @@ from scaling_study.study.component import (
     MOST_CONDITIONS,
     Component,
 )
+from scaling_study.study.controls import check_controls
 from scaling_study.study.estimators import Comparison, read_comparisons
 from scaling_study.study.values import error_context
 
@@ -40,7 +41,6 @@ REPORTS = tuple(
 TUNING_REPORTS = ("benchmark", "importance", "published", "real-data", "sensitivity")
 OF_UNITS = ("benchmark", "sensitivity")  # reports that compare units with scale factor 1
 FEWEST = 4  # seeds of a report that tunes: two pick a learning rate, two give an interval
-CONTROL = "-control"  # ends the name of a block of controls, which the benchmark does not rank
 RAW = "-raw"  # ends the name of a block of further learning rates for raw columns
 PRESETS = resources.files("scaling_study") / "presets"
 
@@ -145,10 +145,7 @@ class Study:
         return named + [comparison.estimator for comparison in self.comparisons()]
 
     def to_toml(self) -> str:
-        """Return the resolved study; `parse` reads it back.
-
-        Every default is written out, except those of `LATER_AXES`.
-        """
+        """Return the resolved study, with every default but `LATER_AXES`; `parse` reads it back."""
         blocks = {
             name: {
                 key: [_plain(value) for value in values]
@@ -308,20 +305,10 @@ def _check_report(study: Study) -> None:
             factors = [set(grid["scale_factor"]) for grid in study.blocks.values()]
             if not all(1.0 in values and len(values) > 1 for values in factors):
                 raise StudyError("needs scale_factor 1 and another in every block")
-            _check_controls(study)
+            if report == "benchmark":
+                check_controls(study.blocks)
         elif report != "importance":
             _check_blocks_of_preset(study, _preset(f"{report}.toml"))
-
-
-def _check_controls(study: Study) -> None:
-    """Refuse a block of controls without its problem, which the benchmark would not show."""
-    for name in study.blocks if study.report == "benchmark" else ():
-        problem = name.removesuffix(CONTROL)
-        if problem != name and problem not in study.blocks:
-            raise StudyError(
-                f"blocks.{name} has controls of blocks.{problem}, which is not there; add it, or"
-                " give the block another name"
-            )
 
 
 def _check_blocks_of_preset(study: Study, preset: Mapping[str, Any]) -> None:

@@ -5,27 +5,11 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from scores import frame
 
 from scaling_study.analysis import ranking
 from scaling_study.analysis.benchmark import SCORES
 from scaling_study.errors import StudyError
-
-FOLDS = ("0a", "0b", "1a", "1b")
-
-
-def frame(kept, problems=10, spread=0.05, seed=0, reference=0.8):
-    """Return scores of optimizers that keep a share of their score, with noise."""
-    random = np.random.default_rng(seed)
-    rows = []
-    for problem in range(problems):
-        of_problem = random.normal(0, spread)  # shared, as of the seeds
-        for name, share in kept.items():
-            for s in range(16):
-                others = np.clip(share * reference + of_problem + random.normal(0, spread), 0, 1)
-                values = dict.fromkeys(SCORES, others) | {"reference": reference}
-                axes = {"optimizer": name, "problem": f"p{problem}", "fold": FOLDS[s // 4]}
-                rows.append({**axes, "seed": s, **values, "failed": 0.0, "fastest": 10.0})
-    return pd.DataFrame(rows)
 
 
 def test_optimizers_that_differ_are_in_groups_of_their_own_and_equal_ones_share_one():
@@ -84,37 +68,6 @@ def test_one_that_is_not_trained_and_one_that_fails_have_no_group_and_are_last()
     assert board["status"].tolist() == ["ranked", "not trained", "failed"]
     assert board["group"].isna().tolist() == [False, True, True]
     assert board["sensitivity"].isna().tolist() == [False, True, True]
-
-
-def test_leaving_out_the_one_problem_that_differs_is_noticed():
-    rows = frame({"a": 0.5, "b": 0.5}, spread=0.0)
-    odd = (rows["problem"] == "p3") & (rows["optimizer"] == "a")
-    rows.loc[odd, "others"] = 0.0
-    changes = ranking.without_one(rows).set_index(["problem", "optimizer"])["change"]
-    assert changes.abs().idxmax() == ("p3", "a")
-    assert changes["p3", "a"] == pytest.approx(-0.05)
-    np.testing.assert_allclose(changes[:, "b"], 0, atol=1e-12)
-
-
-def test_halves_agree_where_problems_do_and_not_where_they_are_opposite():
-    names = {f"o{i}": i / 10 for i in range(9)}
-    same = frame(names, problems=4, spread=0.0)
-    assert (ranking.halves_of_problems(same) == 1).all()
-    opposite = same.copy()
-    turned = opposite["problem"].isin(["p0", "p1"])
-    opposite.loc[turned, "others"] = 0.8 - opposite.loc[turned, "others"]
-    assert ranking.np.nanmin(ranking.halves_of_problems(opposite)) == pytest.approx(-1)
-
-
-def test_two_sets_of_seeds_agree_on_what_is_real_and_noise_is_told_apart_by_neither():
-    rows = frame({"a": 0.9, "b": 0.5, "c": 0.1})
-    group = np.array([1.0, 2.0, 3.0])
-    sets = ranking.sets_of_seeds(rows, group)
-    assert sets["group_0"].tolist() == sets["group_1"].tolist() == [1, 2, 3]
-    assert ranking.kept_groups(rows, group, 200) == 1
-    assert ranking.held_out_groups(rows, 200) == [(3, 3), (3, 3)]
-    same, opposite, one = ranking.contradictions(rows, 200)
-    assert (same, opposite, one) == (3, 0, 0)
 
 
 def test_a_replicate_holds_whole_folds_and_compares_on_the_same_draws():

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from scaling_study.analysis import benchmark, ranking, targets
+from scaling_study.analysis import benchmark, ranking, stability, targets
 from scaling_study.analysis.scale_sensitivity import Grid
 from scaling_study.storage.results import Results
 from scaling_study.study.study import Study, read_study
@@ -151,27 +151,27 @@ def _stability(scores: pd.DataFrame, board: pd.DataFrame) -> dict[str, Any]:
     count = int(np.nanmax(numbers, initial=1))
     found: dict[str, Any] = {"groups": count}
     if scores["problem"].nunique() > 1:
-        taus = ranking.halves_of_problems(scores)
+        taus = stability.halves_of_problems(scores)
         taus = taus[~np.isnan(taus)]
         if len(taus):
             middle, low, high = np.quantile(taus, [0.5, 0.025, 0.975])
             found |= {"tau": middle, "tau_low": low, "tau_high": high, "halves": len(taus)}
-        left = ranking.without_one(scores)
+        left = stability.without_one(scores)
         worst = left.iloc[int(left["change"].abs().argmax())]
         found |= {"worst_problem": worst["problem"], "worst_optimizer": worst["optimizer"]}
         found["worst_change"] = abs(worst["change"])
         if count > 1:
-            found["kept"] = ranking.kept_groups(scores, numbers)
+            found["kept"] = stability.kept_groups(scores, numbers)
     if scores["fold"].str[0].nunique() > 1:
-        sets = ranking.sets_of_seeds(scores, numbers)
+        sets = stability.sets_of_seeds(scores, numbers)
         one, other = sets["group_0"], sets["group_1"]
         both = one.notna() & other.notna()
         found |= {"equal": int((one == other)[both].sum()), "compared": int(both.sum())}
-        same, opposite, single = ranking.contradictions(scores)
-        found["held_out"] = ranking.held_out_groups(scores)
+        same, opposite, single = stability.contradictions(scores)
+        found["held_out"] = stability.held_out_groups(scores)
         found |= {"same": same, "opposite": opposite, "single": single}
         pair = sets["sensitivity_0"], sets["sensitivity_1"]
-        found["tau_seeds"] = ranking.kendall(*(x.to_numpy(float) for x in pair))
+        found["tau_seeds"] = stability.kendall(*(x.to_numpy(float) for x in pair))
         found["seed_change"] = float((pair[0] - pair[1]).abs().max())
     return found
 
