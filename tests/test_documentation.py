@@ -143,6 +143,22 @@ def test_the_leaderboard_says_what_the_readme_does():
     assert set(board["rates"]) == {19}
 
 
+def test_the_benchmark_says_what_the_readme_does():
+    folder = ROOT / "reports" / "benchmark"
+    board = pd.read_csv(folder / "leaderboard.csv", index_col="optimizer")
+    lost, problems = board["sensitivity"], board["problems"].max()
+    assert f"# {len(board)} optimizers, {problems} problems" in README
+    assert 0.2 < lost["rprop"] < 0.3  # a quarter
+    assert f"Adam {lost['adam']:.0%}".replace("%", " %") in README
+    assert 0.75 < lost["sgd"] < 0.85  # four fifths
+    groups, text = board["group"].max(), (folder / "report.md").read_text("utf-8")
+    assert f"optimizers in the same of {groups} groups on both sets | 33 of 33 |" in text
+    assert groups == 7
+    trials = pd.read_csv(ROOT / "reports" / "benchmark-trials" / "trials.csv")
+    less = (trials["sensitivity"] < trials["sensitivity_alone"]).sum()
+    assert f"makes {less} of\n{len(trials)} less sensitive" in README
+
+
 def of_importances(name: str) -> pd.DataFrame:
     """Return a table of the report, of the last column as it comes but in another unit or zero."""
     file = ROOT / "reports" / "importance" / "tables" / f"{name}.csv"

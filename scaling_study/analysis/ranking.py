@@ -207,7 +207,7 @@ def leaderboard(frame: pd.DataFrame, count: int = REPLICATES) -> pd.DataFrame:
 
 
 def groups(values: Array, sampled: Array) -> list[int]:
-    """Return the group of each optimizer, from 1: between groups other seeds move none.
+    """Return the group of each optimizer, from 1: between groups other seeds rarely move one.
 
     In the order of sensitivity, a border lies between two neighbours if the same optimizers are
     less sensitive than all others in a share `REPRODUCED` of the replicates.

@@ -28,9 +28,10 @@ def after(optimizer):
 def by_hand(rule, place):
     """Return the optimizer with a trial's numbers, from Python's floats."""
     trial = {name: float(column[place]) for name, column in trials()._asdict().items()}
-    own = {"b1": "first", "momentum": "first", "beta": "first", "b2": "second", "decay": "second"}
-    own |= {"rho": "second", "decay_rate": "second", "eps": "eps", "weight_decay": "weight_decay"}
-    arguments = {name: trial[own[name]] for name in taken(rule) if name != "betas"}
+    roles = dict.fromkeys(("b1", "momentum", "beta"), "first")
+    roles |= {"b2": "second", "decay": "second"}
+    roles |= {"rho": "second", "decay_rate": "second", "eps": "eps", "weight_decay": "weight_decay"}
+    arguments = {name: trial[roles[name]] for name in taken(rule) if name != "betas"}
     if "betas" in taken(rule):
         arguments["betas"] = trial["first"], trial["second"]
     return OPTIMIZERS[rule].factory(trial["learning_rate"], **arguments)

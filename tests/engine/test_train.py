@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_block import block_of, column, hand_problem, leaves, rows_of, update_of
 
-from scaling_study.engine import models, objective, optimizers
+from scaling_study.engine import models, objective, optimizers, train
 from scaling_study.engine.initial import initial_parameters
 from scaling_study.engine.models import MODELS
 from scaling_study.engine.optimizers import OPTIMIZERS
@@ -178,6 +178,32 @@ def test_newton_is_at_least_squares_after_an_update_whatever_the_unit(way, scale
     np.testing.assert_allclose(after[0], 0, atol=1e-9 * np.max(before))
     # Half the way leaves a quarter of a quadratic.
     np.testing.assert_allclose(after[1], before[1] / 4, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("_in_float64")
+def test_the_hessian_of_a_network_of_many_inputs_is_the_slope_of_its_gradient():
+    axes = {"model": {"name": "mlp", "hidden": 3, "activation": "tanh"}, "objective": "samples"}
+    axes |= {"problem": {"name": "gaussian", "features": 6, "samples": 12}, "sampling": "full"}
+    block = block_of(**axes, dtype="float64", learning_rate=0.1)
+
+    def gradient(parameters):
+        found = block.loss.value_and_gradient(parameters, block.data.maps, block.full_batch)[1]
+        return jnp.concatenate([leaf.reshape(-1, *leaf.shape[-2:]) for leaf in leaves(found)])
+
+    hessian = train._hessian(block.loss, block.parameters, block.data, block.full_batch)
+    flat, tree = jax.tree.flatten(block.parameters)
+    step, place = 1e-6, 0
+    for number, leaf in enumerate(flat):
+        for index in np.ndindex(leaf.shape[:-2]):
+            ends = []
+            for sign in (1, -1):
+                moved = [*flat]
+                moved[number] = leaf.at[index].add(sign * step)
+                ends.append(gradient(jax.tree.unflatten(tree, moved)))
+            slope = (ends[0] - ends[1]) / (2 * step)
+            np.testing.assert_allclose(hessian[place], slope, rtol=1e-5, atol=1e-7)
+            place += 1
+    assert place == len(hessian) == 6 * 3 + 3 + 3 + 1
 
 
 # A learning rate that explodes, as a neighbour to one that does not.

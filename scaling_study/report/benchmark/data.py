@@ -74,8 +74,8 @@ def frames(results: Results) -> Frames:
     least = pd.concat([others, listed]).groupby("problem")["fastest"].first()
     fastest = {str(name): float(x) for name, x in least.items()} or None
     defaults = {} if benchmark.is_listed(results.study) else benchmark.DEFAULTS
-    own = benchmark.scores(found, budgets, fastest, defaults=defaults)
-    scores = pd.concat([own, others], ignore_index=True).round(dict.fromkeys(ROUNDED, DIGITS))
+    trained = benchmark.scores(found, budgets, fastest, defaults=defaults)
+    scores = pd.concat([trained, others], ignore_index=True).round(dict.fromkeys(ROUNDED, DIGITS))
     scores = scores.assign(optimizer=scores["optimizer"].astype(str))
     curves = [
         ranking.by_optimizer(benchmark.scores(found, budgets, fastest, share)).assign(share=share)
@@ -92,7 +92,7 @@ def frames(results: Results) -> Frames:
         _stability(scores, board),
         _controls(results, found, budgets, fastest),
         _trials(board, listed),
-        list(dict.fromkeys(own["optimizer"])),
+        list(dict.fromkeys(trained["optimizer"])),
     )
 
 
