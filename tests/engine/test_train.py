@@ -181,7 +181,7 @@ def test_newton_is_at_least_squares_after_an_update_whatever_the_unit(way, scale
 
 
 @pytest.mark.usefixtures("_in_float64")
-def test_the_hessian_of_a_network_of_many_inputs_is_the_slope_of_its_gradient():
+def test_the_hessian_of_a_network_is_the_slope_of_its_gradient():
     axes = {"model": {"name": "mlp", "hidden": 3, "activation": "tanh"}, "objective": "samples"}
     axes |= {"problem": {"name": "gaussian", "features": 6, "samples": 12}, "sampling": "full"}
     block = block_of(**axes, dtype="float64", learning_rate=0.1)
