@@ -17,7 +17,6 @@ from scaling_study.engine.models import MODELS
 from scaling_study.engine.program import (
     ChunkProgram,
     is_by_row,
-    may_have_target,
     starts_from_function,
     tiles_of,
 )
@@ -74,7 +73,6 @@ class ProgramKey(NamedTuple):
     is_table: bool
     chunk_shape: ChunkShape
     budget: Budget
-    may_have_target: bool
     starts_from_function: bool
     device: Any
 
@@ -97,7 +95,6 @@ class ProgramKey(NamedTuple):
             is_table=static.problem.is_table,
             chunk_shape=group.shape,
             budget=budget_of(group, record),
-            may_have_target=may_have_target(group),
             starts_from_function=starts_from_function(group),
             device=jax.config.jax_default_device or jax.devices()[0],
         )

@@ -74,8 +74,8 @@ class PerSample:
     classes: int = 0  # 0 where the target is a quantity
     seeds_last: bool = True  # whether blocks are (C, S) or (S, C)
     by_row: bool = False  # evaluate one row after the other, not all of a batch at once
-    skip_full_loss: bool = False  # skip the monitored loss of tiles without a target
     single_run: bool = False  # whether the arrays of a run lack the axes of a block
+    judged_each_update = False  # all rows cost more than an update: at the end of each epoch
 
     @cached_property
     def _linear(self) -> bool:
@@ -205,7 +205,7 @@ class SecondMoments:
     features: int
     batching: Batching
     seeds_last: bool = True  # whether blocks are (C, S) or (S, C)
-    skip_full_loss = False
+    judged_each_update = True
 
     @cached_property
     def _pairs(self) -> list[tuple[int, int]]:
@@ -275,7 +275,7 @@ class MomentMatrices:
     features: int
     batching: Batching
     seeds_last: bool = True  # whether blocks are (C, S) or (S, C)
-    skip_full_loss = False
+    judged_each_update = True
 
     def prepare(self, q: Array, residual: Array, order: Array) -> Array:
         """Return the moments of each batch; arrays lead with (n_epochs, n_batches)."""

@@ -23,7 +23,6 @@ from scaling_study.study.component import Component
 from scaling_study.study.conditions import TRACED_SEEDS, WRITTEN_OUT, Group, problem_of, shape_of
 
 FEW_FEATURES = 8  # for which a row's products are written so that runs lie side by side
-LONG_EPOCH = 8  # batches; evaluating all rows costs more than the update beside it
 TILE_BYTES = 2**20  # of parameters, gradients and optimizer state, in a core's second cache
 
 
@@ -78,13 +77,6 @@ def tiles_of(group: Group) -> Tiles:
     return Tiles.of(group.shape, max(1, TILE_BYTES // per_run))
 
 
-def may_have_target(group: Group) -> bool:
-    """Return whether runs may have a target, of the loss or of a feature's weight."""
-    if models.is_single_unit(model_of(group.static)):
-        return True
-    return any(condition.target_loss != "none" for condition in group.conditions)
-
-
 def starts_from_function(group: Group) -> bool:
     """Return whether runs of a group start from the same function in every unit."""
     return any(condition.start == "function" for condition in group.conditions)
@@ -103,11 +95,6 @@ def objective_of(group: Group, model: nn.Module, *, seeds_last: bool) -> Objecti
         problem.classes,
         seeds_last,
         by_row=is_by_row(group),
-        # There all rows are many times a batch, or cost as much as the update, or tell nothing.
-        skip_full_loss=problem.held_out is not None
-        or batching.batches >= LONG_EPOCH
-        or static.sampling == "full"
-        or not may_have_target(group),
         single_run=maps_single_runs(group),
     )
 

@@ -195,17 +195,18 @@ class Trainer:
         has_convergence_target: Array,
     ) -> Training:
         """Return the training after one more epoch."""
-        epoch = training.epoch
+        epoch, apart = training.epoch, self.budget.trace_epochs
         advance = self._over_runs(self._epoch, full_batch, batches)
+        is_traced = ((epoch + 1) % apart == 0) | (epoch + 1 == self.budget.epochs)
         state, monitor, point = advance(
             (training.state, training.monitor),
             data,
             full_batch,
             batches,
             epoch,
-            has_convergence_target,
+            has_convergence_target | is_traced,
         )
-        place = training.first_trace_point + epoch // self.budget.trace_epochs
+        place = training.first_trace_point + epoch // apart
         trace = monitoring.write(training.trace, self.runs_last(point), place)
         return training._replace(state=state, monitor=monitor, trace=trace, epoch=epoch + 1)
 
@@ -256,6 +257,8 @@ class Trainer:
             norm = jax.tree.map(jnp.zeros_like, norm)
         now = self._criterion(parameters, data, full_batch)
         monitor = monitoring.start(now, Info(loss, norm), data.convergence_target)
+        if not self.objective.judged_each_update:
+            monitor = self._judge(monitor, now, jnp.int32(0))
         return self.update.init(parameters, data), monitor
 
     def _epoch(
@@ -265,14 +268,13 @@ class Trainer:
         full_batch: Any,
         batches: Any,
         epoch: Array,
-        has_convergence_target: Array,
+        is_judged: Array,
     ) -> tuple[State, Monitor, Trace]:
         """Return state and monitor after one more epoch, and the epoch's point of the trace."""
         (state, monitor), count = run, self.budget.batches
         zero = Info(jnp.zeros_like(monitor.loss), jax.tree.map(jnp.zeros_like, monitor.norm_sum))
         steps = epoch * count + jnp.arange(count, dtype=jnp.int32)
-        evaluated = has_convergence_target if self.objective.skip_full_loss else None
-        constants = monitor, data, full_batch, evaluated
+        constants = monitor, data, full_batch
         (state, last_above, total), _ = jax.lax.scan(
             lambda carry, x: (self._batch(*constants, *carry, *x), None),
             (state, monitor.last_above, zero),
@@ -281,14 +283,27 @@ class Trainer:
         mean = jax.tree.map(lambda x: x / count, total)
         monitor = monitor._replace(last_above=last_above)
         monitor = monitoring.add_epoch(monitor, epoch, total.gradient_norm, mean.gradient_norm)
-        return state, monitor, self._trace_point(state.parameters, data, full_batch, mean)
+        if self.budget.curves:
+            return state, monitor, Trace(mean, None, [])
+        if self.objective.judged_each_update:
+            loss = self.objective.monitored_loss(state.parameters, data.maps, full_batch)
+        else:
+            ended = (epoch + 1) * count
+            monitor, loss = jax.lax.cond(
+                is_judged,
+                lambda: self._judged(state.parameters, monitor, data, full_batch, ended),
+                lambda: (monitor, monitor.loss),
+            )
+        weights = []
+        if self.single_unit:
+            weights = monitoring.weights_of(state.parameters, self.budget.features)
+        return state, monitor, Trace(mean, loss, weights)
 
     def _batch(
         self,
         monitor: Monitor,
         data: Data,
         full_batch: Any,
-        evaluated: Array | None,
         state: State,
         last_above: Criterion,
         total: Info,
@@ -297,17 +312,29 @@ class Trainer:
     ) -> tuple[State, Criterion, Info]:
         """Return state, criterion and sums of the epoch after one more batch."""
         new, info, active = self.update.step(state, data, batch, monitor.divergence_threshold, step)
-
-        def watched() -> Criterion:
-            now = self._criterion(state.parameters, data, full_batch)
-            return monitoring.update(last_above, monitor.convergence_target, now, step, active)
-
         total = jax.tree.map(lambda sum_, x: sum_ + jnp.where(active, x, 0), total, info)
-        if self.budget.curves:
-            return new, last_above, total
-        if evaluated is None:
-            return new, watched(), total
-        return new, jax.lax.cond(evaluated, watched, lambda: last_above), total
+        if not self.budget.curves and self.objective.judged_each_update:
+            now = self._criterion(state.parameters, data, full_batch)
+            target = monitor.convergence_target
+            last_above = monitoring.update(last_above, target, now, step, active)
+        return new, last_above, total
+
+    def _judged(
+        self, parameters: Parameters, monitor: Monitor, data: Data, full_batch: Any, ended: Array
+    ) -> tuple[Monitor, Array]:
+        """Return the monitor after an epoch, ``ended`` updates in all, and the loss to trace."""
+        now = self._criterion(parameters, data, full_batch)
+        loss = now.loss
+        if data.penalised_optimum is not None:
+            loss = self.objective.monitored_loss(parameters, data.maps, full_batch)
+        return self._judge(monitor, now, ended), loss
+
+    def _judge(self, monitor: Monitor, now: Criterion, done: Array) -> Monitor:
+        """Return the monitor where runs are judged after ``done`` updates, and an epoch later."""
+        next_time = done + self.budget.batches
+        target = monitor.convergence_target
+        last_above = monitoring.update(monitor.last_above, target, now, next_time - 1)
+        return monitor._replace(last_above=last_above)
 
     def _evaluate_final(
         self, run: tuple[Parameters, Monitor], data: Data, full_batch: Any, step: Array
@@ -315,25 +342,17 @@ class Trainer:
         """Return the monitor with the criterion of the final parameters."""
         parameters, monitor = run
         now = self._criterion(parameters, data, full_batch)
-        last_above = monitoring.update(monitor.last_above, monitor.convergence_target, now, step)
-        return monitor._replace(loss=now.loss, last_above=last_above)
+        if self.objective.judged_each_update:
+            target = monitor.convergence_target
+            last_above = monitoring.update(monitor.last_above, target, now, step)
+            monitor = monitor._replace(last_above=last_above)
+        return monitor._replace(loss=now.loss)
 
     def _criterion(self, parameters: Parameters, data: Data, full_batch: Any) -> Criterion:
         loss = _monitored_loss(self.objective, parameters, data, full_batch)
         return monitoring.criterion(
             parameters, data.convergence_target, loss, single_unit=self.single_unit
         )
-
-    def _trace_point(
-        self, parameters: Parameters, data: Data, full_batch: Any, mean: Info
-    ) -> Trace:
-        if self.budget.curves:
-            return Trace(mean, None, [])
-        weights = []
-        if self.single_unit:
-            weights = monitoring.weights_of(parameters, self.budget.features)
-        loss = self.objective.monitored_loss(parameters, data.maps, full_batch)
-        return Trace(mean, loss, weights)
 
 
 def _moved(tree: Any, source: tuple[int, int], destination: tuple[int, int]) -> Any:

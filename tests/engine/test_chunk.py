@@ -2,7 +2,6 @@
 
 import importlib
 import sys
-from dataclasses import replace
 
 import jax
 import numpy as np
@@ -12,7 +11,7 @@ from plain_run import plain_run
 from sklearn.linear_model import LinearRegression
 from tiny_block import bytes_of, column, groups_of, rows_of
 
-from scaling_study.engine import chunk, compiling, initial, models, program
+from scaling_study.engine import chunk, compiling, initial, program
 from scaling_study.study import conditions, draws
 from scaling_study.study.conditions import Chunk, expand, problem_of
 from scaling_study.study.encoding import observed
@@ -542,61 +541,34 @@ def test_adam_told_the_factor_does_not_feel_it():
 
 
 @pytest.mark.usefixtures("_quickly_compiled")
-@pytest.mark.parametrize("target_loss", ["none", 0.3])
-def test_a_full_batch_that_is_not_visited_again_changes_no_run(target_loss, monkeypatch):
-    axes = {"problem": {"name": "sines", "samples": 64}, "design": "U", "sampling": "full"}
-    axes |= {"model": TANH, "learning_rate": 0.05, "updates": 60, "scale_factor": [1.0, 9.0]}
-    axes |= {"target_scaler": "standard", "target_loss": target_loss}
-    assert_close(*_with_and_without(monkeypatch, axes), rtol=1e-4)
-
-
-def _with_and_without(monkeypatch, axes):
-    """Return the rows where the full loss is skipped without a target, and where it never is."""
-    original = program.objective_of
-    for skip in (True, False):
-        monkeypatch.setattr(compiling, "_programs", {})
-        monkeypatch.setattr(
-            program,
-            "objective_of",
-            lambda *a, skip=skip, **k: replace(original(*a, **k), skip_full_loss=skip),
-        )
-        yield rows_of(**axes)
-
-
-@pytest.mark.usefixtures("_quickly_compiled")
-def test_rows_that_are_not_visited_between_updates_change_no_run(monkeypatch):
+@pytest.mark.parametrize("sampling", ["full", "reshuffled"])
+def test_a_target_changes_nothing_but_what_is_judged_by_it(sampling):
     axes = {"problem": {"name": "sines", "samples": 64}, "design": "U", "batch_size": 8}
-    axes |= {"model": TANH, "learning_rate": 0.05, "epochs": 12, "scale_factor": [1.0, 9.0]}
-    axes |= {"target_scaler": "standard", "target_loss": 0.3}
-    found = []
-    for batches in (program.LONG_EPOCH, 1000):  # skipped without a target, and never
-        monkeypatch.setattr(program, "LONG_EPOCH", batches)
-        monkeypatch.setattr(compiling, "_programs", {})
-        (own,) = groups_of(**axes)
-        loss = program.objective_of(own, models.build(own.static.model), seeds_last=True)
-        assert loss.skip_full_loss == (batches == 8)
-        found.append(rows_of(**axes))
-    assert_close(*found, rtol=1e-4 if ON_CPU else 1e-3)
-    assert found[0]["steps_to_target"].notna().any()
+    axes |= {"model": TANH, "learning_rate": 0.05, "updates": 96, "scale_factor": [1.0, 9.0]}
+    axes |= {"target_scaler": "standard", "sampling": sampling, "seeds": [0, 4]}
+    without, reached = (rows_of(**axes, target_loss=loss) for loss in ("none", 0.3))
+    steps = reached["steps_to_target"].dropna()
+    assert len(steps) > 0
+    assert set(without["status"]) == {"no_target"}
+    assert (steps % (1 if sampling == "full" else 8) == 0).all()
+    judged = ["status", "reason", "steps_to_target"]
+    assert_close(*(rows.drop(columns=judged) for rows in (without, reached)), rtol=1e-4)
 
 
-@pytest.mark.usefixtures("_quickly_compiled")
-@pytest.mark.parametrize("target_loss", ["none", 0.3, [0.3, "none"]])
-def test_the_full_loss_of_a_network_is_watched_only_where_there_is_a_target(
-    target_loss, monkeypatch
-):
-    axes = {"problem": {"name": "sines", "samples": 56}, "batch_size": 8, "model": TANH}
-    axes |= {"design": "U", "updates": 70, "learning_rate": 0.05, "target_scaler": "standard"}
-    axes |= {"target_loss": target_loss}
-    (own,) = groups_of(**axes)
-    loss = program.objective_of(own, models.build(own.static.model), seeds_last=True)
-    assert loss.skip_full_loss == (target_loss == "none")
-    found = []
-    for watched in (loss.skip_full_loss, not loss.skip_full_loss):
-        monkeypatch.setattr(program, "may_have_target", lambda _, watched=watched: not watched)
-        monkeypatch.setattr(compiling, "_programs", {})
-        found.append(rows_of(**axes))
-    assert_close(*found, rtol=1e-4 if ON_CPU else 1e-3)
+def test_runs_by_samples_are_judged_at_the_end_of_each_epoch():
+    axes = {**BASE, "batch_size": 5, "learning_rate": [0.01, 0.05], "epochs": 200}
+    exact, by_epoch = (rows_of(**axes, objective=name) for name in ("moments", "samples"))
+    both = exact.index.intersection(by_epoch.index)  # their chunks differ
+    exact, by_epoch = exact.loc[both], by_epoch.loc[both]
+    reached, batches = exact["status"] == "converged", 3
+    assert reached.any()
+    for name in ("steps_to_target", FEATURES):
+        first, last = (np.stack(rows[name][reached]) for rows in (exact, by_epoch))
+        next_end = np.ceil(first / batches) * batches
+        assert (first[first > 0] % batches != 0).any()
+        # An update may be above the target between two epochs that end below it.
+        assert (last <= next_end)[~np.isnan(first)].all()
+        assert np.mean((last == next_end)[~np.isnan(first)]) > 0.5
 
 
 FEATURES = "steps_to_feature_target"
@@ -604,7 +576,7 @@ FEATURES = "steps_to_feature_target"
 
 def test_the_features_of_a_single_unit_have_targets_whatever_its_name():
     axes = {**BASE, "learning_rate": 0.3, "epochs": 12}
-    registered = rows_of(**axes)
+    registered = rows_of(**axes, objective="samples")
     named = rows_of(**axes, model="scaling_study.engine.models:linear")
     both = registered.index.intersection(named.index)  # their chunks differ
     steps = [np.stack(rows.loc[both, FEATURES]) for rows in (registered, named)]
@@ -612,26 +584,18 @@ def test_the_features_of_a_single_unit_have_targets_whatever_its_name():
     np.testing.assert_array_equal(*steps)
 
 
-def test_the_features_of_a_single_unit_have_targets_also_where_its_loss_has_none(monkeypatch):
+def test_the_features_of_a_single_unit_have_targets_also_where_its_loss_has_none():
     axes = {**BASE, "batch_size": 1, "learning_rate": 0.1, "l1_penalty": 1e-4}
-    axes |= {"objective": "samples", "epochs": 12}
-    found = []
-    for batches in (program.LONG_EPOCH, 1000):  # skipped without a target, and never
-        monkeypatch.setattr(program, "LONG_EPOCH", batches)
-        monkeypatch.setattr(compiling, "_programs", {})
-        found.append(rows_of(**axes))
-    assert set(found[0]["status"]) == {"no_target"}
-    steps = [np.stack(rows[FEATURES]) for rows in found]
-    assert (steps[1] > 0).any()
-    np.testing.assert_array_equal(*steps)
+    found = rows_of(**{**axes, "objective": "samples", "epochs": 12})
+    assert set(found["status"]) == {"no_target"}
+    assert (np.stack(found[FEATURES]) > 0).any()
 
 
 @pytest.mark.usefixtures("_quickly_compiled")
-def test_groups_that_may_have_a_target_have_a_program_of_their_own():
+def test_groups_share_a_program_whether_or_not_they_have_a_target():
     axes = {**BASE, "model": TANH, "learning_rate": 0.01}
     (without,), (with_one,) = (groups_of(**axes, target_loss=loss) for loss in ("none", 0.3))
-    assert without.static == with_one.static
-    assert compiling.compiled(without, "standard") is not compiling.compiled(with_one, "standard")
+    assert compiling.compiled(without, "standard") is compiling.compiled(with_one, "standard")
 
 
 def test_a_group_that_starts_from_a_function_has_a_program_of_its_own():

@@ -90,12 +90,15 @@ class Training:
     batch_loss: np.ndarray  # (epochs, batches)
     batch_norm: np.ndarray  # (epochs, batches, features)
     diverged_at: int | None
+    judged_every: int  # updates: by samples those of an epoch, by moments one
 
     def steps(self, history: np.ndarray, bound: float) -> int | None:
-        """Return the update from which on a history is below a bound."""
-        late = np.flatnonzero(~(history <= bound))
-        first = late.max(initial=-1) + 1
-        return None if first == len(history) or self.diverged_at is not None else int(first)
+        """Return the update from which on a history is below a bound, where it is judged."""
+        judged = history[:: self.judged_every]
+        first = np.flatnonzero(~(judged <= bound)).max(initial=-1) + 1
+        if first == len(judged) or self.diverged_at is not None:
+            return None
+        return int(first) * self.judged_every
 
 
 def plain_run(condition: Condition, seed: int) -> dict[str, Any]:
@@ -165,7 +168,8 @@ def train(condition: Condition, seed: int, x: np.ndarray, y: np.ndarray) -> Trai
         full_loss.append(network.loss(now, x, y))
         weights.append(now[0][:, 0])
     histories = np.array(full_loss), np.array(weights), batch_loss, batch_norm
-    return Training(network, now, *histories, diverged_at)
+    judged_every = 1 if static.objective == "moments" else per_epoch
+    return Training(network, now, *histories, diverged_at, judged_every)
 
 
 def norms(slopes: list[np.ndarray]) -> np.ndarray:
