@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +25,7 @@ from scaling_study.engine.cache import without_unreadable
 from scaling_study.engine.compiling import budget_of, compiled
 from scaling_study.engine.environment import environment, with_pinned
 from scaling_study.engine.initial import initial_of
-from scaling_study.engine.inputs import Inputs, arrays_of, inputs_of
+from scaling_study.engine.inputs import Inputs, ahead, arrays_of, inputs_of
 from scaling_study.engine.program import tiles_of
 from scaling_study.engine.record import failed, to_parquet, to_table, with_failures
 from scaling_study.engine.train import Budget, Training
@@ -285,9 +286,13 @@ def _train(group: Group, chunk: Chunk, record: str, inputs: Inputs) -> Training:
     with jax.enable_x64(group.static.dtype == "float64"):
         trace, data = program.take_trace(), inputs.data
         initial = initial_of(group, group.seeds(chunk))
-        training = program.begin(trace, initial, data, *inputs.order)
-        for order, count in inputs.later:
-            assert program.resume is not None
+        if program.train is not None:
+            return program.train(trace, initial, data, *inputs.order)
+        assert program.begin is not None
+        assert program.resume is not None
+        later = ahead(inputs.later)
+        training = program.begin(trace, initial, data)
+        for order, count in chain([inputs.order], later):
             training = program.resume(training, data, order, count)
     return training
 

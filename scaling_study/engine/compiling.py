@@ -42,17 +42,22 @@ LONG_CHUNK = 10_000_000  # updates of a chunk's runs together, above which train
 
 
 class Program(NamedTuple):
-    """A group's compiled functions on one device; see `ChunkProgram`."""
+    """A group's compiled functions on one device; see `ChunkProgram`.
+
+    A budget of one segment is trained by one function, ``train``. One of more is begun and then
+    resumed, so that the loop of a training is compiled once.
+    """
 
     blank_trace: Callable[[], monitor.Trace]
-    begin: Callable[..., Training]
-    resume: Callable[..., Training] | None  # None where one segment is the whole budget
-    memory_bytes: int  # of ``begin``: inputs, outputs and temporaries
+    train: Callable[..., Training] | None
+    begin: Callable[..., Training] | None
+    resume: Callable[..., Training] | None
+    memory_bytes: int  # of the loop: inputs, outputs and temporaries
     digest: str  # twelve hexadecimal digits of what was compiled, as StableHLO
-    free_traces: list[monitor.Trace]  # no longer needed; ``begin`` can write into their memory
+    free_traces: list[monitor.Trace]  # no longer needed; their memory can be written over
 
     def take_trace(self) -> monitor.Trace:
-        """Return a trace that ``begin`` may write over."""
+        """Return a trace that may be written over."""
         try:
             return self.free_traces.pop()
         except IndexError:
@@ -153,19 +158,30 @@ def _compile(group: Group, record: str, inputs: Inputs) -> Program:
     functions = ChunkProgram(group, budget_of(group, record), tiles_of(group))
     options = _options(group)
     blank_trace = jax.jit(functions.blank_trace).lower().compile()
-    data, (order, count) = inputs.data, inputs.order
-    trace = jax.eval_shape(functions.blank_trace)
-    arguments = (trace, shapes_of(group), data, order, count)
-    lowered = jax.jit(functions.begin, donate_argnums=0).lower(*arguments)
-    text, begin, resume = lowered.as_text(), lowered.compile(options), None
-    if len(list(segment_epochs(group))) > 1:
-        training = jax.eval_shape(functions.begin, *arguments)
-        lowered = jax.jit(functions.resume, donate_argnums=0).lower(training, data, order, count)
-        text, resume = text + lowered.as_text(), lowered.compile(options)
-    memory = begin.memory_analysis()
+    data, segment = inputs.data, inputs.order
+    begun = jax.eval_shape(functions.blank_trace), shapes_of(group), data
+
+    def lowered(function: Callable[..., Training], *arguments: Any) -> Any:
+        return jax.jit(function, donate_argnums=0).lower(*arguments)
+
+    if len(list(segment_epochs(group))) == 1:
+        parts = {"train": lowered(functions.train, *begun, *segment)}
+    else:
+        training = jax.eval_shape(functions.begin, *begun)
+        parts = {
+            "begin": lowered(functions.begin, *begun),
+            "resume": lowered(functions.resume, training, data, *segment),
+        }
+    compiled = {name: part.compile(options) for name, part in parts.items()}
+    memory = (compiled.get("train") or compiled["resume"]).memory_analysis()
     sizes = ("argument", "output", "temp")
-    memory_bytes = sum(getattr(memory, f"{size}_size_in_bytes", 0) for size in sizes)
-    return Program(blank_trace, begin, resume, memory_bytes, _digest(text), [])
+    return Program(
+        blank_trace,
+        *map(compiled.get, ("train", "begin", "resume")),
+        memory_bytes=sum(getattr(memory, f"{size}_size_in_bytes", 0) for size in sizes),
+        digest=_digest("".join(part.as_text() for part in parts.values())),
+        free_traces=[],
+    )
 
 
 def _options(group: Group) -> dict[str, Any]:

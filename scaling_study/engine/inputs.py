@@ -1,6 +1,7 @@
 """What a chunk is trained on: data, batch orders and constants of runs, in tiles; NumPy only."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -206,6 +207,24 @@ def inputs_of(group: Group, arrays: ConditionArrays, seeds: range) -> Inputs:
     segments = _segments(group, seeds)
     data = of_runs._replace(inputs=inputs, residual=residual)
     return Inputs(data, next(segments), segments, unique_data)
+
+
+def ahead(segments: Iterator[Any]) -> Iterator[Any]:
+    """Return an iterator that draws the next segment in a thread while the last is trained.
+
+    A program whose loops may end early keeps the thread that calls it until it is done.
+    """
+    thread = ThreadPoolExecutor(1)
+    first = thread.submit(next, segments, None)
+
+    def each() -> Iterator[Any]:
+        with thread:
+            following = first
+            while (segment := following.result()) is not None:
+                following = thread.submit(next, segments, None)
+                yield segment
+
+    return each()
 
 
 def _segments(group: Group, seeds: range) -> Iterator[tuple[Any, np.int32]]:

@@ -138,13 +138,17 @@ class ChunkProgram:
             as_list=not self.trainer.single_run and self.budget.features <= WRITTEN_OUT,
         )
 
-    def begin(
+    def begin(self, trace: Trace, initial: Parameters, data: Data) -> Training:
+        """Return the training before its first update, from `initial_of`'s parameters.
+
+        It is written over the trace; points after the end of a tile keep their old values.
+        """
+        return self.train(trace, initial, data, None, None)
+
+    def train(
         self, trace: Trace, initial: Parameters, data: Data, order: Any, count: Any
     ) -> Training:
-        """Train the first ``count`` epochs of `initial_of`'s parameters, writing over the trace.
-
-        Points after the end of a tile keep their old values.
-        """
+        """Begin, and train ``count`` epochs, which is faster than both apart."""
         outer, inner = data.maps.intercept.shape[:2]
         points = self.budget.trace_points * jnp.arange(outer * inner, dtype=jnp.int32)
         carried = points.reshape(outer, inner), initial
@@ -189,7 +193,7 @@ class ChunkProgram:
         carried: Any,
         trace: Trace,
     ) -> Training:
-        """Train tile by tile; all write into one trace, so that it is never copied.
+        """Train ``count`` epochs or none, tile by tile; all write into one trace, never copied.
 
         ``start(data, trace, carried, initial) -> Training`` begins or resumes a tile.
         """
@@ -209,14 +213,15 @@ class ChunkProgram:
         data, order, carried, initial = x
         names = () if self.group.static.transformed else ("inputs", "residual")
         shared = {name: getattr(data, name) for name in names}
-        batches = self._prepare(data, order) if shared else None
+        batches = self._prepare(data, order) if shared and count is not None else None
 
         def tile(trace: Trace, x: Any) -> tuple[Trace, Training]:
             data, carried = x
             data = data._replace(**shared)
-            prepared = batches if shared else self._prepare(data, order)
-            begun = start(data, trace, carried, initial)
-            training = self.trainer.run(begun, data, prepared, count)
+            training = start(data, trace, carried, initial)
+            if count is not None:
+                prepared = batches if shared else self._prepare(data, order)
+                training = self.trainer.run(training, data, prepared, count)
             trace = training.trace
             return trace, self._with_runs(training._replace(trace=None), self.trainer.runs_last)
 

@@ -19,12 +19,11 @@ from scaling_study.engine import models
 from scaling_study.engine import monitor as monitoring
 from scaling_study.engine.models import Parameters
 from scaling_study.engine.monitor import Criterion, Info, Monitor, Trace
-from scaling_study.engine.objective import AffineMaps, Array, Objective, Rows
+from scaling_study.engine.objective import AffineMaps, Array, Objective
 from scaling_study.engine.optimizers import BlockOptimizer
+from scaling_study.engine.single_runs import BATCHES, ONE_BATCH, over_runs, runs_first, runs_last
 
 NEVER = np.int32(2**31 - 1)
-# The axis of seeds, or of conditions, in the rows of the full batch and of an epoch's batches.
-ROW_AXES: Any = ((0, 0, None), (1, 1, None))
 
 
 class PenalisedOptimum(NamedTuple):
@@ -151,7 +150,7 @@ class Trainer:
     ) -> Training:
         """Return the training before its first update."""
         full_batch = self.objective.full_batch(data.inputs, data.residual)
-        begin = self._over_runs(self._begin, full_batch, None)
+        begin = self._over_runs(self._begin, ONE_BATCH)
         state, monitor = begin(parameters, self._of_runs(data), full_batch)
         return Training(state, parameters, monitor, trace, first_trace_point, jnp.int32(0))
 
@@ -181,7 +180,7 @@ class Trainer:
         done = jax.lax.while_loop(is_running, body, training)
         if self.budget.curves:
             return done
-        evaluate_final = self._over_runs(self._evaluate_final, full_batch, None)
+        evaluate_final = self._over_runs(self._evaluate_final, ONE_BATCH)
         step = done.epoch * self.budget.batches
         monitor = evaluate_final((done.state.parameters, done.monitor), data, full_batch, step)
         return done._replace(monitor=monitor)
@@ -196,7 +195,7 @@ class Trainer:
     ) -> Training:
         """Return the training after one more epoch."""
         epoch, apart = training.epoch, self.budget.trace_epochs
-        advance = self._over_runs(self._epoch, full_batch, batches)
+        advance = self._over_runs(self._epoch, ONE_BATCH, BATCHES)
         is_traced = ((epoch + 1) % apart == 0) | (epoch + 1 == self.budget.epochs)
         state, monitor, point = advance(
             (training.state, training.monitor),
@@ -212,11 +211,11 @@ class Trainer:
 
     def runs_first(self, tree: Any) -> Any:
         """Return arrays of runs (..., C, S) as they are trained: (C, S, ...) for single runs."""
-        return _moved(tree, (-2, -1), (0, 1)) if self.single_run else tree
+        return runs_first(tree) if self.single_run else tree
 
     def runs_last(self, tree: Any) -> Any:
         """Undo `runs_first`."""
-        return _moved(tree, (0, 1), (-2, -1)) if self.single_run else tree
+        return runs_last(tree) if self.single_run else tree
 
     def _of_runs(self, data: Data) -> Data:
         """Return the data without rows, in the form of `runs_first`."""
@@ -228,27 +227,9 @@ class Trainer:
             jax.tree.map(lambda x: jnp.broadcast_to(x, (*jnp.shape(x)[:-2], *runs)), data)
         )
 
-    def _over_runs(self, function: Any, full_batch: Any, batches: Any) -> Any:
-        """Map a function of one run over the runs of a tile, which lead its arrays.
-
-        It takes arrays of the run, data, full batch, and then batches, which all conditions may
-        share; what follows is the same for all runs.
-        """
-        if not self.single_run:
-            return function
-        first, second = (Rows(*axes) for axes in ROW_AXES)
-        by_seed: list[Any] = [0, 0, first]
-        shared = full_batch.residual.ndim == 2
-        if batches is not None:
-            by_seed.append(second)
-        by_condition = [0, 0, *((None if shared else axes) for axes in by_seed[2:])]
-
-        def mapped(*arguments: Any) -> Any:
-            rest = [None] * (len(arguments) - len(by_seed))
-            over_seeds = jax.vmap(function, in_axes=(*by_seed, *rest))
-            return jax.vmap(over_seeds, in_axes=(*by_condition, *rest))(*arguments)
-
-        return mapped
+    def _over_runs(self, function: Any, *axes: int) -> Any:
+        """Map a function of one run over the runs of a tile, if single runs are trained."""
+        return over_runs(function, *axes) if self.single_run else function
 
     def _begin(self, parameters: Parameters, data: Data, full_batch: Any) -> tuple[State, Monitor]:
         loss, gradient = self.objective.value_and_gradient(parameters, data.maps, full_batch)
@@ -353,10 +334,6 @@ class Trainer:
         return monitoring.criterion(
             parameters, data.convergence_target, loss, single_unit=self.single_unit
         )
-
-
-def _moved(tree: Any, source: tuple[int, int], destination: tuple[int, int]) -> Any:
-    return jax.tree.map(lambda x: jnp.moveaxis(x, source, destination), tree)
 
 
 def _monitored_loss(
