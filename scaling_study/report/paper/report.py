@@ -45,9 +45,10 @@ def applies(study: Study) -> bool:
 
 def build(results: Results) -> Report:
     """Return the report of a study's results and claims."""
-    simulated = each(methods.simulated_coverage, [methods.COVERAGE_RNG_SEED])  # meanwhile
-    verdicts = judge_all(results, read_claims(results.study))
-    (covered,) = simulated
+    fresh = [partial(_judged, results.fresh)] if results.fresh else []
+    meanwhile = each(_call, [*fresh, methods.simulated_coverage])
+    verdicts = _judged(results)
+    *again, covered = meanwhile
     words = Words(__package__ or "", **_facts(results, verdicts, covered))
     overview = words.figure("claims", claims.standings(verdicts), figures.claims)
     coverage = words.table("coverage", methods.coverage_table(covered))
@@ -59,7 +60,7 @@ def build(results: Results) -> Report:
             words.section("claims", _table(verdicts, words)),
             *sections_of(results, words),
             words.section("one_by_one", *_pictures(verdicts, words)),
-            *_confirmed(results, verdicts, words),
+            *_confirmed(results.fresh, verdicts, again, words),
             words.section("methods", words.table("blocks", methods.blocks_table(results))),
             words.section("coverage", coverage),
         ),
@@ -67,6 +68,14 @@ def build(results: Results) -> Report:
         files=_files(results, verdicts, covered) | cells.pages(results, verdicts, words),
         cells=cells.explored(verdicts),
     )
+
+
+def _call(function: Callable[[], Any]) -> Any:
+    return function()
+
+
+def _judged(results: Results) -> list[Verdict]:
+    return judge_all(results, read_claims(results.study))
 
 
 def claims_text(verdicts: list[Verdict]) -> str:
@@ -180,16 +189,17 @@ def _pictures(verdicts: list[Verdict], words: Words) -> Iterator[Figure]:
         )
 
 
-def _confirmed(results: Results, verdicts: list[Verdict], words: Words) -> Iterator[Section]:
-    """Yield the section on fresh seeds, if there are results of them."""
-    if results.fresh is None:
+def _confirmed(
+    fresh: Results | None, verdicts: list[Verdict], again: list[list[Verdict]], words: Words
+) -> Iterator[Section]:
+    """Yield the section on fresh seeds, if there are results of them, judged again."""
+    if fresh is None:
         return
-    fresh = judge_all(results.fresh, read_claims(results.fresh.study))
-    found = confirmation.compare(verdicts, fresh)
+    found = confirmation.compare(verdicts, *again)
     flips = found.flips[["id", "models", "first", "second"]].astype(str)
     outside = found.outside[["id", "models", "cell", "value", "value_fresh"]]
     shown = outside.assign(**{n: outside[n].map(number) for n in ("value", "value_fresh")})
-    first, last = results.fresh.study.seeds
+    first, last = fresh.study.seeds
     facts = {
         "seeds_fresh": f"{first} to {last - 1}",
         "flips": len(flips),
