@@ -2,14 +2,14 @@
 
 import os
 import shutil
-import tempfile
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from processes import SHARED_CACHE
+from processes import PROGRAMS
 from tiny_folder import run
 
 import scaling_study
@@ -18,9 +18,13 @@ from scaling_study.cli import progress
 from scaling_study.storage.results import Results
 from scaling_study.study.study import PRESETS
 
-# A suite writes nothing into its user's cache. (JAX 0.10 also aborted once while it serialized
-# one of the many hundred programs that a suite's one process compiles.)
-os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+# A suite writes nothing into its user's cache: its programs are kept in the checkout, and the next
+# suite compiles what has changed. JAX 0.10, that of Python 3.11, aborted once while it serialized
+# one of the many hundred programs of a process.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", str(sys.version_info >= (3, 12)).lower())
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+MOST_BYTES = 2**31  # of programs, above which a suite begins with none
 # Two processes run the suite: reports of many figures need start no others, which each import
 # what draws them. The small paper's own report and test_processes.py do start them.
 os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
@@ -178,15 +182,10 @@ def _thin_sweeps(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make a place for the programs that processes of the command line share."""
-    if not hasattr(config, "workerinput"):
-        os.environ[SHARED_CACHE] = tempfile.mkdtemp(prefix="scaling-study-programs-")
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove it."""
-    if not hasattr(config, "workerinput"):
-        shutil.rmtree(os.environ[SHARED_CACHE], ignore_errors=True)
+    """Delete the compiled programs of earlier suites, if there are many."""
+    files = PROGRAMS.glob("*")
+    if not hasattr(config, "workerinput") and sum(f.stat().st_size for f in files) > MOST_BYTES:
+        shutil.rmtree(PROGRAMS)
 
 
 @pytest.fixture(autouse=True)

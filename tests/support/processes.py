@@ -10,16 +10,13 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PROGRESS = re.compile(r"scaling-study: .*, \d+ s\n")  # lines of a command that takes long
-SHARED_CACHE = "SCALING_STUDY_TESTS_CACHE"  # names a folder, while the suite runs
+PROGRAMS = ROOT / ".pytest_cache" / "programs"  # compiled, of this suite and of earlier ones
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return an environment in which this checkout is imported."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    variables = {**os.environ, "PYTHONPATH": path}
-    if SHARED_CACHE in variables:
-        variables["JAX_COMPILATION_CACHE_DIR"] = variables[SHARED_CACHE]
-        variables["JAX_ENABLE_COMPILATION_CACHE"] = "true"
+    variables = {**os.environ, "PYTHONPATH": path, "JAX_ENABLE_COMPILATION_CACHE": "true"}
     return variables | dict(more or {})
 
 
