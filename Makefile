@@ -39,6 +39,7 @@ bench: $(VENV)/installed  ## Measure speed beside peers; write reports/bench/
 	$(BIN)/python -m pytest bench --numprocesses 0 --benchmark-enable --benchmark-only -W default \
 		--benchmark-columns=median,iqr,rounds --benchmark-json $(VENV)/bench.json
 	$(BIN)/python bench/report.py $(VENV)/bench.json reports/bench
+	$(BIN)/python bench/network.py reports/bench
 
 docs: $(VENV)/documented  ## Write the documentation to build/docs; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs

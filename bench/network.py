@@ -1,18 +1,23 @@
 """Networks of several shapes, beside ``jax.vmap`` over whole trainings as a user would write it.
 
-    python network.py [FEATURES HIDDEN RUNS UPDATES]
+    python network.py FEATURES HIDDEN RUNS UPDATES
+    python network.py FOLDER
 
-measures one shape, such as ``30 64,64 64 80``, or each of a grid. Both train an MLP on 512 rows
-in batches of 32 by Adam, and keep each batch's loss (ours also gradient norms). They are timed
-in turn, compiled and warm; the ratios are theirs over ours, of medians. That of CPU time also
-holds on a machine with other work.
+The first measures one shape, such as ``30 64,64 64 80``, and the second each of a grid, in a page,
+a table and a figure. Both train an MLP on 512 rows in batches of 32 by Adam, and keep each
+batch's loss (ours also gradient norms). They are timed in turn, compiled and warm; the ratios are
+theirs over ours, of medians. That of CPU time also holds on a machine with other work.
 """
 
 import itertools
+import os
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -20,10 +25,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from conftest import Trainer
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPRegressor
 
 ROWS, BATCH, REPEATS = 512, 32, 5
-FEATURES, HIDDEN, RUNS = (2, 10, 30, 85), ((16,), (64, 64), (256, 256)), (1, 16, 64, 1024)
+FEATURES, HIDDEN, RUNS = (2, 10, 30, 85, 784), ((16,), (64, 64), (256, 256)), (1, 16, 64, 1024)
 MOST_WORK = 2e10  # multiply-adds of a measurement, forward
+MOST_NUMBERS = 1e8  # of the parameters of all runs; more do not fit the memory by `jax.vmap`
+Row = dict[str, Any]
 
 
 def plain(features: int, hidden: tuple[int, ...], runs: int, epochs: int) -> Callable[[], None]:
@@ -90,7 +99,21 @@ def seconds_of(function: Callable[[], None]) -> tuple[float, float]:
     return time.perf_counter() - begin, time.process_time() - busy
 
 
-def measure(features: int, hidden: tuple[int, ...], runs: int, epochs: int) -> str:
+def fit(features: int, hidden: tuple[int, ...], epochs: int) -> Callable[[], None]:
+    """Return a function that trains one run by scikit-learn."""
+    x = np.random.default_rng(0).normal(size=(ROWS, features)).astype(np.float32)
+    how: Row = {"batch_size": BATCH, "max_iter": epochs, "n_iter_no_change": epochs + 1, "tol": 0}
+    model = MLPRegressor(hidden_layer_sizes=hidden, **how)
+
+    def run() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(x, x[:, 0] - x[:, 1])
+
+    return run
+
+
+def measure(features: int, hidden: tuple[int, ...], runs: int, epochs: int) -> Row:
     """Return a row of the table."""
     shape = features, hidden, runs, epochs
     begin = time.perf_counter()
@@ -104,36 +127,118 @@ def measure(features: int, hidden: tuple[int, ...], runs: int, epochs: int) -> s
         (statistics.median(times) for times in zip(*measured, strict=True))
         for measured in zip(*pairs, strict=True)
     )
-    compiling = first[0] - mine, first[1] - theirs
-    layers = "-".join(map(str, (features, *hidden, 1)))
-    return (
-        f"| {layers} | {runs:,} | {epochs * ROWS // BATCH} | {mine:.3f} | {theirs:.3f} |"
-        f" {theirs / mine:.2f} | {others_busy / busy:.2f} | {compiling[0]:.1f} |"
-        f" {compiling[1]:.1f} |"
-    )
+    of_one = fit(features, hidden, epochs)
+    scikit_learn = statistics.median(seconds_of(of_one)[0] for _ in range(3))
+    return {
+        "features": features,
+        "hidden": "-".join(map(str, hidden)),
+        "runs": runs,
+        "updates": epochs * ROWS // BATCH,
+        "seconds": mine,
+        "vmap_seconds": theirs,
+        "vmap_over_ours": theirs / mine,
+        "vmap_over_ours_of_cpu_time": others_busy / busy,
+        "compile_seconds": max(0.0, first[0] - mine),
+        "vmap_compile_seconds": max(0.0, first[1] - theirs),
+        "scikit_learn_seconds_of_one_run": scikit_learn,
+        "scikit_learn_over_ours": scikit_learn * runs / mine,
+    }
 
 
 def epochs_of(features: int, hidden: tuple[int, ...], runs: int) -> int:
     """Return a budget that takes some tenths of a second."""
-    widths = (features, *hidden, 1)
-    work = ROWS * runs * sum(a * b for a, b in itertools.pairwise(widths))
+    work = ROWS * runs * _products(features, hidden)
     return int(min(20, max(1, MOST_WORK // (10 * work))))
 
 
-def main(arguments: list[str]) -> None:
-    print(
-        "| network | runs | updates | ours, s | vmap, s | ratio | of CPU time | compile | vmap's |"
+def _products(features: int, hidden: tuple[int, ...]) -> int:
+    return sum(a * b for a, b in itertools.pairwise((features, *hidden, 1)))
+
+
+def draw(rows: list[Row], path: Path) -> None:
+    """Draw the ratios of a grid as heat maps, a panel for each kind of hidden layers."""
+    import matplotlib.pyplot as plt
+    import pandas as pd
+    import seaborn as sns
+    from matplotlib.colors import LogNorm
+
+    frame = pd.DataFrame(rows)
+    sns.set_theme(style="white", context="notebook")
+    kinds = list(dict.fromkeys(frame["hidden"]))
+    fig, axes = plt.subplots(1, len(kinds), figsize=(12, 3.6), sharey=True, layout="constrained")
+    for ax, kind in zip(axes, kinds, strict=True):
+        own = frame[frame["hidden"] == kind].pivot(
+            index="features", columns="runs", values="vmap_over_ours"
+        )
+        how: Row = {"annot": True, "fmt": ".2f", "cbar": False, "linewidths": 1}
+        sns.heatmap(own, ax=ax, norm=LogNorm(1 / 8, 8), cmap="vlag_r", **how)
+        ax.set(title=f"hidden {kind}", xlabel="runs", ylabel="features")
+    for ax in axes[1:]:
+        ax.set_ylabel("")
+    fig.savefig(path)
+    plt.close(fig)
+
+
+def line(row: Row) -> str:
+    """Return a row of the page's table."""
+    layers = f"{row['features']}-{row['hidden']}-1"
+    return (
+        f"| {layers} | {row['runs']:,} | {row['updates']} | {row['seconds']:.3f} |"
+        f" {row['vmap_seconds']:.3f} | {row['vmap_over_ours']:.2f} |"
+        f" {row['vmap_over_ours_of_cpu_time']:.2f} | {row['scikit_learn_over_ours']:,.1f} |"
+        f" {row['compile_seconds']:.1f} | {row['vmap_compile_seconds']:.1f} |"
     )
-    print("|---|--:|--:|--:|--:|--:|--:|--:|--:|", flush=True)
-    if arguments:
+
+
+HEAD = (
+    "| network | runs | updates | ours, s | vmap, s | vmap over ours | of CPU time |"
+    " scikit-learn over ours | ours compiles, s | vmap compiles, s |\n"
+    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+)
+
+
+def page(rows: list[Row]) -> str:
+    """Return the page of a grid."""
+    from report import processor
+
+    known = np.array([row["vmap_over_ours"] for row in rows])
+    many = np.array([row["runs"] > 1 for row in rows])
+    return (
+        "# Networks beside plain `jax.vmap(train)`\n\n"
+        f"MLPs on {ROWS} rows in batches of {BATCH}, Adam, whole trainings with their work on the"
+        f" host, medians of {REPEATS} in turn, on {os.cpu_count()} cores of {processor()}, JAX"
+        f" {jax.__version__}. Of {len(rows)} shapes, {np.sum(known >= 1)} are at least as fast as"
+        f" `jax.vmap`; of the {many.sum()} with 16 runs or more, {np.sum(known[many] >= 1)}. One"
+        " run is slow because a chunk trains all of its seeds, 4 to 32, so that the numbers of a run do"
+        " not depend on how many seeds a study asks for. scikit-learn: the time of one fit, times"
+        " the number of runs. Shapes whose parameters"
+        f" are more than {MOST_NUMBERS:.0e} numbers together are left out.\n\n"
+        "![Ratios](figures/networks.svg)\n\n" + "\n".join([HEAD, *map(line, rows)]) + "\n"
+    )
+
+
+def main(arguments: list[str]) -> None:
+    print(HEAD, flush=True)
+    if len(arguments) > 1:
         features, hidden, runs, updates = arguments
         widths = tuple(map(int, hidden.split(",")))
         epochs = max(1, int(updates) * BATCH // ROWS)
-        print(measure(int(features), widths, int(runs), epochs))
+        print(line(measure(int(features), widths, int(runs), epochs)))
         return
+    rows, folder = [], Path(arguments[0])
     for features, widths, runs in itertools.product(FEATURES, HIDDEN, RUNS):
-        epochs = epochs_of(features, widths, runs)
-        print(measure(features, widths, runs, epochs), flush=True)
+        if runs * _products(features, widths) > MOST_NUMBERS:
+            continue
+        rows.append(measure(features, widths, runs, epochs_of(features, widths, runs)))
+        print(line(rows[-1]), flush=True)
+    import pandas as pd
+
+    for name in ("tables", "figures"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    table = folder / "tables" / "networks.csv"
+    pd.DataFrame(rows).to_csv(table, index=False, float_format="%.6g")
+    draw(rows, folder / "figures" / "networks.svg")
+    (folder / "networks.md").write_text(page(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def _version(package: str) -> str:
         return f"{package} not installed"
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -121,7 +121,7 @@ def write(frame: pd.DataFrame, data: dict[str, Any], folder: Path) -> None:
     text = template.render(
         kinds=[(TITLES[kind], frame[frame["kind"] == kind].to_dict("records")) for kind in TITLES],
         number=_number,
-        machine=f"{platform.system()} {platform.machine()}, {_processor()},"
+        machine=f"{platform.system()} {platform.machine()}, {processor()},"
         f" {data['machine_info']['cpu']['count']} cores",
         python=platform.python_version(),
         packages=", ".join(_version(name) for name in PACKAGES),

@@ -24,6 +24,7 @@ from scaling_study.study.conditions import TRACED_SEEDS, WRITTEN_OUT, Group, pro
 
 FEW_FEATURES = 8  # for which a row's products are written so that runs lie side by side
 TILE_BYTES = 2**20  # of parameters, gradients and optimizer state, in a core's second cache
+FEWEST_RUNS = 4  # of a tile, even if they are larger: an update's operations cost time of their own
 
 
 def maps_single_runs(group: Group) -> bool:
@@ -74,7 +75,7 @@ def tiles_of(group: Group) -> Tiles:
     if not maps_single_runs(group):
         return Tiles.of(group.shape)
     per_run = 4 * np.dtype(group.static.dtype).itemsize * parameters_of(group.static)
-    return Tiles.of(group.shape, max(1, TILE_BYTES // per_run))
+    return Tiles.of(group.shape, max(FEWEST_RUNS, TILE_BYTES // per_run))
 
 
 def starts_from_function(group: Group) -> bool:
