@@ -35,15 +35,14 @@ def check_is_ours(folder: Path) -> None:
 
 
 def _has_study(folder: Path) -> bool:
-    """Whether the manifest or, if there is none, the study is one that this package wrote."""
-    try:
-        manifest = json.loads(read_bytes(folder / MANIFEST).decode("utf-8"))
-    except (FileNotFoundError, ValueError, RecursionError):
-        with suppress(StudyError):
-            file = folder / STUDY
-            return read_study(file).to_toml().encode() == read_bytes(file)
-        return False
-    return is_manifest(manifest)
+    """Whether the manifest or, beside a damaged one, the study was written by this package."""
+    with suppress(FileNotFoundError, ValueError, RecursionError):
+        if is_manifest(json.loads(read_bytes(folder / MANIFEST).decode("utf-8"))):
+            return True
+    with suppress(StudyError):
+        file = folder / STUDY
+        return read_study(file).to_toml().encode() == read_bytes(file)
+    return False
 
 
 def _is_bare(folder: Path, names: list[str]) -> bool:

@@ -208,6 +208,16 @@ def test_a_bit_that_changed_in_any_file_is_told_and_mended_without_training(name
         assert (folder / "study.toml").read_bytes() == (whole / "study.toml").read_bytes()
 
 
+@pytest.mark.parametrize("key", [b'"schema_version"', b'"identity"', b'"study"', b'"chunks"'])
+def test_a_key_that_changed_in_the_manifest_is_mended_without_training(key, copy, whole):
+    data = (copy / "manifest.json").read_bytes()
+    assert key in data
+    (copy / "manifest.json").write_bytes(data.replace(key, key[:-2] + b'n"', 1))
+    again = run(copy, WIDE, chunk_size=SIZE)
+    assert again.manifest["summary"]["runs_trained"] == 0
+    assert chunks(copy) == chunks(whole)
+
+
 def test_an_edited_study_is_told_and_no_advice_discards_its_results(copy):
     text = (copy / "study.toml").read_text(encoding="utf-8")
     edited = text.replace("1000.0", "5000.0")
