@@ -57,6 +57,7 @@ def test_equal_samples_are_identical(quantity):
     assert (found["outcome"], found["n"], found["p"]) == (IDENTICAL, 20, 1.0)
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("first_seed", [0, 100], ids=["paired", "independent"])
 @pytest.mark.parametrize("quantity", QUANTITIES)
 def test_a_large_shift_differs(quantity, first_seed):

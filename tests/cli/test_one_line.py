@@ -42,6 +42,7 @@ def says(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None
 # Devices -------------------------------------------------------------------------------------
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("platform", ["cuda", "cpuu"])
 @pytest.mark.parametrize(
     "arguments", ["run smoke -o x", "plan smoke", f"verify {REFERENCE}"], ids=str
@@ -83,6 +84,7 @@ def test_a_working_directory_that_is_gone_is_one_line(arguments, tmp_path):
     says(shell(f"cd gone && rmdir ../gone && STUDY {arguments}", tmp_path), 2)
 
 
+@pytest.mark.slow
 def test_python_without_its_words_runs_and_lists(tmp_path):
     for arguments in ("list", "run --help", " ".join([*SMALL, "-o", "x"])):
         done = shell(f"STUDY {arguments}", tmp_path, python="-OO")  # without assertions, as by -O

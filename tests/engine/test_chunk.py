@@ -93,7 +93,7 @@ PLAIN = [
 ROUNDING = 1e-7 if ON_CPU else 1e-4
 
 
-@pytest.mark.sweep(5)
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("axes", PLAIN, ids=lambda axes: "-".join(map(str, axes.values())))
 def test_a_run_is_what_a_plain_loop_over_it_gives(axes):
     affine = {"scaler": ["none", "standard", "robust"], "scale_factor": 30.0}
@@ -160,6 +160,7 @@ def test_the_least_squares_weights_stored_are_scikit_learns(name):
             np.testing.assert_allclose(rows.loc[(place, seed), "weight_ols"], expected, rtol=1e-8)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("objective", ["moments", "samples"])
 def test_training_on_all_data_ends_at_the_least_squares_solution(objective):
     axes = {
@@ -199,6 +200,7 @@ def test_training_on_all_data_ends_at_the_least_squares_solution(objective):
 # Neighbours ---------------------------------------------------------------------------------
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     "axes",
     [
@@ -218,6 +220,7 @@ def test_a_run_is_the_same_bits_whether_or_not_its_neighbours_diverge(axes):
     assert_same_bits(wild.loc[0], calm.loc[0])
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("epochs", [8, 60])
 @pytest.mark.parametrize("objective", ["moments", "samples"])
 def test_a_diverged_run_is_the_same_whether_or_not_its_neighbours_train_on(objective, epochs):
@@ -233,6 +236,7 @@ def test_a_diverged_run_is_the_same_whether_or_not_its_neighbours_train_on(objec
     assert np.isnan(traced[:, -1]).all()
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("model", ["linear", RELU], ids=str)
 def test_a_diverged_run_is_left_as_it_was_at_that_update(model):
     axes = {**BASE, "model": model, "optimizer": "sgd", "sampling": "full", "scale_factor": 30.0}
@@ -324,7 +328,7 @@ NOT_OF_TRAINING = ("condition", "weight_original", "weight_true", "weight_ols", 
 NOT_OF_TRAINING += ("weight_error_ols",)
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("objective", ["moments", "samples"])
 @pytest.mark.parametrize("scaler", CANCELLING)
 def test_a_scaler_cancels_a_power_of_two_to_the_bit_and_any_other_factor_nearly(scaler, objective):
@@ -340,6 +344,7 @@ def test_a_scaler_cancels_a_power_of_two_to_the_bit_and_any_other_factor_nearly(
         np.testing.assert_allclose(scaled, column(rows.loc[0], "weight_original"), rtol=1e-3)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.parametrize("model", ["linear", TANH], ids=str)
 def test_without_a_scaler_a_factor_is_not_cancelled(model):
@@ -347,6 +352,7 @@ def test_without_a_scaler_a_factor_is_not_cancelled(model):
     assert (column(rows.loc[0], "movement") != column(rows.loc[1], "movement")).any(axis=1).all()
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.parametrize(
     "axes",
@@ -379,6 +385,7 @@ def test_transformed_features_train(name, model):
     assert model == RELU or np.isnan(column(rows, "weight_original")).all()
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.parametrize("optimizer", ["lamb", "test_optimizers:clipped"])
 @pytest.mark.parametrize("model", ["linear", RELU], ids=str)
@@ -389,6 +396,7 @@ def test_optimizers_that_look_at_a_whole_run_train(optimizer, model):
     assert rows["final_loss"].median() < 0.7 * rows["initial_loss"].median()
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.parametrize("model", ["test_models:OddOneOut", "test_models:OneUnit"])
 def test_a_users_own_model_trains(model):
@@ -401,6 +409,7 @@ def test_a_users_own_model_trains(model):
 # Shapes -------------------------------------------------------------------------------------
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.parametrize("axes", [{}, {"objective": "samples"}, {"model": RELU}], ids=str)
 def test_a_run_is_the_same_among_many_conditions_and_among_few(axes):
@@ -414,6 +423,7 @@ def test_a_run_is_the_same_among_many_conditions_and_among_few(axes):
         assert_close(few.loc[place].loc[seeds], many.loc[among].loc[seeds], rtol=2e-4)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.parametrize("model", ["linear", RELU], ids=str)
 def test_memory_does_not_grow_with_the_updates(model):
@@ -475,6 +485,7 @@ WHITE = {
 }
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("objective", ["moments", "samples"])
 def test_penalised_weights_end_where_calculus_says(objective):
     strengths = {"l1_penalty": [0.0, 0.3], "l2_penalty": [0.0, 0.2], "objective": objective}
@@ -519,6 +530,7 @@ def test_a_network_is_penalised_in_its_weights_and_not_in_its_biases():
         np.testing.assert_array_equal(own["bias"], without["bias"])
 
 
+@pytest.mark.slow
 def test_adam_told_the_factor_does_not_feel_it():
     def weights(optimizer, scale_factor, kernel_init="zeros"):
         study = WHITE | {"scale_factor": scale_factor, "optimizer": optimizer}
@@ -540,6 +552,7 @@ def test_adam_told_the_factor_does_not_feel_it():
     assert abs(start - weights({"name": "adam", "eps": 1e-2}, 1.0, "glorot_uniform")).max() > 1e-3
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.parametrize("sampling", ["full", "reshuffled"])
 def test_a_target_changes_nothing_but_what_is_judged_by_it(sampling):
@@ -614,6 +627,7 @@ STARTED = {
 }
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("kind", STARTED)
 def test_a_start_from_a_function_is_the_same_function_in_every_unit(kind):
     axes = BASE | STARTED[kind] | UNITS
@@ -624,6 +638,7 @@ def test_a_start_from_a_function_is_the_same_function_in_every_unit(kind):
         assert ((losses.max() / losses.min() < 1.001) == alike).all()
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("kind", STARTED)
 def test_runs_of_both_starts_beside_each_other_are_those_alone(kind):
     axes = BASE | STARTED[kind] | {"scale_factor": [1.0, 30.0]}
@@ -636,11 +651,13 @@ def test_runs_of_both_starts_beside_each_other_are_those_alone(kind):
     assert "failed" not in set(both["status"])
 
 
+@pytest.mark.slow
 def test_of_standardised_inputs_both_starts_are_the_same():
     axes = {**BASE, "model": TANH, "scaler": "standard", "scale_factor": 7.0}
     assert_close(*(rows_of(**axes, start=start) for start in ("function", "parameters")), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_newtons_method_from_one_function_takes_the_same_way_in_every_unit():
     axes = {**BASE, "optimizer": "scaling_study.engine.optimizers:newton", "learning_rate": 0.3}
     axes |= {"scale_factor": UNITS["scale_factor"], "sampling": "full", "objective": "samples"}
@@ -698,6 +715,7 @@ STARTS_AND_PROBLEMS = {
 }
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", STARTS_AND_PROBLEMS)
 def test_groups_that_differ_in_start_or_problem_share_a_program(name, monkeypatch):
     axes = {**BASE, **STARTS_AND_PROBLEMS[name]}
@@ -778,6 +796,7 @@ def rows_by(form, monkeypatch, **axes):
     return rows_of(**axes)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.usefixtures("_quickly_compiled")
 @pytest.mark.skipif(not ON_CPU, reason="any other device has one form")
 @pytest.mark.parametrize("kind", FORMS)

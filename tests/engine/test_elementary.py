@@ -49,6 +49,7 @@ def test_values_have_all_digits_but_the_last_few(name, dtype):
     assert (np.abs(found)[~told] <= 1e-30).all()
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", models.VECTORISED)
 def test_values_and_slopes_are_those_of_jax(name, dtype):
@@ -100,6 +101,7 @@ def test_tanh_is_odd_bounded_and_monotone(x, more):
     assert low <= high + 1e-6  # of rounding, as that of XLA
 
 
+@pytest.mark.sweep(3)
 @on_cpu
 @pytest.mark.parametrize("name", models.VECTORISED)
 def test_second_derivatives_are_those_of_jax(name):

@@ -39,6 +39,7 @@ def standardised(problem, seed):
     return scaler.transform(u), y, scaler.transform(new_u), new_y
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", ["wine", "breast_cancer"])
 def test_a_long_training_is_scikit_learns_logistic_regression(name):
     strength = 0.02
@@ -76,6 +77,7 @@ def test_a_long_training_predicts_as_least_squares_does():
     assert row["status"] == "converged"
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("by_row", [False, True])
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_gradient_of_cross_entropy_is_a_plain_loops(classes, by_row):
@@ -116,6 +118,7 @@ def test_the_gradient_of_cross_entropy_is_a_plain_loops(classes, by_row):
         np.testing.assert_array_equal(loss.monitored_loss(parameters, maps, whole), value)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("scaler", ["standard", "quantile"])
 def test_a_network_of_classes_is_scored_as_its_module_says(scaler):
     axes = {
@@ -146,6 +149,7 @@ def test_a_network_of_classes_is_scored_as_its_module_says(scaler):
     np.testing.assert_allclose(scores["test_accuracy"][0, 2], wanted, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_separable_classes_have_scores_and_no_target():
     rows = rows_of(problem="wine", design="U", epochs=2, learning_rate=[1e-3, 1e-2])
     assert rows["test_accuracy"].between(0, 1).all()

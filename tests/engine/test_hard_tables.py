@@ -57,7 +57,7 @@ def test_a_columns_mean_costs_no_digits(mean, objective, dtype):
     assert row["status"] == "converged"
 
 
-@pytest.mark.sweep(8)
+@pytest.mark.sweep(2)
 @ways
 @dtypes
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_training_is_that_of_a_plain_loop_in_float64(problem, objective, dtype):
     np.testing.assert_allclose(row["final_loss"], loss, rtol=ROUNDING[dtype] + far)
 
 
-@pytest.mark.sweep(6)
+@pytest.mark.sweep(2)
 @ways
 @dtypes
 @pytest.mark.parametrize("offset", [0.0, 1e3, 1e9])
@@ -124,7 +124,7 @@ def loss_of_stored(row, condition, seed: int) -> float:
     return float((((x - mean) @ weight + level - y) ** 2).mean() / divisor**2)
 
 
-@pytest.mark.sweep(6)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("objective", WAYS)
 @pytest.mark.parametrize("name", list(PROBLEMS))
@@ -166,6 +166,7 @@ def test_a_run_whose_own_loss_is_another_one_has_failed():
     assert set(rows["status"]) <= {"diverged", "failed"}
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @ways
 def test_nearly_collinear_columns_never_have_a_loss_below_zero(objective, optimizer):
@@ -187,6 +188,7 @@ def test_raw_columns_that_predict_worse_than_the_mean_have_not_converged():
     assert (scaled["excess_share"] < 0.05).all()
 
 
+@pytest.mark.slow
 def test_no_run_on_raw_inputs_is_converged_above_the_targets_variance():
     axes = {"problem": "uniform", "design": "U", "scale_factor": 1000.0, "scaler": "none"}
     axes |= {"target_scaler": "standard", "optimizer": ["sgd", "momentum", "adam", "rmsprop"]}
@@ -221,7 +223,7 @@ def test_a_column_transformer_scales_chosen_columns_and_leads_back_to_original_u
 # Classes -----------------------------------------------------------------------------------
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("scaler", ["none", "minmax", "standard", "robust", "maxabs", "power"])
 def test_a_linear_classifier_ends_at_maximum_likelihood_in_original_units(scaler):
     axes = {"problem": "hard_tables:spector", "design": "U", "scaler": scaler, "sampling": "full"}

@@ -37,6 +37,7 @@ def by_hand(rule, place):
     return OPTIMIZERS[rule].factory(trial["learning_rate"], **arguments)
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("rule", OPTIMIZERS)
 def test_an_optimizer_at_a_trials_rate_has_that_trials_hyperparameters(rule):
     for place in (0, 11, COUNT - 1):

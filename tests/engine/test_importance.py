@@ -66,7 +66,7 @@ def trained(model, dtype: str, features: int = 3, updates: int = 300):
     return parameters, z
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("hidden", [4, 16, 64, (16, 16)])
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
@@ -80,7 +80,7 @@ def test_integrated_gradients_of_trained_networks_are_complete(activation, hidde
     assert jnp.abs(value - level).max() > 1  # a thousandth is little of it
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("activation", sorted(models.ACTIVATIONS.keys() - {"identity"}))
 def test_integrated_gradients_are_complete_whatever_the_activation(activation):
     model = models.build(Component("mlp", (("activation", activation), ("hidden", (8, 8)))))
@@ -247,6 +247,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         return self
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("method", "scoring"),
     [("permutation", "neg_log_loss"), ("permutation_accuracy", "accuracy")],
@@ -302,6 +303,7 @@ def test_the_unit_of_the_inputs_given_is_undone():
         np.testing.assert_allclose(one[name], same[name], rtol=1e-9, err_msg=name)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(("model", "objective"), [(NETWORK, "samples"), (None, "moments")])
 def test_shares_of_a_chunk_are_those_of_each_run_alone(model, objective):
     axes = {"problem": {"name": "uniform", "samples": 30}, "design": "U", "epochs": 3}

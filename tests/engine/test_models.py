@@ -216,7 +216,7 @@ FORWARD = [
 ]
 
 
-@pytest.mark.sweep(10)
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize(("model", "rows"), FORWARD, ids=str)
 def test_forward_over_a_block_is_apply_over_each_run(model, rows, shared):
@@ -244,7 +244,7 @@ def test_forward_over_a_block_is_apply_over_each_run(model, rows, shared):
                 np.testing.assert_allclose(a[(..., *place)], b, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation_trains_over_a_block_as_it_does_run_by_run(activation):
     model = build("mlp", hidden=(6, 5), activation=activation)

@@ -117,6 +117,7 @@ def test_each_batch_is_the_numbers_worked_out_by_hand(way, place, expected):
 # Against NumPy ------------------------------------------------------------------------------
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("design", ["F", "U"])
 def test_loss_and_gradient_are_those_of_the_scaled_data(way, design):
@@ -198,7 +199,7 @@ def test_a_quantile_transformer_is_scikit_learns():
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.sweep(8)
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("activation", models.ACTIVATIONS)
 @pytest.mark.parametrize("hidden", [4, [[3, 2]]], ids=str)
 def test_a_networks_gradient_is_its_losss_slope(activation, hidden):
@@ -426,7 +427,7 @@ AXES = {
 }
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("sampling", ["reshuffled", "replacement", "full"])
 @pytest.mark.parametrize("kind", ["linear", "network", "deep", "transformed"])
 def test_row_by_row_is_all_rows_at_once(kind, sampling):
@@ -439,7 +440,7 @@ def test_row_by_row_is_all_rows_at_once(kind, sampling):
         assert_same_numbers(*found)
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_conditions_last_is_seeds_last_turned_round(kind):
     axes = {**AXES, **BLOCKS[kind]}

@@ -292,6 +292,7 @@ def test_a_longer_budget_is_thinned(scalers):
     np.testing.assert_allclose(column(traced, "trace_loss")[:, -1], traced["final_loss"], rtol=1e-5)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("model", ["linear", {"name": "mlp", "hidden": 3}])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])

@@ -126,7 +126,7 @@ def test_two_updates_by_batches_are_the_numbers_worked_out_by_hand(way):
 # Many runs at once --------------------------------------------------------------------------
 
 
-@pytest.mark.sweep(8)
+@pytest.mark.sweep(3)
 @pytest.mark.usefixtures("_in_float64")
 @pytest.mark.parametrize(
     ("name", "way", "model"),
@@ -162,6 +162,7 @@ def test_a_block_is_its_runs_trained_one_by_one(name, way, model):
     assert len(jax.tree.leaves(batches)[0]) == 8
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.usefixtures("_in_float64")
 @pytest.mark.parametrize("problem", [SMALL, {"name": "gaussian", "features": 20}], ids=str)
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
@@ -217,7 +218,7 @@ def exploding(model: str, optimizer: str, rate: float = 30.0):
     return block, threshold, scan(block, 40, threshold)
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "test_optimizers:clipped_by_layer"])
 @pytest.mark.parametrize("model", MODELS)
 def test_a_run_is_frozen_where_its_loss_first_is_above_the_ceiling(model, optimizer):
@@ -301,7 +302,7 @@ CASES = [(name, "reshuffled") for name in STEPS]
 CASES += [("adam", "replacement"), ("sgd", "replacement"), (STEADY, "full"), ("sgd", "full")]
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(("optimizer", "sampling"), CASES, ids=str)
 def test_trainings_by_moments_and_by_samples_end_alike(optimizer, sampling):
     axes = {

@@ -70,7 +70,7 @@ def run(place: Path, output: str, env: dict[str, str]) -> Any:
     return command(*arguments, cwd=place, env=env)
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", WITHOUT_A_SAY)
 def test_a_setting_without_a_say_changes_no_bit(name, place):
     done = run(place, name, {name: WITHOUT_A_SAY[name]})
@@ -78,6 +78,7 @@ def test_a_setting_without_a_say_changes_no_bit(name, place):
     assert chunks(place / name) == chunks(place / "plain")
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("setting", PART_OF_A_RESULT)
 def test_a_setting_that_changes_bits_is_another_result_and_is_named(setting, place):
     name, _, value = setting.partition("=")

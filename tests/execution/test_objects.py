@@ -69,6 +69,7 @@ def test_an_object_trains_as_what_it_names(tmp_path):
 
 
 # How a module was given is nothing to its importances: those of one of either kind are enough.
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("model", "record"),
     [
@@ -127,6 +128,7 @@ scaling_study.run(study, seeds=2, output_dir=sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_another_process_reads_what_objects_of_a_script_made(tmp_path):
     folder, file = tmp_path / "results", tmp_path / "script.py"
     file.write_text(SCRIPT)

@@ -286,6 +286,7 @@ def test_a_plan_counts_what_a_run_does(results):
     assert min(summary["memory_bytes"], summary["disk_bytes"], summary["seconds"]) > 0
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     "name", ["smoke", "article", "throughput", "throughput-mlp", "throughput-network"]
 )

@@ -91,6 +91,7 @@ def test_the_controls_are_shown(report: Path) -> None:
     assert not board["optimizer"].str.contains("newton").any()  # controls are not ranked
 
 
+@pytest.mark.slow
 def test_a_list_of_trials_is_shown_beside_the_rate_alone(tmp_path: Path) -> None:
     study = read_study("benchmark-trials")
     grid = study.blocks["linear-2"]
@@ -123,6 +124,7 @@ def test_the_schema_describes_every_column_of_the_scores(report: Path) -> None:
             assert scores[name].dropna().between(rule["minimum"], rule.get("maximum", np.inf)).all()
 
 
+@pytest.mark.slow
 def test_the_same_runs_make_the_same_bytes(report, results, tmp_path) -> None:
     again = write_report(results, tmp_path / "again").parent
     files = sorted(path.relative_to(report) for path in report.rglob("*") if path.is_file())
@@ -188,6 +190,7 @@ def ranked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ).parent
 
 
+@pytest.mark.slow
 def test_an_optimizer_beside_committed_results_opens_the_page_and_is_marked(ranked: Path) -> None:
     board = pd.read_csv(ranked / "leaderboard.csv", dtype={"group": "Int64"})
     mine = board.set_index("optimizer").loc["sign_sgd"]

@@ -201,6 +201,7 @@ def test_the_terminal_names_columns_as_the_page_does(diagnosis):
     assert _lines(diagnosis, quiet=True) == diagnosis.answer
 
 
+@pytest.mark.slow
 def test_a_study_of_a_table_names_its_features(tmp_path):
     path = tmp_path / "houses.csv"
     houses().to_csv(path, index=False)

@@ -72,6 +72,7 @@ def test_numbers_are_rounded_and_json(value):
         assert found == pytest.approx(value, rel=6e-3)
 
 
+@pytest.mark.slow
 def test_many_conditions_are_cut_and_the_page_says_so(results, monkeypatch):
     monkeypatch.setattr(module, "MOST_CONDITIONS", 2)
     assert explorer_data(results).left_out == len(results.conditions) - 2

@@ -99,6 +99,7 @@ def test_what_is_said_first_is_what_was_fit(report: Path) -> None:
     assert (fit.loc[fit["offset"] == 1e4, "fitting"] == 0).all()
 
 
+@pytest.mark.slow
 def test_the_answer_changes_with_the_runs(
     results: Results, report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +119,7 @@ def test_the_answer_changes_with_the_runs(
     assert numbers[0] != numbers[1]
 
 
+@pytest.mark.slow
 def test_the_same_runs_make_the_same_bytes(report: Path, results: Results, tmp_path: Path) -> None:
     again = write_report(results, tmp_path / "again").parent
     files = sorted(path.relative_to(report) for path in report.rglob("*") if path.is_file())
@@ -131,6 +133,7 @@ def test_a_study_without_importances_has_no_such_report(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_study_in_which_nothing_fits_says_so(tmp_path: Path) -> None:
     short = {**STUDY, "problem": {"name": "decoy", "samples": 64}, "seeds": 4, "updates": 2}
     short["blocks"] = {name: STUDY["blocks"][name] for name in ("scale", "scaler")}

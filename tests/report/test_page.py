@@ -159,6 +159,7 @@ def all_diverged(row: dict[str, Any], _: Condition) -> None:
     row |= {"weight_original": nothing, "movement": nothing, "grad_norm_mean": nothing}
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     "study",
     [

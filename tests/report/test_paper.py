@@ -184,6 +184,7 @@ def test_what_cannot_be_tested_and_controls_are_said():
     assert plain(judged(0, [0, 3], control)) == "The control fails: 1 of 2 cases have an effect."
 
 
+@pytest.mark.slow
 def test_fresh_seeds_stand_beside_the_claims(paper, undrawn, tmp_path, monkeypatch):
     monkeypatch.setattr(methods, "COVERAGE_STUDIES", 5)
     write_report(paper, tmp_path / "report", fresh=paper)
@@ -197,6 +198,7 @@ def test_the_lead_is_short(report):
     assert len(text.split("\n\n")[1].split()) <= 60
 
 
+@pytest.mark.slow
 def test_a_changed_run_changes_the_text(paper, report, undrawn, tmp_path, monkeypatch):
     monkeypatch.setattr(methods, "COVERAGE_STUDIES", 20)
     folder = tmp_path / "results"
