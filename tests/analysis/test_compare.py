@@ -50,6 +50,7 @@ def cell(*samples, **options) -> pd.Series:
 # Statistics ---------------------------------------------------------------------------------
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("quantity", QUANTITIES)
 def test_equal_samples_are_identical(quantity):
     values = np.random.default_rng(0).integers(0, 2, 20)

@@ -74,6 +74,7 @@ def board(tmp_path_factory):
     return scale_sensitivity.leaderboard(found).set_index("optimizer")
 
 
+@pytest.mark.slow
 def test_what_newton_loses_is_nothing(board):
     newton = board.loc[NEWTON]
     assert newton["rank"] <= 2  # with the factory that divides by the scale

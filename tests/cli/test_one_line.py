@@ -109,6 +109,7 @@ def test_a_folder_that_vanishes_during_a_run_is_one_line(tmp_path):
     assert folder_of.status(tmp_path / "x").complete
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("mask", [0o022, 0o027, 0o002])
 def test_files_have_the_modes_that_the_umask_leaves(mask, tmp_path):
     before = os.umask(mask)

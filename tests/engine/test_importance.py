@@ -187,6 +187,7 @@ class Predictor(RegressorMixin, BaseEstimator):
         return self
 
 
+@pytest.mark.slow
 def test_permutation_importance_is_scikit_learns_within_its_monte_carlo_interval():
     model, rows = models.build(NETWORK), drawn_rows(seed=2)
     parameters = start(model, seed=2)

@@ -126,7 +126,7 @@ def test_two_updates_by_batches_are_the_numbers_worked_out_by_hand(way):
 # Many runs at once --------------------------------------------------------------------------
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(2)
 @pytest.mark.usefixtures("_in_float64")
 @pytest.mark.parametrize(
     ("name", "way", "model"),
@@ -302,7 +302,7 @@ CASES = [(name, "reshuffled") for name in STEPS]
 CASES += [("adam", "replacement"), ("sgd", "replacement"), (STEADY, "full"), ("sgd", "full")]
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(("optimizer", "sampling"), CASES, ids=str)
 def test_trainings_by_moments_and_by_samples_end_alike(optimizer, sampling):
     axes = {

@@ -70,6 +70,7 @@ def run(place: Path, output: str, env: dict[str, str]) -> Any:
     return command(*arguments, cwd=place, env=env)
 
 
+@pytest.mark.slow
 @pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", WITHOUT_A_SAY)
 def test_a_setting_without_a_say_changes_no_bit(name, place):

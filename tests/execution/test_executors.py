@@ -82,6 +82,7 @@ def test_workers_give_the_same_bits_and_one_that_dies_loses_only_its_chunk(whole
     assert len(results.runs) == plan(read_study(STUDY)).runs
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_does_not_answer_is_told_in_a_line(tmp_path, monkeypatch):
     done = command("run", "smoke", "--scheduler", "tcp://127.0.0.1:9", cwd=tmp_path)
     assert done.returncode == 2

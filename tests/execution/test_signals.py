@@ -66,6 +66,7 @@ def signals_at_random_moments(count: int, folder: Path, choices: random.Random) 
         ends_whole(process, KINDS[turn % 2], folder / "long")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_a_signal_at_a_random_moment_ends_a_run_with_whole_chunks(tmp_path):
     signals_at_random_moments(2, tmp_path, random.Random())  # one of each kind
