@@ -25,7 +25,7 @@ from scaling_study.engine.cache import without_unreadable
 from scaling_study.engine.compiling import budget_of, compiled
 from scaling_study.engine.environment import environment, with_pinned
 from scaling_study.engine.initial import initial_of
-from scaling_study.engine.inputs import Inputs, ahead, arrays_of, inputs_of
+from scaling_study.engine.inputs import Inputs, ahead, inputs_of
 from scaling_study.engine.program import tiles_of
 from scaling_study.engine.record import failed, to_parquet, to_table, with_failures
 from scaling_study.engine.train import Budget, Training
@@ -277,7 +277,7 @@ _drawing = threading.Lock()
 
 def _inputs(group: Group, chunk: Chunk) -> Inputs:
     with _drawing:
-        return inputs_of(group, arrays_of(group, chunk.condition_block), group.seeds(chunk))
+        return inputs_of(group, chunk.condition_block, group.seeds(chunk))
 
 
 def _train(group: Group, chunk: Chunk, record: str, inputs: Inputs) -> Training:

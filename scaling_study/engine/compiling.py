@@ -12,7 +12,7 @@ from scaling_study.engine import monitor, optimizers
 from scaling_study.engine.cache import without_unreadable
 from scaling_study.engine.environment import with_pinned
 from scaling_study.engine.initial import shapes_of
-from scaling_study.engine.inputs import Inputs, arrays_of, inputs_of
+from scaling_study.engine.inputs import Inputs, inputs_of
 from scaling_study.engine.models import MODELS
 from scaling_study.engine.program import (
     ChunkProgram,
@@ -127,7 +127,7 @@ def compiled(group: Group, record: str, inputs: Inputs | None = None) -> Program
         found = _programs.get(key)
         if found is None:
             with np.errstate(all="ignore"):
-                sample = inputs or inputs_of(group, arrays_of(group, 0), range(group.shape.seeds))
+                sample = inputs or inputs_of(group, 0, range(group.shape.seeds))
             try:
                 with jax.enable_x64(group.static.dtype == "float64"):
                     found = without_unreadable(lambda: _compile(group, record, sample))

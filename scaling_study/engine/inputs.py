@@ -186,11 +186,14 @@ class Inputs(NamedTuple):
     unique_data: Encoding  # of each unique data set, from which `data` are made
 
 
-def inputs_of(group: Group, arrays: ConditionArrays, seeds: range) -> Inputs:
-    """Return what conditions and seeds are trained on; NumPy, no device is needed."""
-    static, tiles = group.static, tiles_of(group)
-    problem, drawn = problem_of(static.problem), draws.draw(static, seeds)
-    unique_data = encoding.encode_unique(problem, drawn, arrays.datasets, static.transformed)
+def inputs_of(group: Group, block: int, seeds: range) -> Inputs:
+    """Return what a block of conditions and seeds are trained on; NumPy, no device is needed."""
+    static, tiles, arrays = group.static, tiles_of(group), arrays_of(group, block)
+    problem = problem_of(static.problem)
+    if static.data_seed == "vary":
+        unique_data = _encoded(group, block, seeds)
+    else:
+        unique_data = _encoded_once(group, block).for_seeds(len(seeds))
     moments = static.objective == "moments"
     data = data_of(static.dtype, unique_data, arrays, problem.classes, moments=moments)
     if starts_from_function(group):
@@ -207,6 +210,19 @@ def inputs_of(group: Group, arrays: ConditionArrays, seeds: range) -> Inputs:
     segments = _segments(group, seeds)
     data = of_runs._replace(inputs=inputs, residual=residual)
     return Inputs(data, next(segments), segments, unique_data)
+
+
+def _encoded(group: Group, block: int, seeds: range) -> Encoding:
+    """Return the encoding of each unique data set of a block of conditions."""
+    static, datasets = group.static, arrays_of(group, block).datasets
+    drawn = draws.draw(static, seeds)
+    return encoding.encode_unique(problem_of(static.problem), drawn, datasets, static.transformed)
+
+
+@lru_cache(maxsize=4)
+def _encoded_once(group: Group, block: int) -> Encoding:
+    """Return the encoding of the data that all seeds share, for one of them."""
+    return _encoded(group, block, range(1))
 
 
 def ahead(segments: Iterator[Any]) -> Iterator[Any]:

@@ -239,7 +239,7 @@ class Trainer:
         now = self._criterion(parameters, data, full_batch)
         monitor = monitoring.start(now, Info(loss, norm), data.convergence_target)
         if not self.objective.judged_each_update:
-            monitor = self._judge(monitor, now, jnp.int32(0))
+            monitor = self._judged(monitor, now, jnp.int32(0))
         return self.update.init(parameters, data), monitor
 
     def _epoch(
@@ -272,7 +272,7 @@ class Trainer:
             ended = (epoch + 1) * count
             monitor, loss = jax.lax.cond(
                 is_judged,
-                lambda: self._judged(state.parameters, monitor, data, full_batch, ended),
+                lambda: self._at_end_of_epoch(state.parameters, monitor, data, full_batch, ended),
                 lambda: (monitor, monitor.loss),
             )
         weights = []
@@ -300,7 +300,7 @@ class Trainer:
             last_above = monitoring.update(last_above, target, now, step, active)
         return new, last_above, total
 
-    def _judged(
+    def _at_end_of_epoch(
         self, parameters: Parameters, monitor: Monitor, data: Data, full_batch: Any, ended: Array
     ) -> tuple[Monitor, Array]:
         """Return the monitor after an epoch, ``ended`` updates in all, and the loss to trace."""
@@ -308,10 +308,10 @@ class Trainer:
         loss = now.loss
         if data.penalised_optimum is not None:
             loss = self.objective.monitored_loss(parameters, data.maps, full_batch)
-        return self._judge(monitor, now, ended), loss
+        return self._judged(monitor, now, ended), loss
 
-    def _judge(self, monitor: Monitor, now: Criterion, done: Array) -> Monitor:
-        """Return the monitor where runs are judged after ``done`` updates, and an epoch later."""
+    def _judged(self, monitor: Monitor, now: Criterion, done: Array) -> Monitor:
+        """Return the monitor after ``done`` updates; runs are judged again an epoch later."""
         next_time = done + self.budget.batches
         target = monitor.convergence_target
         last_above = monitoring.update(monitor.last_above, target, now, next_time - 1)
