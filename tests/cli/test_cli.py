@@ -88,6 +88,7 @@ def test_run_again_trains_nothing_and_says_so(smoke, call):
     assert summary["runs"] == 128
 
 
+@pytest.mark.slow
 def test_report_needs_no_jax(smoke, here):
     code = """
 import sys

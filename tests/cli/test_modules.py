@@ -51,6 +51,7 @@ def test_a_command_imports_nothing_from_where_it_is_run(name, how, downloaded):
     assert [path.name for path in downloaded.rglob("*.imported")] == []
 
 
+@pytest.mark.slow
 def test_a_reference_is_found_where_the_command_is_run_and_its_neighbours_too(downloaded):
     (downloaded / "own.py").write_text(
         "import helping\nimport optax\n\n\ndef factory(learning_rate):\n"

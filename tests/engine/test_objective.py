@@ -17,7 +17,7 @@ from scaling_study.study.scalers import AFFINE, TRANSFORMERS
 
 WAYS = ("moments", "samples")
 SMALL = {"name": "gaussian", "samples": 14, "features": 3, "noise": 0.5, "correlation": 0.3}
-few = settings(max_examples=20, deadline=None, derandomize=True, database=None)
+few = settings(max_examples=12, deadline=None, derandomize=True, database=None)
 
 
 @pytest.fixture(autouse=True)
