@@ -55,4 +55,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf .venv results build *.egg-info
+	rm -rf .venv .pytest_cache results build *.egg-info

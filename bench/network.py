@@ -209,10 +209,10 @@ def page(rows: list[Row]) -> str:
         f" host, medians of {REPEATS} in turn, on {os.cpu_count()} cores of {processor()}, JAX"
         f" {jax.__version__}. Of {len(rows)} shapes, {np.sum(known >= 1)} are at least as fast as"
         f" `jax.vmap`; of the {many.sum()} with 16 runs or more, {np.sum(known[many] >= 1)}. One"
-        " run is slow because a chunk trains all of its seeds, 4 to 32, so that the numbers of a"
+        " run is slow because a chunk trains all of its seeds, up to 32, so that the numbers of a"
         " run do not depend on how many seeds a study asks for. scikit-learn: the time of one fit,"
-        " times the number of runs. Shapes whose parameters"
-        f" are more than {MOST_NUMBERS:.0e} numbers together are left out.\n\n"
+        " times the number of runs. Shapes whose weights are more than"
+        f" {MOST_NUMBERS:.0e} numbers together are left out.\n\n"
         "![Ratios](figures/networks.svg)\n\n" + "\n".join([HEAD, *map(line, rows)]) + "\n"
     )
 

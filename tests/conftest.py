@@ -185,7 +185,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Delete the compiled programs of earlier suites, if there are many."""
     files = PROGRAMS.glob("*")
     if not hasattr(config, "workerinput") and sum(f.stat().st_size for f in files) > MOST_BYTES:
-        shutil.rmtree(PROGRAMS)
+        shutil.rmtree(PROGRAMS, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -74,7 +74,6 @@ class ProgramKey(NamedTuple):
     model: Component  # without its initial kernel, if it is of the registry
     data_shape: tuple[int, int]
     classes: int
-    holds_out: bool  # whether rows are held out, of an objective that has rows
     is_table: bool
     chunk_shape: ChunkShape
     budget: Budget
@@ -96,7 +95,6 @@ class ProgramKey(NamedTuple):
             model=model,
             data_shape=shape_of(static.problem),
             classes=problem.classes,
-            holds_out=problem.held_out is not None and static.objective != "moments",
             is_table=static.problem.is_table,
             chunk_shape=group.shape,
             budget=budget_of(group, record),

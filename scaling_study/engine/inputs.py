@@ -1,7 +1,7 @@
 """What a chunk is trained on: data, batch orders and constants of runs, in tiles; NumPy only."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -190,7 +190,8 @@ def inputs_of(group: Group, block: int, seeds: range) -> Inputs:
     """Return what a block of conditions and seeds are trained on; NumPy, no device is needed."""
     static, tiles, arrays = group.static, tiles_of(group), arrays_of(group, block)
     problem = problem_of(static.problem)
-    if static.data_seed == "vary":
+    # A user's code may change while a process runs, and is called again.
+    if static.data_seed == "vary" or any(part.is_code for part in group.components()):
         unique_data = _encoded(group, block, seeds)
     else:
         unique_data = _encoded_once(group, block).for_seeds(len(seeds))
@@ -228,19 +229,26 @@ def _encoded_once(group: Group, block: int) -> Encoding:
 def ahead(segments: Iterator[Any]) -> Iterator[Any]:
     """Return an iterator that draws the next segment in a thread while the last is trained.
 
-    A program whose loops may end early keeps the thread that calls it until it is done.
+    A program whose loops may end early keeps the thread that calls it until it is done. Where no
+    thread can start, as while the interpreter ends, segments are drawn in turn.
     """
     thread = ThreadPoolExecutor(1)
-    first = thread.submit(next, segments, None)
 
-    def each() -> Iterator[Any]:
+    def begin() -> Future[Any]:
+        try:
+            return thread.submit(next, segments, None)
+        except RuntimeError:
+            drawn: Future[Any] = Future()
+            drawn.set_result(next(segments, None))
+            return drawn
+
+    def each(following: Future[Any]) -> Iterator[Any]:
         with thread:
-            following = first
             while (segment := following.result()) is not None:
-                following = thread.submit(next, segments, None)
+                following = begin()
                 yield segment
 
-    return each()
+    return each(begin())
 
 
 def _segments(group: Group, seeds: range) -> Iterator[tuple[Any, np.int32]]:

@@ -44,7 +44,9 @@ class Monitor(NamedTuple):
 
     divergence_threshold: Array  # loss above which a run has diverged
     convergence_target: Criterion  # upper bounds for a converged run, and for each of its features
-    last_above: Criterion  # last update at which the bound was exceeded, int32; -1 if never
+    # Last update at which the bound was exceeded, int32; -1 if never. Where runs are judged at the
+    # end of each epoch, the last one before they were judged again: at most that of another epoch.
+    last_above: Criterion
     initial_loss: Array  # `Criterion.loss` at the start
     loss: Array  # and at the end
     norm_init: PerFeature  # gradient norm on the full data at the start

@@ -40,7 +40,8 @@ def over_runs(function: Callable[..., Any], *axes: int) -> Callable[..., Any]:
     def mapped(run: Any, data: Any, *arguments: Any) -> Any:
         runs = jax.tree.leaves(run)[0].shape[:2]
         rows, shared = arguments[: len(axes)], arguments[len(axes) :]
-        of_run = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (run, data))
+        count = runs[0] * runs[1]  # an array of a run may be empty, so that -1 would not do
+        of_run = jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), (run, data))
         of_rows = [_of_each_run(x, axis, runs) for x, axis in zip(rows, axes, strict=True)]
         in_axes: list[Any] = [Rows(*(axis, axis, None)) for axis in axes]  # type: ignore[arg-type]
         done = jax.vmap(function, in_axes=(0, 0, *in_axes, *[None] * len(shared)))(

@@ -31,6 +31,7 @@ TRACE_POINTS = 12_800  # of a seed's conditions together, where the fewest allow
 WRITTEN_OUT = 4  # features up to which sums over them are written out term by term
 DENSE_MODELS = "linear", "mlp"
 PREPARED_NUMBERS = 2**22  # numbers of prepared batches that are held at once
+TABLE_PREPARED = 4  # times as many of a user's table, so that few budgets need another program
 
 
 @dataclass(frozen=True)
@@ -362,7 +363,8 @@ def segment_epochs(group: Group) -> Iterator[int]:
         "samples": batches * static.batch_size * (features + 1),
     }[static.objective]
     runs = shape.seeds * (shape.conditions if static.transformed else 1)
-    length = max(1, PREPARED_NUMBERS // (per_epoch * runs))
+    most = PREPARED_NUMBERS * (TABLE_PREPARED if static.problem.is_table else 1)
+    length = max(1, most // (per_epoch * runs))
     while left > 0:
         yield min(length, left)
         left -= length

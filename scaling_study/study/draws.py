@@ -93,9 +93,10 @@ def permutations(
     """Return ``count`` permutations from each generator, (n_generators, count, samples).
 
     Sorts random keys whose lowest bits hold the sample's index: six times as fast as
-    `numpy.random.Generator.permuted`, and uniform where keys are distinct. Two samples of at most
-    1,024 share the random bits of their keys, 22 or more, in one of four million epochs, and then
-    keep their order. Keys of 64 bits take ten times as long to sort.
+    `numpy.random.Generator.permuted`, and uniform where keys are distinct. Two given samples of at
+    most 1,024 share the random bits of their keys, 22 or more, in one of four million epochs, and
+    then keep their order; some two of 100 samples in one of 6,800, of 1,024 in one of 8. Keys of
+    64 bits take ten times as long to sort.
     """
     dtype = np.dtype(np.uint32 if samples <= 1024 else np.uint64)
     most, low = np.iinfo(dtype).max, dtype.type(2 ** int(samples - 1).bit_length() - 1)

@@ -122,11 +122,11 @@ class Plan:
     def memory_at_once(self, group: Group) -> int:
         """Return the bytes of a chunk whose runs all train at once, as on a GPU.
 
-        To `memory_of` it adds the hidden layers of all rows, forward and backward.
+        To `memory_of` it adds all rows and their hidden layers, forward and backward.
         """
         static, shape = group.static, group.shape
-        samples, _ = shape_of(static.problem)
-        units = 0 if static.objective == "moments" else sum(hidden_of(static))
+        samples, features = shape_of(static.problem)
+        units = 0 if static.objective == "moments" else features + sum(hidden_of(static))
         size = 8 if static.dtype == "float64" else 4
         rows = shape.conditions * shape.seeds * samples
         return self.memory_of(group) + 2 * size * rows * units

@@ -1,5 +1,7 @@
 """What a chunk is trained on: shared data encoded once, later orders drawn ahead."""
 
+import importlib
+import sys
 import threading
 
 import numpy as np
@@ -31,6 +33,14 @@ def test_the_next_segment_is_drawn_while_the_last_is_used():
     assert not drawn[2].is_set()
 
 
+def test_segments_are_drawn_in_turn_where_no_thread_can_start(monkeypatch):
+    def submit(*_):
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    monkeypatch.setattr(inputs.ThreadPoolExecutor, "submit", submit)
+    assert list(ahead(iter(range(1, 4)))) == [1, 2, 3]
+
+
 def test_a_segment_that_cannot_be_drawn_raises_where_it_is_asked_for():
     def draw():
         yield 1
@@ -60,3 +70,25 @@ def test_data_that_all_seeds_share_are_encoded_once_and_are_those_of_each_seed(m
     for name in expected._fields:
         for one in found:
             np.testing.assert_array_equal(getattr(one, name), getattr(expected, name), name)
+
+
+def test_a_users_problem_is_drawn_again_whatever_its_seed(tmp_path, monkeypatch):
+    module = tmp_path / "own_problem.py"
+    text = (
+        "from scaling_study.study.problems import Problem\n"
+        "def make(noise={noise}):\n"
+        "    import numpy as np\n"
+        "    x = np.random.default_rng(0).normal(size=(12, 2))\n"
+        "    return Problem.from_arrays(x, x[:, 0] + {noise} * x[:, 1] ** 2)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for noise in (0, 5):
+        module.write_text(text.format(noise=noise))
+        sys.modules.pop("own_problem", None)
+        importlib.invalidate_caches()
+        axes = {"problem": "own_problem:make", "design": "U", "data_seed": 3, "epochs": 1}
+        (group,) = groups_of(**axes)
+        seeds = range(group.shape.seeds)
+        found.append(inputs.inputs_of(group, 0, seeds).unique_data.loss_null[0, 0])
+    assert found[0] != found[1]

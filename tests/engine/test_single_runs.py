@@ -41,6 +41,13 @@ def test_a_mapped_function_is_a_loop_over_the_runs(shared):
             np.testing.assert_allclose(found[name][c, s], value, rtol=1e-5, atol=1e-5)
 
 
+def test_a_run_may_have_empty_arrays():
+    run = {"kernel": jnp.ones((2, 3, 4)), "none": jnp.zeros((2, 3, 0))}
+    rows = Rows(jnp.ones((3, 5, 4)), jnp.ones((3, 5)), jnp.int32(5))
+    found = over_runs(lambda run, data, rows: run, ONE_BATCH)(run, jnp.ones((2, 3)), rows)
+    assert {name: x.shape for name, x in found.items()} == {"kernel": (2, 3, 4), "none": (2, 3, 0)}
+
+
 def test_runs_lead_and_are_last_again():
     tree = {"a": jnp.arange(24.0).reshape(2, 3, 4), "b": jnp.ones((3, 4))}
     first = runs_first(tree)

@@ -71,7 +71,6 @@ def run(place: Path, output: str, env: dict[str, str]) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", WITHOUT_A_SAY)
 def test_a_setting_without_a_say_changes_no_bit(name, place):
     done = run(place, name, {name: WITHOUT_A_SAY[name]})

@@ -56,13 +56,13 @@ def test_results_that_are_replaced_have_no_say_in_the_chunk_size(tmp_path):
     assert found.chunk_runs == preflight.WIDEST
 
 
-def test_hidden_layers_of_all_rows_count_where_all_runs_train_at_once():
+def test_rows_and_their_hidden_layers_count_where_all_runs_train_at_once():
     found = planned(model={"name": "mlp", "hidden": [[64, 32]]})
     group = found.groups[0]
     runs = group.shape.conditions * group.shape.seeds
-    (samples, _), size, passes = shape_of(group.static.problem), 4, 2
-    hidden = passes * size * runs * samples * (64 + 32)
-    assert found.memory_at_once(group) == found.memory_of(group) + hidden
+    (samples, features), size, passes = shape_of(group.static.problem), 4, 2
+    rows = passes * size * runs * samples * (features + 64 + 32)
+    assert found.memory_at_once(group) == found.memory_of(group) + rows
     found = planned(model="linear", objective="moments")
     group = found.groups[0]
     assert found.memory_at_once(group) == found.memory_of(group)
