@@ -31,7 +31,7 @@ from sklearn.neural_network import MLPRegressor
 ROWS, BATCH, REPEATS = 512, 32, 5
 FEATURES, HIDDEN, RUNS = (2, 10, 30, 85, 784), ((16,), (64, 64), (256, 256)), (1, 16, 64, 1024)
 MOST_WORK = 2e10  # multiply-adds of a measurement, forward
-MOST_NUMBERS = 1e8  # of the parameters of all runs; more do not fit the memory by `jax.vmap`
+MOST_NUMBERS = 1e8  # weights of all runs; with more, `jax.vmap` may need too much memory
 Row = dict[str, Any]
 
 
@@ -218,8 +218,10 @@ def page(rows: list[Row]) -> str:
 
 
 def main(arguments: list[str]) -> None:
+    if len(arguments) not in (1, 4):
+        sys.exit(__doc__)
     print(HEAD, flush=True)
-    if len(arguments) > 1:
+    if len(arguments) == 4:
         features, hidden, runs, updates = arguments
         widths = tuple(map(int, hidden.split(",")))
         epochs = max(1, int(updates) * BATCH // ROWS)

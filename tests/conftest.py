@@ -22,7 +22,7 @@ from scaling_study.study.study import PRESETS
 # suite compiles what has changed. JAX 0.10, that of Python 3.11, aborted once while it serialized
 # one of the many hundred programs of a process.
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", str(sys.version_info >= (3, 12)).lower())
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(PROGRAMS)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 MOST_BYTES = 2**31  # of programs, above which a suite begins with none
 # Two processes run the suite: reports of many figures need start no others, which each import
