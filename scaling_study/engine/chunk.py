@@ -284,7 +284,7 @@ def _train(group: Group, chunk: Chunk, record: str, inputs: Inputs) -> Training:
     """Return a chunk's training, in tiles and on the device, before it is waited for."""
     program = compiled(group, record, inputs)
     with jax.enable_x64(group.static.dtype == "float64"):
-        trace, data = program.take_trace(), inputs.data
+        trace, data = program.take_trace(), jax.device_put(inputs.data)
         initial = initial_of(group, group.seeds(chunk))
         if program.train is not None:
             return program.train(trace, initial, data, *inputs.order)

@@ -17,6 +17,7 @@ from scaling_study.engine.models import MODELS
 from scaling_study.engine.program import (
     ChunkProgram,
     is_by_row,
+    shares_inputs,
     starts_from_function,
     tiles_of,
 )
@@ -78,6 +79,7 @@ class ProgramKey(NamedTuple):
     chunk_shape: ChunkShape
     budget: Budget
     starts_from_function: bool
+    shares_inputs: bool
     device: Any
 
     @classmethod
@@ -99,6 +101,7 @@ class ProgramKey(NamedTuple):
             chunk_shape=group.shape,
             budget=budget_of(group, record),
             starts_from_function=starts_from_function(group),
+            shares_inputs=shares_inputs(group),
             device=jax.config.jax_default_device or jax.devices()[0],
         )
 

@@ -8,9 +8,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from scaling_study.engine import models
 from scaling_study.engine.monitor import Target
 from scaling_study.engine.objective import AffineMaps
-from scaling_study.engine.program import starts_from_function, tiles_of
+from scaling_study.engine.program import (
+    maps_single_runs,
+    model_of,
+    shares_inputs,
+    starts_from_function,
+    tiles_of,
+)
 from scaling_study.engine.train import Data, FunctionStart, PenalisedOptimum
 from scaling_study.study import draws, encoding, optimum
 from scaling_study.study.conditions import (
@@ -144,8 +151,7 @@ def data_of(
         ols = (factor * ols[None]).sum(axis=1)
         best = None if best is None else (factor * best[None]).sum(axis=1)
 
-    def cast(array: Any) -> Any:
-        return np.asarray(array, dtype=dtype)
+    cast = partial(_cast, dtype=dtype)
 
     def of_data(array: np.ndarray, lead: int) -> Any:
         return cast(array)[rows] if array.ndim > lead else cast(array)
@@ -168,13 +174,31 @@ def data_of(
     )
 
 
+def target_of(unique_data: Encoding, *, linear: bool) -> np.ndarray:
+    """Return the target of each unique data set, (K, S, N), as of `PerSample`, or its class."""
+    u, ols = unique_data.u, unique_data.ols_coefficient
+    target = unique_data.residual_scale[..., None] * unique_data.residual
+    if linear:
+        return target
+    if u.ndim == 4:
+        return target + (u @ np.moveaxis(ols, 0, -1)[..., None])[..., 0]
+    return target + np.moveaxis(u @ np.moveaxis(ols, -1, 0), -1, 0)
+
+
 def start_of(dtype: str, unique_data: Encoding, arrays: ConditionArrays) -> FunctionStart:
     """Return the maps that the initial parameters of a block (C, S) undo."""
     rows, undone = arrays.datasets.inverse, arrays.from_function
     scale = np.where(undone, unique_data.feature_scale[:, rows], 1.0)
     shift = np.where(undone, unique_data.feature_shift[:, rows], 0.0)
-    cast: Any = partial(np.asarray, dtype=dtype)
+    cast = partial(_cast, dtype=dtype)
     return FunctionStart(cast(scale), cast(shift))
+
+
+def _cast(array: Any, dtype: str) -> Any:
+    """Return an array in a dtype; what is repeated along an axis is converted once."""
+    array = np.asarray(array)
+    once = tuple(slice(0, 1 if step == 0 else None) for step in array.strides)
+    return np.broadcast_to(array[once].astype(dtype), array.shape)
 
 
 class Inputs(NamedTuple):
@@ -199,18 +223,36 @@ def inputs_of(group: Group, block: int, seeds: range) -> Inputs:
     data = data_of(static.dtype, unique_data, arrays, problem.classes, moments=moments)
     if starts_from_function(group):
         data = data._replace(start=start_of(static.dtype, unique_data, arrays))
-    cut = tiles.cut_data if static.transformed else tiles.cut_seeds
     lead = group.shape.seeds // tiles.seeds, group.shape.conditions // tiles.conditions
 
     def tiled(array: np.ndarray) -> np.ndarray:
         parts = tiles.cut(array)
-        return np.broadcast_to(parts, (*lead, *parts.shape[2:]))
+        return np.ascontiguousarray(np.broadcast_to(parts, (*lead, *parts.shape[2:])))
 
     of_runs = jax.tree.map(tiled, data._replace(inputs=None, residual=None))
-    inputs, residual = cut(np.asarray(data.inputs)), cut(np.asarray(data.residual))
+    inputs, residual = _rows_of_tiles(group, data, unique_data, arrays)
     segments = _segments(group, seeds)
+    # A device takes over contiguous arrays without copying them.
+    inputs, residual = np.ascontiguousarray(inputs), np.ascontiguousarray(residual)
     data = of_runs._replace(inputs=inputs, residual=residual)
     return Inputs(data, next(segments), segments, unique_data)
+
+
+def _rows_of_tiles(
+    group: Group, data: Data, unique_data: Encoding, arrays: ConditionArrays
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the inputs and the residuals of a chunk in tiles; of single runs the targets."""
+    static, tiles = group.static, tiles_of(group)
+    cut = tiles.cut_data if static.transformed else tiles.cut_seeds
+    if not maps_single_runs(group):
+        return cut(np.asarray(data.inputs)), cut(np.asarray(data.residual))
+    linear = models.is_linear(model_of(static)) and not problem_of(static.problem).classes
+    target = target_of(unique_data, linear=linear).astype(static.dtype)
+    targets = tiles.cut_data(target[arrays.datasets.inverse])
+    if shares_inputs(group):
+        one = np.asarray(data.inputs)[:1]
+        return np.broadcast_to(one, (len(targets), *one.shape)), targets
+    return cut(np.asarray(data.inputs)), targets
 
 
 def _encoded(group: Group, block: int, seeds: range) -> Encoding:

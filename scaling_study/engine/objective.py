@@ -56,8 +56,23 @@ class Rows(NamedTuple):
     """The rows of a batch: R places, of which the first ``size`` hold a row."""
 
     inputs: Array  # (R, d, C or 1, S)
-    residual: Array  # (R, C or 1, S)
+    residual: Array  # (R, C or 1, S); of one run (R,), its target as of `PerSample`
     size: Array
+
+
+class Places(NamedTuple):
+    """Which rows are in a batch, for the runs of each seed."""
+
+    rows: Array  # (S, R)
+    size: Array
+
+
+class RowsOfRun(NamedTuple):
+    """Which of the rows of a tile are those of one run, and its target."""
+
+    target: Array  # (N,), as of `PerSample`
+    dataset: Array  # the place of its inputs
+    seed: Array  # the place of its batches
 
 
 @dataclass(frozen=True)
@@ -66,7 +81,9 @@ class PerSample:
 
     Two classes have one logit and a logistic loss, more a softmax over one logit each, in nats.
     The class of a row is its residual. Row by row, the activations of a tile stay in a core's
-    first cache. For one run, `prepare` and `full_batch` still return the rows of all seeds.
+    first cache. For one run, `prepare` and `full_batch` return what the runs of a tile share, and
+    `rows` those of the run. Its target is in training units, less the intercept, and of a linear
+    model less the prediction of least squares.
     """
 
     model: nn.Module  # maps (n_rows, n_features) to (n_rows,) or (n_rows, n_classes)
@@ -81,25 +98,34 @@ class PerSample:
     def _linear(self) -> bool:
         return models.is_linear(self.model) and not self.classes
 
-    def prepare(self, inputs: Array, residual: Array, order: Array) -> Rows:
+    def prepare(self, inputs: Array, residual: Array, order: Array) -> Rows | Places:
         """Return the rows of each batch; arrays lead with (n_epochs, n_batches)."""
         index = self.batching.rows(order)
+        size = jnp.broadcast_to(jnp.asarray(self.batching.sizes, jnp.int32), index.shape[1:3])
+        if self.single_run:
+            return Places(jnp.moveaxis(index, 0, 2), size)
         take = jax.vmap(lambda data, rows: data[rows])  # over seeds
         take = take if residual.ndim == 2 else jax.vmap(take, in_axes=(0, None))
-        size = jnp.broadcast_to(jnp.asarray(self.batching.sizes, jnp.int32), index.shape[1:3])
         inputs, residual = take(inputs, index), take(residual, index)
-        if self.single_run:
-            axes = residual.ndim - 3, residual.ndim - 2
-            inputs, residual = (jnp.moveaxis(x, axes, (0, 1)) for x in (inputs, residual))
-            return Rows(inputs, residual, size)
         return Rows(self._runs_last(inputs, 4), self._runs_last(residual, 3), size)
 
-    def full_batch(self, inputs: Array, residual: Array) -> Rows:
-        """Return all rows as one batch."""
-        size = jnp.int32(self.batching.samples)
+    def full_batch(self, inputs: Array, residual: Array) -> Any:
+        """Return all rows as one batch; for one run, the inputs of each data set, (K, N, d)."""
         if self.single_run:
-            return Rows(inputs, residual, size)
+            return inputs.reshape(-1, *inputs.shape[-2:])
+        size = jnp.int32(self.batching.samples)
         return Rows(self._runs_last(inputs, 2), self._runs_last(residual, 1), size)
+
+    def rows(self, inputs: Array, of_run: RowsOfRun, batch: Places | None) -> Rows:
+        """Return the rows of a run's batch, or all; they are copied for it alone."""
+        if batch is None:
+            return Rows(inputs[of_run.dataset], of_run.target, jnp.int32(self.batching.samples))
+        index = batch.rows[of_run.seed]
+        own, target = (
+            x.get(mode="promise_in_bounds")
+            for x in (inputs.at[of_run.dataset, index], of_run.target.at[index])
+        )
+        return Rows(own, target, batch.size)
 
     def value_and_gradient(self, parameters: Parameters, maps: AffineMaps, rows: Any) -> Any:
         """Return the loss (C, S) of a batch and its gradient, of each run by itself."""
@@ -122,7 +148,7 @@ class PerSample:
         For a linear model under squared error, its excess over least squares, without
         subtracting two near-equal numbers; else the loss itself.
         """
-        if self._linear:
+        if self._linear:  # whose target is the residual
             # Least-squares residuals are orthogonal to every affine function of the inputs.
             rows = rows._replace(residual=jnp.zeros_like(rows.residual))
         folded = self._fold(parameters, maps)
@@ -170,6 +196,8 @@ class PerSample:
             classes = jnp.arange(self.classes).reshape(-1, *[1] * (rows.residual.ndim - 1))
             one_hot = (rows.residual[:, None] == classes).astype(outputs.dtype)
             return optax.softmax_cross_entropy(outputs, one_hot, axis=1)
+        if self.single_run:
+            return (outputs - rows.residual) ** 2
         target = rows.residual * maps.residual_scale
         if not self._linear:
             target += jnp.sum(rows.inputs * maps.ols_coefficient, axis=1)

@@ -18,11 +18,10 @@ from scaling_study.engine.objective import Objective, PerSample, SecondMoments, 
 from scaling_study.engine.optimizers import BlockOptimizer
 from scaling_study.engine.tiles import Tiles
 from scaling_study.engine.train import Budget, Data, Trainer, Training, Update
-from scaling_study.study.chunk_shapes import SMALL_NETWORK, Static
+from scaling_study.study.chunk_shapes import FEW_FEATURES, SMALL_NETWORK, Static
 from scaling_study.study.component import Component
 from scaling_study.study.conditions import TRACED_SEEDS, WRITTEN_OUT, Group, problem_of, shape_of
 
-FEW_FEATURES = 8  # for which a row's products are written so that runs lie side by side
 TILE_BYTES = 2**20  # of parameters, gradients and optimizer state, in a core's second cache
 FEWEST_RUNS = 4  # of a tile, even if they are larger: an update's operations cost time of their own
 
@@ -39,11 +38,11 @@ def maps_single_runs(group: Group) -> bool:
         return False
     if jax.default_backend() != "cpu":
         return True
-    is_mlp = isinstance(model_of(static), models.MLP)
     if static.problem.is_table:  # few runs of many columns, which are slow to compile otherwise
         return True
-    small = parameters_of(static) <= SMALL_NETWORK
-    return not (is_mlp and small and shape_of(static.problem)[1] <= FEW_FEATURES)
+    few = shape_of(static.problem)[1] <= FEW_FEATURES
+    small = few and parameters_of(static) <= SMALL_NETWORK
+    return not (small and isinstance(model_of(static), models.MLP))
 
 
 def is_by_row(group: Group) -> bool:
@@ -76,6 +75,12 @@ def tiles_of(group: Group) -> Tiles:
         return Tiles.of(group.shape)
     per_run = 4 * np.dtype(group.static.dtype).itemsize * parameters_of(group.static)
     return Tiles.of(group.shape, max(FEWEST_RUNS, TILE_BYTES // per_run))
+
+
+def shares_inputs(group: Group) -> bool:
+    """Return whether all runs of a group have one array of inputs."""
+    static = group.static
+    return static.data_seed != "vary" and not static.transformed and maps_single_runs(group)
 
 
 def starts_from_function(group: Group) -> bool:
@@ -212,7 +217,9 @@ class ChunkProgram:
     ) -> tuple[Trace, Training]:
         """Train the tiles of a block of seeds, which share data, orders and batches."""
         data, order, carried, initial = x
-        names = () if self.group.static.transformed else ("inputs", "residual")
+        names: tuple[str, ...] = ("inputs",) if self.trainer.single_run else ("inputs", "residual")
+        if self.group.static.transformed:
+            names = ()
         shared = {name: getattr(data, name) for name in names}
         batches = self._prepare(data, order) if shared and count is not None else None
 

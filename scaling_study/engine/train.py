@@ -21,7 +21,7 @@ from scaling_study.engine.models import Parameters
 from scaling_study.engine.monitor import Criterion, Info, Monitor, Trace
 from scaling_study.engine.objective import AffineMaps, Array, Objective
 from scaling_study.engine.optimizers import BlockOptimizer
-from scaling_study.engine.single_runs import BATCHES, ONE_BATCH, over_runs, runs_first, runs_last
+from scaling_study.engine.single_runs import over_runs, rows_of_runs, runs_first, runs_last
 
 NEVER = np.int32(2**31 - 1)
 
@@ -52,6 +52,7 @@ class Data(NamedTuple):
     l2: Any = 0.0  # (C, 1), penalty on the sum of weight squared
     penalised_optimum: Any = None  # `PenalisedOptimum` of a linear model with penalties
     start: Any = None  # `FunctionStart` where a run of the group starts from a function
+    rows: Any = None  # `RowsOfRun` where single runs are trained, made from the residual
 
 
 class State(NamedTuple):
@@ -150,7 +151,7 @@ class Trainer:
     ) -> Training:
         """Return the training before its first update."""
         full_batch = self.objective.full_batch(data.inputs, data.residual)
-        begin = self._over_runs(self._begin, ONE_BATCH)
+        begin = self._over_runs(self._begin)
         state, monitor = begin(parameters, self._of_runs(data), full_batch)
         return Training(state, parameters, monitor, trace, first_trace_point, jnp.int32(0))
 
@@ -170,17 +171,14 @@ class Trainer:
             return (now.epoch < last) & jnp.any(now.state.diverged_at == NEVER)
 
         def body(now: Training) -> Training:
-            if batches is None:
-                of_epoch = jax.tree.map(lambda x: x[None], full_batch)
-            else:
-                index = now.epoch - training.epoch
-                of_epoch = jax.tree.map(lambda x: x[index], batches)
+            index = now.epoch - training.epoch
+            of_epoch = jax.tree.map(lambda x: x[index], batches)
             return self.epoch(now, data, of_epoch, full_batch, has_convergence_target)
 
         done = jax.lax.while_loop(is_running, body, training)
         if self.budget.curves:
             return done
-        evaluate_final = self._over_runs(self._evaluate_final, ONE_BATCH)
+        evaluate_final = self._over_runs(self._evaluate_final)
         step = done.epoch * self.budget.batches
         monitor = evaluate_final((done.state.parameters, done.monitor), data, full_batch, step)
         return done._replace(monitor=monitor)
@@ -195,7 +193,7 @@ class Trainer:
     ) -> Training:
         """Return the training after one more epoch."""
         epoch, apart = training.epoch, self.budget.trace_epochs
-        advance = self._over_runs(self._epoch, ONE_BATCH, BATCHES)
+        advance = self._over_runs(self._epoch)
         is_traced = ((epoch + 1) % apart == 0) | (epoch + 1 == self.budget.epochs)
         state, monitor, point = advance(
             (training.state, training.monitor),
@@ -219,19 +217,28 @@ class Trainer:
 
     def _of_runs(self, data: Data) -> Data:
         """Return the data without rows, in the form of `runs_first`."""
+        inputs, residual = data.inputs, data.residual
         data = data._replace(inputs=None, residual=None)  # type: ignore[arg-type]
         if not self.single_run:
             return data
         runs = data.maps.intercept.shape
-        return self.runs_first(
+        first = self.runs_first(
             jax.tree.map(lambda x: jnp.broadcast_to(x, (*jnp.shape(x)[:-2], *runs)), data)
         )
+        return first._replace(rows=rows_of_runs(inputs, residual))
 
-    def _over_runs(self, function: Any, *axes: int) -> Any:
+    def _over_runs(self, function: Any) -> Any:
         """Map a function of one run over the runs of a tile, if single runs are trained."""
-        return over_runs(function, *axes) if self.single_run else function
+        return over_runs(function) if self.single_run else function
+
+    def _rows(self, data: Data, full_batch: Any, batch: Any = None) -> Any:
+        """Return the rows of a batch, or all."""
+        if self.single_run:
+            return self.objective.rows(full_batch, data.rows, batch)  # type: ignore[union-attr]
+        return full_batch if batch is None else batch
 
     def _begin(self, parameters: Parameters, data: Data, full_batch: Any) -> tuple[State, Monitor]:
+        full_batch = self._rows(data, full_batch)
         loss, gradient = self.objective.value_and_gradient(parameters, data.maps, full_batch)
         norm = monitoring.feature_norms(gradient, self.budget.features)
         if self.budget.curves:  # which keep no norm of the start, so that it is not computed
@@ -292,6 +299,7 @@ class Trainer:
         step: Array,
     ) -> tuple[State, Criterion, Info]:
         """Return state, criterion and sums of the epoch after one more batch."""
+        batch = self._rows(data, full_batch, batch)
         new, info, active = self.update.step(state, data, batch, monitor.divergence_threshold, step)
         total = jax.tree.map(lambda sum_, x: sum_ + jnp.where(active, x, 0), total, info)
         if not self.budget.curves and self.objective.judged_each_update:
@@ -304,6 +312,7 @@ class Trainer:
         self, parameters: Parameters, monitor: Monitor, data: Data, full_batch: Any, ended: Array
     ) -> tuple[Monitor, Array]:
         """Return the monitor after an epoch, ``ended`` updates in all, and the loss to trace."""
+        full_batch = self._rows(data, full_batch)
         now = self._criterion(parameters, data, full_batch)
         loss = now.loss
         if data.penalised_optimum is not None:
@@ -322,7 +331,7 @@ class Trainer:
     ) -> Monitor:
         """Return the monitor with the criterion of the final parameters."""
         parameters, monitor = run
-        now = self._criterion(parameters, data, full_batch)
+        now = self._criterion(parameters, data, self._rows(data, full_batch))
         if self.objective.judged_each_update:
             target = monitor.convergence_target
             last_above = monitoring.update(monitor.last_above, target, now, step)

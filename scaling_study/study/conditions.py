@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from scaling_study.errors import StudyError, unknown
 from scaling_study.study import scalers
 from scaling_study.study.axes import LATER_AXES
-from scaling_study.study.chunk_shapes import ChunkShape, Static, chunk_shape
+from scaling_study.study.chunk_shapes import FEW_FEATURES, ChunkShape, Static, chunk_shape
 from scaling_study.study.component import Component
 from scaling_study.study.sources import check_data, check_scalers, problem_of, shape_of
 from scaling_study.study.study import Study
@@ -360,7 +360,7 @@ def segment_epochs(group: Group) -> Iterator[int]:
         return
     per_epoch = {
         "moments": batches * numbers_of_moments(features),
-        "samples": batches * static.batch_size * (features + 1),
+        "samples": batches * static.batch_size * (min(features, FEW_FEATURES) + 1),
     }[static.objective]
     runs = shape.seeds * (shape.conditions if static.transformed else 1)
     most = PREPARED_NUMBERS * (TABLE_PREPARED if static.problem.is_table else 1)

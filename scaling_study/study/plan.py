@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scaling_study.errors import StudyError
-from scaling_study.study.chunk_shapes import estimated_parameters, hidden_of
+from scaling_study.study.chunk_shapes import FEW_FEATURES, estimated_parameters, hidden_of
 from scaling_study.study.conditions import (
     TRACED_SEEDS,
     Chunk,
@@ -111,7 +111,8 @@ class Plan:
         state = shape.conditions * shape.seeds * (6 * estimated_parameters(static) + 20 * features)
         replaced = static.sampling == "replacement"
         rows = static.batch_size if replaced else min(static.batch_size, samples)
-        prepared = {"moments": batches * samples, "samples": 2 * batches * rows * (features + 2)}
+        copied = min(features, FEW_FEATURES) + 2
+        prepared = {"moments": batches * samples, "samples": 2 * batches * rows * copied}
         # If every batch is all of the data, one is prepared for all epochs.
         held = 1 if static.sampling == "full" else next(segment_epochs(group))
         order = shape.seeds * (batches * rows if replaced else samples)

@@ -4,47 +4,45 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling_study.engine.objective import Rows
-from scaling_study.engine.single_runs import BATCHES, ONE_BATCH, over_runs, runs_first, runs_last
+from scaling_study.engine.batching import Batching
+from scaling_study.engine.models import linear
+from scaling_study.engine.objective import PerSample, Places
+from scaling_study.engine.single_runs import over_runs, rows_of_runs, runs_first, runs_last
 
-CONDITIONS, SEEDS, COUNT, SIZE, FEATURES = 3, 2, 4, 5, 2
-
-
-def of_run(run, data, full, batches, step):
-    """Return numbers that depend on each argument and on each axis of the rows."""
-    predicted = batches.inputs @ run["kernel"] * data
-    slope = full.inputs.T @ (full.residual * jnp.arange(1.0, SIZE + 1))
-    return {"epoch": predicted.sum(axis=-1) + batches.size, "slope": slope + step}
+CONDITIONS, SEEDS, ROWS, SIZE, FEATURES = 3, 2, 7, 4, 2
+LEADS = {"seeds": (SEEDS,), "runs": (CONDITIONS, SEEDS), "all": (1,)}
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_a_mapped_function_is_a_loop_over_the_runs(shared):
+@pytest.mark.parametrize("by", LEADS)
+def test_a_mapped_function_is_a_loop_over_the_runs(by):
     random = np.random.default_rng(0)
-    lead = (SEEDS,) if shared else (CONDITIONS, SEEDS)
+    objective = PerSample(linear(), Batching(ROWS, SIZE), single_run=True)
+    inputs = random.normal(size=(*LEADS[by], ROWS, FEATURES)).astype(np.float32)
+    target = random.normal(size=(CONDITIONS, SEEDS, ROWS)).astype(np.float32)
+    kernel = random.normal(size=(CONDITIONS, SEEDS, FEATURES)).astype(np.float32)
+    index = random.integers(ROWS, size=(SEEDS, SIZE))
+    batch = Places(jnp.asarray(index), jnp.int32(SIZE))
 
-    def drawn(*shape):
-        return jnp.asarray(random.normal(size=shape), jnp.float32)
+    def of_run(run, of_rows, inputs, batch, step):
+        rows = objective.rows(inputs, of_rows, batch)
+        full = objective.rows(inputs, of_rows, None)
+        error = rows.inputs @ run["kernel"] - rows.residual
+        return {"error": error + rows.size, "slope": full.inputs.T @ full.residual + step}
 
-    run, data = {"kernel": drawn(CONDITIONS, SEEDS, FEATURES)}, drawn(CONDITIONS, SEEDS)
-    full = Rows(drawn(*lead, SIZE, FEATURES), drawn(*lead, SIZE), jnp.int32(SIZE))
-    sizes = jnp.full(COUNT, SIZE)
-    batches = Rows(drawn(COUNT, *lead, SIZE, FEATURES), drawn(COUNT, *lead, SIZE), sizes)
-    found = over_runs(of_run, ONE_BATCH, BATCHES)(run, data, full, batches, 7.0)
+    of_rows = rows_of_runs(jnp.asarray(inputs), jnp.asarray(target))
+    shared = objective.full_batch(jnp.asarray(inputs), jnp.asarray(target))
+    found = over_runs(of_run)({"kernel": jnp.asarray(kernel)}, of_rows, shared, batch, 7.0)
     for c, s in np.ndindex(CONDITIONS, SEEDS):
-        place = (s,) if shared else (c, s)
-        rows = Rows(full.inputs[place], full.residual[place], full.size)
-        inputs, residual = batches.inputs[:, *place], batches.residual[:, *place]
-        expected = of_run(
-            {"kernel": run["kernel"][c, s]}, data[c, s], rows, Rows(inputs, residual, sizes), 7.0
-        )
-        for name, value in expected.items():
-            np.testing.assert_allclose(found[name][c, s], value, rtol=1e-5, atol=1e-5)
+        x = inputs[{"seeds": (s,), "runs": (c, s), "all": (0,)}[by]]
+        error = x[index[s]] @ kernel[c, s] - target[c, s, index[s]] + SIZE
+        np.testing.assert_allclose(found["error"][c, s], error, rtol=1e-5, atol=1e-5)
+        slope = x.T @ target[c, s] + 7.0
+        np.testing.assert_allclose(found["slope"][c, s], slope, rtol=1e-5, atol=1e-5)
 
 
 def test_a_run_may_have_empty_arrays():
     run = {"kernel": jnp.ones((2, 3, 4)), "none": jnp.zeros((2, 3, 0))}
-    rows = Rows(jnp.ones((3, 5, 4)), jnp.ones((3, 5)), jnp.int32(5))
-    found = over_runs(lambda run, data, rows: run, ONE_BATCH)(run, jnp.ones((2, 3)), rows)
+    found = over_runs(lambda run, data, shared: run)(run, jnp.ones((2, 3)), jnp.ones(5))
     assert {name: x.shape for name, x in found.items()} == {"kernel": (2, 3, 4), "none": (2, 3, 0)}
 
 
