@@ -10,7 +10,7 @@ from scaling_study.study.sources import shape_of
 # two hidden layers trained 2.8 times as fast with 40 of them, 4 times with 48, and not with 24.
 CONDITIONS_LAST = 40
 SMALL_NETWORK = 160  # parameters, up to which the runs of a tile lie side by side
-FEW_FEATURES = 8  # likewise; the rows of their batches are copied before they are trained on
+FEW_FEATURES = 13  # likewise; the rows of their batches are copied before they are trained on
 LARGE_NETWORK = 2**19  # parameters that the seeds of a network's chunk have together, about
 TABLE_CHUNK = 6, 8  # conditions and seeds of a chunk of a user's table
 
