@@ -29,6 +29,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 
 ROWS, BATCH, REPEATS = 512, 32, 5
+SLOW, FEWER_REPEATS = 8.0, 3  # seconds of a first training, after which fewer are timed
+FEWEST_EPOCHS, MOST_EPOCHS = 4, 20
 FEATURES, HIDDEN, RUNS = (2, 10, 30, 85, 784), ((16,), (64, 64), (256, 256)), (1, 16, 64, 1024)
 MOST_WORK = 2e10  # multiply-adds of a measurement, forward
 MOST_NUMBERS = 1e8  # weights of all runs; with more, `jax.vmap` may need too much memory
@@ -122,7 +124,8 @@ def measure(features: int, hidden: tuple[int, ...], runs: int, epochs: int) -> R
     other = plain(*shape)
     other()
     first = middle - begin, time.perf_counter() - middle
-    pairs = [(seconds_of(train), seconds_of(other)) for _ in range(REPEATS)]
+    repeats = REPEATS if middle - begin < SLOW else FEWER_REPEATS
+    pairs = [(seconds_of(train), seconds_of(other)) for _ in range(repeats)]
     (mine, busy), (theirs, others_busy) = (
         (statistics.median(times) for times in zip(*measured, strict=True))
         for measured in zip(*pairs, strict=True)
@@ -146,9 +149,9 @@ def measure(features: int, hidden: tuple[int, ...], runs: int, epochs: int) -> R
 
 
 def epochs_of(features: int, hidden: tuple[int, ...], runs: int) -> int:
-    """Return a budget that takes some tenths of a second."""
+    """Return a budget that takes some tenths of a second, or a few epochs."""
     work = ROWS * runs * _products(features, hidden)
-    return int(min(20, max(1, MOST_WORK // (10 * work))))
+    return int(min(MOST_EPOCHS, max(FEWEST_EPOCHS, MOST_WORK // (10 * work))))
 
 
 def _products(features: int, hidden: tuple[int, ...]) -> int:
@@ -206,7 +209,7 @@ def page(rows: list[Row]) -> str:
     return (
         "# Networks beside plain `jax.vmap(train)`\n\n"
         f"MLPs on {ROWS} rows in batches of {BATCH}, Adam, whole trainings with their work on the"
-        f" host, medians of {REPEATS} in turn, on {os.cpu_count()} cores of {processor()}, JAX"
+        f" host, medians of {FEWER_REPEATS} or {REPEATS} in turn, on {os.cpu_count()} cores of {processor()}, JAX"
         f" {jax.__version__}. Of {len(rows)} shapes, {np.sum(known >= 1)} are at least as fast as"
         f" `jax.vmap`; of the {many.sum()} with 16 runs or more, {np.sum(known[many] >= 1)}. One"
         " run is slow because a chunk trains all of its seeds, up to 32, so that the numbers of a"

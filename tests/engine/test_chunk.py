@@ -784,6 +784,8 @@ FORMS = {
     "linear": {"objective": "samples", "l2_penalty": [0.0, 0.1]},
     "transformed": {"scaler": "power", "model": RELU},
     "full batches": {"sampling": "full", "model": RELU, "optimizer": "lamb"},
+    "shared inputs": {"data_seed": 3, "model": RELU},
+    "classes": {"problem": CLASSES, "target_scaler": "none", "model": TANH},
     "start from a function": {"start": ["parameters", "function"], "model": TANH, "offset": 3.0},
 }
 

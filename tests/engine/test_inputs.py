@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_block import groups_of
 
-from scaling_study.engine import inputs
+from scaling_study.engine import inputs, program
 from scaling_study.engine.inputs import ahead
 from scaling_study.study import conditions, draws, encoding
 
@@ -93,3 +93,60 @@ def test_a_users_problem_is_drawn_again_whatever_its_seed(tmp_path, monkeypatch)
         seeds = range(group.shape.seeds)
         found.append(inputs.inputs_of(group, 0, seeds).unique_data.loss_null[0, 0])
     assert found[0] != found[1]
+
+
+# Rows and targets -----------------------------------------------------------------------------
+
+PRODUCTS = {"model": {"name": "mlp", "hidden": [[16, 24]]}, "epochs": 1}
+PROBLEM = {"name": "sines", "samples": 12}
+
+
+def rows_and_targets(**axes):
+    """Return a group, the encoding of its conditions, and its inputs and targets in tiles."""
+    (group,) = groups_of(**{"problem": PROBLEM, **PRODUCTS, **axes})
+    assert program.maps_single_runs(group)
+    found = inputs.inputs_of(group, 0, range(group.shape.seeds))
+    unique = found.unique_data.take(inputs.arrays_of(group, 0).datasets.inverse)
+    return group, unique, found.data.inputs, found.data.residual
+
+
+@pytest.mark.parametrize("scaler", ["standard", "power"])
+def test_a_single_run_has_its_target_less_the_intercept(scaler):
+    axes = {"scaler": scaler, "target_scaler": ["none", "standard"], "scale_factor": [1.0, 8.0]}
+    group, unique, _, targets = rows_and_targets(**axes)
+    tiles = program.tiles_of(group)
+    for c, s in np.ndindex(unique.intercept.shape):
+        u, residual = (
+            x[s] if scaler == "standard" else x[c, s] for x in (unique.u, unique.residual)
+        )
+        expected = u @ unique.ols_coefficient[:, c, s] + unique.residual_scale[c, s] * residual
+        (condition, own_c), (seed, own_s) = divmod(c, tiles.conditions), divmod(s, tiles.seeds)
+        own = targets[seed, condition, own_c, own_s]
+        np.testing.assert_allclose(own, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_inputs_that_all_runs_share_are_passed_once():
+    *_, shared, _ = rows_and_targets(data_seed=3)
+    *_, own, _ = rows_and_targets(data_seed="vary")
+    assert (shared.shape[1], own.shape[1]) == (1, program.tiles_of(rows_and_targets()[0]).seeds)
+
+
+def test_what_is_repeated_along_an_axis_is_converted_once():
+    repeated = np.broadcast_to(np.arange(3.0)[:, None], (3, 1000))
+    found = inputs._cast(repeated, "float32")
+    assert (found.dtype, found.strides) == (np.float32, (4, 0))
+    np.testing.assert_array_equal(found, repeated)
+    assert inputs._cast(np.zeros((2, 0, 3)), "float32").shape == (2, 0, 3)
+    assert inputs._cast(1.5, "float64") == 1.5
+
+
+def test_the_number_of_segments_does_not_grow_with_the_table():
+    problem = {"name": "correlated", "samples": 512}
+    cuts = [
+        len(list(conditions.segment_epochs(own)))
+        for features in (13, 400)
+        for own in groups_of(
+            problem={**problem, "features": features}, **{**PRODUCTS, "epochs": 99}
+        )
+    ]
+    assert cuts[0] == cuts[1]
