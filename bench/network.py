@@ -205,11 +205,12 @@ def page(rows: list[Row]) -> str:
     from report import processor
 
     known = np.array([row["vmap_over_ours"] for row in rows])
+    repeats = f"{FEWER_REPEATS} or {REPEATS}"
     many = np.array([row["runs"] > 1 for row in rows])
     return (
         "# Networks beside plain `jax.vmap(train)`\n\n"
         f"MLPs on {ROWS} rows in batches of {BATCH}, Adam, whole trainings with their work on the"
-        f" host, medians of {FEWER_REPEATS} or {REPEATS} in turn, on {os.cpu_count()} cores of {processor()}, JAX"
+        f" host, medians of {repeats} in turn, on {os.cpu_count()} cores of {processor()}, JAX"
         f" {jax.__version__}. Of {len(rows)} shapes, {np.sum(known >= 1)} are at least as fast as"
         f" `jax.vmap`; of the {many.sum()} with 16 runs or more, {np.sum(known[many] >= 1)}. One"
         " run is slow because a chunk trains all of its seeds, up to 32, so that the numbers of a"

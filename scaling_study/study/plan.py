@@ -25,13 +25,14 @@ from scaling_study.study.study import Study
 # and of an update of a run, the latter with a part for each row of a batch and parameter.
 CORES = 2
 START_SECONDS = 3.0  # of wall: imports, the plan, the first chunk
-COMPILE_SECONDS = {"moments": 2.0, "samples": 4.0}
-CHUNK_SECONDS = 0.15
-UPDATE_SECONDS = {"moments": 2e-8, "samples": 1e-7}
-ROW_PARAMETER_SECONDS = {"moments": 0.0, "samples": 5e-10}
+COMPILE_SECONDS = {"moments": 1.3, "samples": 3.0}
+CHUNK_SECONDS = 0.1
+UPDATE_SECONDS = {"moments": 1e-8, "samples": 1e-7}
+ROW_PARAMETER_SECONDS = {"moments": 0.0, "samples": 2.5e-10}
 # Of importances: the program, a run's evaluation by row and parameter, how often all rows are
 # evaluated apart from the permutations, and how many rows that is at most.
-IMPORTANCE_COMPILE, IMPORTANCE_SECONDS, IMPORTANCE_PASSES, IMPORTANCE_ROWS = 6.0, 1e-9, 300, 1024
+IMPORTANCE_COMPILE, IMPORTANCE_SECONDS, IMPORTANCE_PASSES, IMPORTANCE_ROWS = 4.0, 3e-10, 300, 1024
+FIT_SECONDS = 0.3  # of an estimator on a seed's split, the mean of those in `published`
 BYTES_PER_RUN = 80
 MOST_CHUNKS = 1_000_000  # files of a folder
 MOST_FITS = 10_000_000
@@ -60,7 +61,7 @@ class Plan:
             "updates": self.updates,
             "memory_bytes": max(map(self.memory_of, self.groups)),
             "disk_bytes": self._padded_runs() * BYTES_PER_RUN,
-            "seconds": round(START_SECONDS + sum(map(self._cpu_seconds, self.groups)) / CORES, 1),
+            "seconds": round(START_SECONDS + self._all_cpu_seconds() / CORES, 1),
         }
 
     def runs_of(self, chunks: Sequence[Chunk]) -> int:
@@ -80,6 +81,11 @@ class Plan:
     def _padded_runs(self) -> int:
         seeds = self.study.seeds
         return sum(len(g.conditions) * g.shape.seeds * g.seed_blocks(seeds) for g in self.groups)
+
+    def _all_cpu_seconds(self) -> float:
+        """Return an estimate of the CPU time of all groups, and of the estimators to fit."""
+        fits = self.study.n_seeds * sum(len(c.scalers) for c in self.study.comparisons())
+        return sum(map(self._cpu_seconds, self.groups)) + FIT_SECONDS * fits
 
     def _cpu_seconds(self, group: Group) -> float:
         """Return an estimate of a group's CPU time: its chunks, and a program that it may share."""

@@ -97,7 +97,7 @@ def test_a_users_problem_is_drawn_again_whatever_its_seed(tmp_path, monkeypatch)
 
 # Rows and targets -----------------------------------------------------------------------------
 
-PRODUCTS = {"model": {"name": "mlp", "hidden": [[16, 24]]}, "epochs": 1}
+PRODUCTS = {"model": {"name": "mlp", "hidden": [[16, 24]]}, "design": "U", "epochs": 1}
 PROBLEM = {"name": "sines", "samples": 12}
 
 
