@@ -43,8 +43,10 @@ class FunctionStart(NamedTuple):
 class Data(NamedTuple):
     """The data and hyperparameters of a block of runs."""
 
-    inputs: Array  # ([C, ]S, N, d), canonical inputs
-    residual: Array  # ([C, ]S, N), residual of the target's least-squares fit; or the class
+    inputs: Array  # ([C, ]S, N, d), canonical inputs; (1, N, d) where all runs share them
+    # ([C, ]S, N), residual of the target's least-squares fit, or the class; where single runs are
+    # trained the target of each, (C, S, N), as of `PerSample`.
+    residual: Array
     maps: AffineMaps
     learning_rate: Array  # (C, 1)
     convergence_target: monitoring.Target

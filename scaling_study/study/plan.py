@@ -117,6 +117,8 @@ class Plan:
         state = shape.conditions * shape.seeds * (6 * estimated_parameters(static) + 20 * features)
         replaced = static.sampling == "replacement"
         rows = static.batch_size if replaced else min(static.batch_size, samples)
+        targets = shape.conditions if static.objective == "samples" else 1
+        data = shape.seeds * samples * (features + targets)
         copied = min(features, FEW_FEATURES) + 2
         prepared = {"moments": batches * samples, "samples": 2 * batches * rows * copied}
         # If every batch is all of the data, one is prepared for all epochs.
@@ -124,7 +126,7 @@ class Plan:
         order = shape.seeds * (batches * rows if replaced else samples)
         batches_held = held * (shape.tile_seeds * prepared[static.objective] + order)
         size = 8 if static.dtype == "float64" else 4
-        return int(size * (state + self._trace_numbers(group, features) + batches_held))
+        return int(size * (state + self._trace_numbers(group, features) + data + batches_held))
 
     def memory_at_once(self, group: Group) -> int:
         """Return the bytes of a chunk whose runs all train at once, as on a GPU.
