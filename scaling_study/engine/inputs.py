@@ -57,7 +57,7 @@ class ConditionArrays(NamedTuple):
             np.array([[c.l2_penalty] for c in conditions]),
             np.array([[np.nan if c.target_loss == "none" else c.target_loss] for c in conditions]),
             np.array([[c.start == "function"] for c in conditions]),
-            conditions[0].model.name == "linear",
+            models.is_linear(models.build(conditions[0].model)),
         )
 
     def first(self, count: int) -> "ConditionArrays":
@@ -176,13 +176,12 @@ def data_of(
 
 def target_of(unique_data: Encoding, *, linear: bool) -> np.ndarray:
     """Return the target of each unique data set, (K, S, N), as of `PerSample`, or its class."""
-    u, ols = unique_data.u, unique_data.ols_coefficient
     target = unique_data.residual_scale[..., None] * unique_data.residual
     if linear:
         return target
-    if u.ndim == 4:
-        return target + (u @ np.moveaxis(ols, 0, -1)[..., None])[..., 0]
-    return target + np.moveaxis(u @ np.moveaxis(ols, -1, 0), -1, 0)
+    # A product for each data set, so that its bits do not depend on the others.
+    ols = np.moveaxis(unique_data.ols_coefficient, 0, -1)
+    return target + (unique_data.u @ ols[..., None])[..., 0]
 
 
 def start_of(dtype: str, unique_data: Encoding, arrays: ConditionArrays) -> FunctionStart:
@@ -232,7 +231,7 @@ def inputs_of(group: Group, block: int, seeds: range) -> Inputs:
     of_runs = jax.tree.map(tiled, data._replace(inputs=None, residual=None))
     inputs, residual = _rows_of_tiles(group, data, unique_data, arrays)
     segments = _segments(group, seeds)
-    # A device takes over contiguous arrays without copying them.
+    # Contiguous, so that they are not transposed while a device is given them.
     inputs, residual = np.ascontiguousarray(inputs), np.ascontiguousarray(residual)
     data = of_runs._replace(inputs=inputs, residual=residual)
     return Inputs(data, next(segments), segments, unique_data)

@@ -210,7 +210,7 @@ def fold(
     model : flax.linen.Module
         For which `can_fold` is true.
     parameters : pytree of arrays of shape (..., C, S)
-        Here and below, those of one run have no axes C and S.
+        Arrays of one run lack the axes C and S.
     feature_scale, feature_shift : array of shape (d, C, S)
     intercept : array of shape (C, S)
     """

@@ -10,7 +10,7 @@ from scaling_study.study.sources import shape_of
 # two hidden layers trained 2.8 times as fast with 40 of them, 4 times with 48, and not with 24.
 CONDITIONS_LAST = 40
 SMALL_NETWORK = 160  # parameters, up to which the runs of a tile lie side by side
-FEW_FEATURES = 13  # likewise; the rows of their batches are copied before they are trained on
+FEW_FEATURES = 13  # likewise
 LARGE_NETWORK = 2**19  # parameters that the seeds of a network's chunk have together, about
 TABLE_CHUNK = 6, 8  # conditions and seeds of a chunk of a user's table
 
@@ -86,7 +86,7 @@ def chunk_shape(static: Static, conditions: int, chunk_runs: int | None = None) 
 def seeds_of_network(static: Static) -> int:
     """Return the most seeds of a chunk of a network: a power of two, fewer for larger ones.
 
-    At least two: an update of two runs of 784-256-256-1 takes 1.5 times as long as one's.
+    At least two: an update of two runs of 784-256-256-1 takes about 1.5 times as long as one's.
     """
     size = estimated_parameters(static)
     if size <= SMALL_NETWORK:

@@ -28,7 +28,7 @@ from scaling_study.study.values import error_context, whole
 TRACED_SEEDS = 8
 TRACE_SLOTS = 25, 200  # fewest and most points of a trace
 TRACE_POINTS = 12_800  # of a seed's conditions together, where the fewest allow
-WRITTEN_OUT = 4  # features up to which sums over them are written out term by term
+WRITTEN_OUT = 4  # features up to which sums over them are written out, fused with what follows
 DENSE_MODELS = "linear", "mlp"
 PREPARED_NUMBERS = 2**22  # numbers of prepared batches that are held at once
 TABLE_PREPARED = 4  # times as many of a user's table, so that few budgets need another program
@@ -343,6 +343,16 @@ def numbers_of_moments(features: int) -> int:
     return size * (size + 1) // 2 if features <= WRITTEN_OUT else size**2
 
 
+def columns_copied(static: Static) -> int:
+    """Return how many columns of a batch's rows are copied at most before they are trained on.
+
+    Single runs copy none, but the smallest networks and optimizers that take a Hessian, which are
+    a user's or `newton`, named as code, are not trained so.
+    """
+    features = shape_of(static.problem)[1]
+    return features if static.optimizer.is_code else min(features, FEW_FEATURES)
+
+
 def trace_epochs(epochs: int, conditions: int) -> int:
     """Return the epochs between two points of a trace, more where a group is large."""
     fewest, most = TRACE_SLOTS
@@ -352,15 +362,14 @@ def trace_epochs(epochs: int, conditions: int) -> int:
 def segment_epochs(group: Group) -> Iterator[int]:
     """Yield the epochs of each segment: a bounded number of batches is prepared at a time."""
     static, shape = group.static, group.shape
-    features = shape_of(static.problem)[1]
     batches = batches_per_epoch(static)
     left = static.updates // batches
     if static.sampling == "full":
         yield left
         return
     per_epoch = {
-        "moments": batches * numbers_of_moments(features),
-        "samples": batches * static.batch_size * (min(features, FEW_FEATURES) + 1),
+        "moments": batches * numbers_of_moments(shape_of(static.problem)[1]),
+        "samples": batches * static.batch_size * (columns_copied(static) + 1),
     }[static.objective]
     runs = shape.seeds * (shape.conditions if static.transformed else 1)
     most = PREPARED_NUMBERS * (TABLE_PREPARED if static.problem.is_table else 1)

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from scaling_study.errors import StudyError
-from scaling_study.study.chunk_shapes import FEW_FEATURES, estimated_parameters, hidden_of
+from scaling_study.study.chunk_shapes import estimated_parameters, hidden_of
 from scaling_study.study.conditions import (
     TRACED_SEEDS,
     Chunk,
     Condition,
     Group,
     batches_per_epoch,
+    columns_copied,
     expand,
     group,
     segment_epochs,
@@ -32,7 +33,7 @@ ROW_PARAMETER_SECONDS = {"moments": 0.0, "samples": 2.5e-10}
 # Of importances: the program, a run's evaluation by row and parameter, how often all rows are
 # evaluated apart from the permutations, and how many rows that is at most.
 IMPORTANCE_COMPILE, IMPORTANCE_SECONDS, IMPORTANCE_PASSES, IMPORTANCE_ROWS = 4.0, 3e-10, 300, 1024
-FIT_SECONDS = 0.3  # of an estimator on a seed's split, the mean of those in `published`
+FIT_SECONDS = 0.25  # of an estimator on a seed's split, the mean of those in `published`
 BYTES_PER_RUN = 80
 MOST_CHUNKS = 1_000_000  # files of a folder
 MOST_FITS = 10_000_000
@@ -118,9 +119,10 @@ class Plan:
         replaced = static.sampling == "replacement"
         rows = static.batch_size if replaced else min(static.batch_size, samples)
         targets = shape.conditions if static.objective == "samples" else 1
-        data = shape.seeds * samples * (features + targets)
-        copied = min(features, FEW_FEATURES) + 2
-        prepared = {"moments": batches * samples, "samples": 2 * batches * rows * copied}
+        inputs = features * (shape.conditions if static.transformed else 1)
+        data = shape.seeds * samples * (inputs + targets)
+        copied = 2 * batches * rows * (columns_copied(static) + 2)
+        prepared = {"moments": batches * samples, "samples": copied}
         # If every batch is all of the data, one is prepared for all epochs.
         held = 1 if static.sampling == "full" else next(segment_epochs(group))
         order = shape.seeds * (batches * rows if replaced else samples)

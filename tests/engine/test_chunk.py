@@ -753,6 +753,7 @@ def test_a_reloaded_module_draws_starts_of_its_own(tmp_path, monkeypatch):
 
 HELD_OUT = {"name": "correlated", "samples": 24, "features": 10}
 CLASSES = {"name": "logistic", "samples": 24}
+SIX = {"name": "correlated", "samples": 24, "features": 6}
 
 
 def test_classes_have_a_program_of_their_own():
@@ -785,6 +786,7 @@ FORMS = {
     "transformed": {"scaler": "power", "model": RELU},
     "full batches": {"sampling": "full", "model": RELU, "optimizer": "lamb"},
     "shared inputs": {"data_seed": 3, "model": RELU},
+    "six features": {"problem": SIX, "design": "U", "model": RELU, "sampling": "replacement"},
     "classes": {"problem": CLASSES, "target_scaler": "none", "model": TANH},
     "start from a function": {"start": ["parameters", "function"], "model": TANH, "offset": 3.0},
 }
@@ -806,6 +808,17 @@ def test_both_forms_of_a_training_agree(kind, monkeypatch):
     axes = {**BASE, "dtype": "float64", "scale_factor": [1.0, 30.0], **FORMS[kind]}
     one, other = (rows_by(form, monkeypatch, **axes) for form in ("products", "side by side"))
     assert_close(one, other, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("_quickly_compiled")
+def test_a_users_factory_of_a_linear_model_has_the_losses_of_one(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "from scaling_study.engine.models import linear\ndef unit():\n    return linear()\n"
+    (tmp_path / "own_linear.py").write_text(text)
+    axes = {**BASE, "objective": "samples", "epochs": 3}
+    one, other = (rows_of(**axes, model=model) for model in ("linear", "own_linear:unit"))
+    for name in ("initial_loss", "final_loss"):
+        np.testing.assert_allclose(column(one, name), column(other, name), rtol=1e-5)
 
 
 def test_a_runs_bits_do_not_depend_on_its_place_in_the_batch(monkeypatch):

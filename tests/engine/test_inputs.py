@@ -150,3 +150,21 @@ def test_the_number_of_segments_does_not_grow_with_the_table():
         )
     ]
     assert cuts[0] == cuts[1]
+
+
+def test_rows_that_are_copied_are_counted_with_all_of_their_columns():
+    problem = {"name": "correlated", "samples": 512, "features": 100}
+    rule = "scaling_study.engine.optimizers:newton"
+    axes = {"problem": problem, "design": "U", "objective": "samples", "epochs": 99}
+    (own,) = groups_of(**axes, optimizer=rule)
+    assert conditions.columns_copied(own.static) == 100
+    held = next(conditions.segment_epochs(own)) * own.shape.seeds * 512 * 101
+    assert held <= conditions.PREPARED_NUMBERS
+
+
+def test_a_target_has_the_same_bits_beside_any_other_data_sets():
+    axes = {"dtype": "float64", "problem": {"name": "correlated", "samples": 64, "features": 30}}
+    factors = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]
+    alone = rows_and_targets(**axes)[3]
+    beside = rows_and_targets(**axes, scale_factor=factors)[3]
+    np.testing.assert_array_equal(beside[0, 0, 0, 0], alone[0, 0, 0, 0])
