@@ -508,7 +508,7 @@ def test_a_chunk_is_whole_tiles_within_the_bound(count, objective, chunk_runs):
 
 @pytest.mark.parametrize(
     ("hidden", "features", "seeds"),
-    [(16, 2, 32), ([16], 30, 8), ([64, 64], 30, 8), ([256, 256], 30, 4), ([512], 784, 1)],
+    [(16, 2, 32), ([16], 30, 8), ([64, 64], 30, 8), ([256, 256], 30, 4), ([512], 784, 2)],
 )
 def test_a_chunk_of_a_larger_network_has_fewer_seeds(hidden, features, seeds):
     model = {"name": "mlp", "hidden": [hidden] if isinstance(hidden, list) else hidden}
