@@ -807,7 +807,8 @@ def rows_by(form, monkeypatch, **axes):
 def test_both_forms_of_a_training_agree(kind, monkeypatch):
     axes = {**BASE, "dtype": "float64", "scale_factor": [1.0, 30.0], **FORMS[kind]}
     one, other = (rows_by(form, monkeypatch, **axes) for form in ("products", "side by side"))
-    assert_close(one, other, rtol=1e-6)
+    ranks = ("test_auc",) if kind == "classes" else ()  # of logits that may be nearly equal
+    assert_close(one, other, rtol=1e-6, skip=ranks)
 
 
 @pytest.mark.usefixtures("_quickly_compiled")
