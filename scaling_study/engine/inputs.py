@@ -13,7 +13,6 @@ from scaling_study.engine.monitor import Target
 from scaling_study.engine.objective import AffineMaps
 from scaling_study.engine.program import (
     maps_single_runs,
-    model_of,
     shares_inputs,
     starts_from_function,
     tiles_of,
@@ -245,8 +244,8 @@ def _rows_of_tiles(
     cut = tiles.cut_data if static.transformed else tiles.cut_seeds
     if not maps_single_runs(group):
         return cut(np.asarray(data.inputs)), cut(np.asarray(data.residual))
-    linear = models.is_linear(model_of(static)) and not problem_of(static.problem).classes
-    target = target_of(unique_data, linear=linear).astype(static.dtype)
+    least_squares = arrays.linear and not problem_of(static.problem).classes
+    target = target_of(unique_data, linear=least_squares).astype(static.dtype)
     targets = tiles.cut_data(target[arrays.datasets.inverse])
     if shares_inputs(group):
         one = np.asarray(data.inputs)[:1]

@@ -251,7 +251,7 @@ def _forward_dense(model: MLP, parameters: Parameters, x: Array) -> Array:
     return x if model.classes > 2 else x[:, 0]
 
 
-UNROLLED = 40  # terms of a layer's sums that are written out
+UNROLLED = 40  # terms up to which a layer's sums are written out
 
 
 def contract(x: Array, kernel: Array) -> Array:

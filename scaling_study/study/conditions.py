@@ -346,8 +346,8 @@ def numbers_of_moments(features: int) -> int:
 def columns_copied(static: Static) -> int:
     """Return how many columns of a batch's rows are copied at most before they are trained on.
 
-    Single runs copy none, but the smallest networks and optimizers that take a Hessian, which are
-    a user's or `newton`, named as code, are not trained so.
+    Single runs gather their rows by index. The smallest networks do not, which have few features,
+    nor do optimizers that take a Hessian, all of which a study names as code.
     """
     features = shape_of(static.problem)[1]
     return features if static.optimizer.is_code else min(features, FEW_FEATURES)

@@ -120,9 +120,9 @@ def test_a_single_run_has_its_target_less_the_intercept(scaler):
             x[s] if scaler == "standard" else x[c, s] for x in (unique.u, unique.residual)
         )
         expected = u @ unique.ols_coefficient[:, c, s] + unique.residual_scale[c, s] * residual
-        (condition, own_c), (seed, own_s) = divmod(c, tiles.conditions), divmod(s, tiles.seeds)
-        own = targets[seed, condition, own_c, own_s]
-        np.testing.assert_allclose(own, expected, rtol=1e-5, atol=1e-6)
+        tile = targets[s // tiles.seeds, c // tiles.conditions]
+        found = tile[c % tiles.conditions, s % tiles.seeds]
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_inputs_that_all_runs_share_are_passed_once():
